@@ -1,0 +1,21 @@
+# Debian packages only; scripts/install-deps.sh installs them. Nothing is downloaded or vendored here.
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+find_package(OpenSSL REQUIRED COMPONENTS Crypto)
+find_package(CLI11 REQUIRED)
+find_package(fmt REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(simdjson REQUIRED)
+find_package(tl-expected REQUIRED)
+pkg_check_modules(hwy REQUIRED IMPORTED_TARGET libhwy)
+pkg_check_modules(uring REQUIRED IMPORTED_TARGET liburing)
+pkg_check_modules(yaml REQUIRED IMPORTED_TARGET yaml-0.1)
+
+set(SLUICE_DEPENDENCIES
+  PkgConfig::hwy PkgConfig::uring PkgConfig::yaml
+  simdjson::simdjson nlohmann_json::nlohmann_json CLI11::CLI11 fmt::fmt tl::expected
+  OpenSSL::Crypto Threads::Threads)
+
+if(SLUICE_TESTS)
+  find_package(GTest REQUIRED)
+endif()
