@@ -16,6 +16,11 @@ if ((${#targets[@]} == 0)); then
   exit 1
 fi
 
+# With a symbolizer, a finding's stack has names in it.
+if symbolizer=$(command -v llvm-symbolizer-16 || command -v llvm-symbolizer); then
+  export ASAN_SYMBOLIZER_PATH=$symbolizer UBSAN_SYMBOLIZER_PATH=$symbolizer
+fi
+
 mkdir -p build/fuzz/findings
 broken=()
 for target in "${targets[@]}"; do

@@ -12,9 +12,12 @@ fi
 failed=0
 
 echo "clang-format: ${#files[@]} files"
-if ((${#files[@]} > 0)); then
-  clang-format-16 --dry-run -Werror "${files[@]}" || failed=1
-fi
+for file in "${files[@]}"; do
+  if ! clang-format-16 --dry-run -Werror --ferror-limit=1 "$file" 2>/dev/null; then
+    echo "$file: not formatted (clang-format-16 -i $file)"
+    failed=1
+  fi
+done
 
 echo "include rules"
 /usr/bin/python3 tests/include_rules_test.py || failed=1
