@@ -31,6 +31,8 @@ function(sluice_gtest name label)
   add_executable(${name} ${ARGN})
   target_link_libraries(${name} PRIVATE sluice_test_support GTest::gtest_main)
   target_compile_definitions(${name} PRIVATE SLUICE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  # GoogleTest's macros are if/else inside: `if (x) EXPECT_EQ(a, b);` is plain to a reader, not to the compiler.
+  target_compile_options(${name} PRIVATE -Wno-dangling-else)
   set_target_properties(${name} PROPERTIES CROSSCOMPILING_EMULATOR "${SLUICE_TEST_LAUNCHER}")
   gtest_discover_tests(${name}
     TEST_PREFIX "${label}."
