@@ -1,0 +1,83 @@
+#include "stream/evaluator.h"
+
+#include <algorithm>
+#include <set>
+
+#include "base/check.h"
+#include "base/units.h"
+
+namespace sluice::stream {
+namespace {
+
+constexpr uint64_t kAlignment = 64;
+
+void CollectComputed(const Node* node, std::set<const Node*>* seen) {
+  if (dynamic_cast<const graph::StoredNode*>(node) != nullptr || !seen->insert(node).second) return;
+  for (const Node* input : node->inputs()) CollectComputed(input, seen);
+}
+
+}  // namespace
+
+void ResolvedFacts::Set(const Node* node, std::vector<graph::FactValue> values) {
+  Entry entry{node, std::move(values), {}};
+  for (const graph::FactValue& value : entry.values) entry.pointers.push_back(&value);
+  entries_.push_back(std::move(entry));
+}
+
+std::span<const graph::FactValue* const> ResolvedFacts::Of(const Node* node) const {
+  for (const Entry& entry : entries_) {
+    if (entry.node == node) return entry.pointers;
+  }
+  return {};
+}
+
+uint64_t EvaluationScratchBytes(std::span<const Node* const> roots) {
+  std::set<const Node*> computed;
+  for (const Node* root : roots) CollectComputed(root, &computed);
+  uint64_t values = 0, scratch = 0;
+  for (const Node* node : computed) {
+    values += RoundUp(node->encoding().BytesOf(RoundUp(graph::kPieceElements, node->encoding()->block_elements)), kAlignment);
+    scratch += RoundUp(node->ScratchBytes(), kAlignment);
+  }
+  return values + scratch + kAlignment;
+}
+
+void Evaluator::Begin(const WindowSet* windows, const ResolvedFacts* facts) {
+  windows_ = windows;
+  facts_ = facts;
+  used_ = 0;
+  known_.clear();
+}
+
+uint8_t* Evaluator::Take(uint64_t size_bytes) {
+  size_bytes = RoundUp(size_bytes, kAlignment);
+  SLUICE_CHECK(used_ + size_bytes <= scratch_.size());
+  uint8_t* place = scratch_.data() + used_;
+  used_ += size_bytes;
+  return place;
+}
+
+View Evaluator::Evaluate(const Node* node, Range range, uint8_t* out) {
+  if (const auto* stored = dynamic_cast<const graph::StoredNode*>(node)) return {windows_->Find(*stored, range), range};
+  for (const Known& known : known_) {
+    if (known.node != node || known.view.range != range) continue;
+    if (out != nullptr && out != known.view.data) {
+      std::copy_n(known.view.data, node->encoding().BytesOf(range.size()), out);
+      return {out, range};
+    }
+    return known.view;
+  }
+  SLUICE_CHECK(range.size() <= graph::kPieceElements);
+  graph::NeedList needs;
+  node->Needs(range, &needs);
+  std::vector<View> in;
+  in.reserve(needs.needs().size());
+  for (const graph::Need& need : needs.needs()) in.push_back(Evaluate(node->inputs()[need.input], need.range));
+  if (out == nullptr) out = Take(node->encoding().BytesOf(range.size()));
+  uint8_t* scratch = node->ScratchBytes() > 0 ? Take(node->ScratchBytes()) : nullptr;
+  node->Compute({range, in, facts_ != nullptr ? facts_->Of(node) : std::span<const graph::FactValue* const>(), scratch, out});
+  known_.push_back({node, {out, range}});
+  return {out, range};
+}
+
+}  // namespace sluice::stream
