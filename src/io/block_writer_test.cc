@@ -1,0 +1,145 @@
+#include "io/block_writer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <random>
+#include <vector>
+
+#include "base/units.h"
+#include "checkpoint/testing/tiny_models.h"
+#include "io/testing/disk_faults.h"
+
+namespace sluice::io {
+namespace {
+
+using ::testing::HasSubstr;
+using tests::DiskFault;
+
+constexpr uint64_t kSmall = 64 * kKiB;
+
+std::string Noise(uint64_t size_bytes, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::string noise(size_bytes, '\0');
+  for (char& c : noise) c = static_cast<char>(random());
+  return noise;
+}
+
+std::span<const uint8_t> Bytes(std::string_view text) {
+  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
+}
+
+// In pieces of a seeded random size up to `most`.
+Result<void> AppendInPieces(BlockWriter* writer, std::string_view text, uint64_t most, uint32_t seed) {
+  std::mt19937 random(seed);
+  while (!text.empty()) {
+    const uint64_t n = std::min<uint64_t>(text.size(), 1 + random() % most);
+    SLUICE_TRY(writer->Append(Bytes(text.substr(0, n))));
+    text.remove_prefix(n);
+  }
+  return {};
+}
+
+class BlockWriterModes : public ::testing::TestWithParam<bool> {};
+
+TEST_P(BlockWriterModes, WritesEverySizeAsItIs) {
+  tests::TempDir dir;
+  BlockWriter writer({.buffer_bytes = kSmall, .allow_direct = GetParam()});
+  const std::vector<uint64_t> sizes = {0,      1,          4095,       4096,           4097,       kSmall - 1,
+                                       kSmall, kSmall + 1, 3 * kSmall, 3 * kSmall + 1, 4 * kSmall, 7 * kSmall + 4099};
+  uint64_t total = 0;
+  for (uint64_t size : sizes) {
+    writer.Begin(dir / std::to_string(size));
+    ASSERT_TRUE(AppendInPieces(&writer, Noise(size, static_cast<uint32_t>(size)), 3 * kSmall, 7));
+    ASSERT_TRUE(writer.End());
+    total += size;
+  }
+  ASSERT_TRUE(writer.Finish());
+  for (uint64_t size : sizes) {
+    EXPECT_EQ(tests::ReadText(dir / std::to_string(size)), Noise(size, static_cast<uint32_t>(size))) << size;
+  }
+  EXPECT_EQ(writer.stats().written_bytes, total);
+  EXPECT_EQ(writer.stats().files, sizes.size());
+  if (!GetParam()) {
+    EXPECT_FALSE(writer.stats().direct);
+  }
+}
+
+TEST_P(BlockWriterModes, AReservedFileGetsItsOwnSize) {
+  tests::TempDir dir;
+  ASSERT_TRUE(CreateAllocated(dir / "x", 10 * kSmall));
+  const std::string text = Noise(2 * kSmall + 5, 1);
+  BlockWriter writer({.buffer_bytes = kSmall, .allow_direct = GetParam()});
+  writer.Begin(dir / "x");
+  ASSERT_TRUE(writer.Append(Bytes(text)));
+  ASSERT_TRUE(writer.End());
+  ASSERT_TRUE(writer.Finish());
+  EXPECT_EQ(tests::ReadText(dir / "x"), text);
+}
+
+TEST_P(BlockWriterModes, AFullDiskEndsItForGood) {
+  tests::TempDir dir;
+  DiskFault fault({.nth = 3, .error_number = ENOSPC});
+  BlockWriter writer({.buffer_bytes = kSmall, .allow_direct = GetParam()});
+  writer.Begin(dir / "x");
+  const std::string text = Noise(kSmall, 1);
+  Result<void> result;
+  int appended = 0;
+  for (; appended < 1000 && result; ++appended) result = writer.Append(Bytes(text));
+  ASSERT_FALSE(result);
+  // Told while writing: at most the buffers' worth after the write that failed.
+  EXPECT_LE(appended, 3 + BlockWriter::kNumBuffers + 1);
+  EXPECT_EQ(result.error().code, ErrorCode::kWrite);
+  EXPECT_THAT(result.error().message, HasSubstr((dir / "x") + ": writing at byte 131072: No space left"));
+  EXPECT_FALSE(writer.Append(Bytes(Noise(kSmall * 8, 1))));
+  EXPECT_FALSE(writer.End());
+  EXPECT_FALSE(writer.Finish());
+}
+
+TEST_P(BlockWriterModes, FailuresAtTheEndOfAFileAreTold) {
+  for (WriteCall call : {WriteCall::kOpen, WriteCall::kTruncate, WriteCall::kSync}) {
+    tests::TempDir dir;
+    DiskFault fault({.call = call, .error_number = EIO});
+    BlockWriter writer({.buffer_bytes = kSmall, .allow_direct = GetParam()});
+    writer.Begin(dir / "x");
+    (void)writer.Append(Bytes("abc"));
+    (void)writer.End();
+    auto result = writer.Finish();
+    ASSERT_FALSE(result) << static_cast<int>(call);
+    EXPECT_THAT(result.error().message, HasSubstr(dir / "x"));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(DirectAndBuffered, BlockWriterModes, ::testing::Bool());
+
+TEST(BlockWriter, GoesThroughThePageCacheWhereTheDiskRefusesDirectWrites) {
+  tests::TempDir dir;
+  DiskFault fault({.nth = 1, .error_number = EINVAL, .once = true});
+  const std::string text = Noise(3 * kSmall + 17, 1);
+  BlockWriter writer({.buffer_bytes = kSmall});
+  writer.Begin(dir / "x");
+  ASSERT_TRUE(writer.Append(Bytes(text)));
+  ASSERT_TRUE(writer.End());
+  auto finished = writer.Finish();
+  EXPECT_TRUE(fault.happened());
+  if (!finished) GTEST_SKIP() << "this file system takes no O_DIRECT at all, so the fault hit the buffered write";
+  EXPECT_EQ(tests::ReadText(dir / "x"), text);
+  EXPECT_FALSE(writer.stats().direct);
+}
+
+TEST(BlockWriter, CanBeAbandonedAtAnyTime) {
+  tests::TempDir dir;
+  for (int blocks : {0, 1, 2, 5}) {
+    BlockWriter writer({.buffer_bytes = kSmall});
+    writer.Begin(dir / "x");
+    for (int i = 0; i < blocks; ++i) ASSERT_TRUE(writer.Append(Bytes(Noise(kSmall, 1))));
+  }
+}
+
+TEST(BlockWriter, SaysWhatItHolds) {
+  EXPECT_EQ(BlockWriter().memory_bytes(), 12 * kMiB);
+  EXPECT_EQ(BlockWriter({.buffer_bytes = kSmall}).memory_bytes(), 3 * kSmall);
+}
+
+}  // namespace
+}  // namespace sluice::io

@@ -1,0 +1,159 @@
+#include "io/output_folder.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+
+#include "base/check.h"
+
+namespace sluice::io {
+namespace fs = std::filesystem;
+namespace {
+
+bool IsMountPoint(const std::string& path, const std::string& parent) {
+  struct stat a, b;
+  return stat(path.c_str(), &a) == 0 && stat(parent.c_str(), &b) == 0 && a.st_dev != b.st_dev;
+}
+
+// Whether `path` is `below` or one of its parents.
+bool Holds(const std::string& path, const fs::path& below) {
+  for (fs::path at = below;; at = at.parent_path()) {
+    if (at == path) return true;
+    if (!at.has_relative_path()) return false;
+  }
+}
+
+bool HoldsWorkingFolder(const std::string& path) {
+  std::error_code error;
+  return Holds(path, fs::current_path(error));
+}
+
+bool IsHome(const std::string& path) {
+  const char* home = std::getenv("HOME");
+  std::error_code error;
+  return home != nullptr && *home != '\0' && Holds(path, fs::weakly_canonical(home, error));
+}
+
+bool IsEmptyFolder(const std::string& path, bool mount_point) {
+  std::error_code error;
+  for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    // A fresh ext4 volume holds lost+found; the other is what a dead run left, which we shall remove.
+    if (mount_point && name == "lost+found") continue;
+    if (name == ".sluice-partial") continue;
+    return false;
+  }
+  return !error;
+}
+
+// The order in which files get their names where that takes several steps: what makes a folder a checkpoint comes last.
+int Rank(const std::string& name) {
+  if (name == "model.safetensors" || name == "config.json") return 1;
+  return name.ends_with(".index.json") ? 2 : 0;
+}
+
+}  // namespace
+
+Result<OutputFolder> OutputFolder::Create(const std::string& path, bool force) {
+  SLUICE_ASSIGN(OutputPlace place, ResolveOutput(path));
+  OutputFolder folder(std::move(place), force);
+  const OutputPlace& at = folder.place_;
+  struct stat status;
+  if (stat(at.path.c_str(), &status) == 0) {
+    if (!S_ISDIR(status.st_mode)) {
+      return Fail(ErrorCode::kOutputExists,
+                  fmt::format("{}: is a file, and the output is a folder: choose another name", path));
+    }
+    const bool mount_point = IsMountPoint(at.path, at.folder);
+    if (IsEmptyFolder(at.path, mount_point)) {
+      folder.inside_ = mount_point || HoldsWorkingFolder(at.path) || access(at.folder.c_str(), W_OK) != 0 ||
+                       fs::exists(at.path + "/.sluice-partial");
+    } else if (!force) {
+      return Fail(ErrorCode::kOutputExists,
+                  fmt::format("{}: exists and is not empty: choose another folder, or replace it with --force", path));
+    } else if (mount_point || HoldsWorkingFolder(at.path) || IsHome(at.path)) {
+      return Fail(
+          ErrorCode::kOutputExists,
+          fmt::format("{}: is not empty, and --force does not replace a mount point, the working directory or a home "
+                      "folder: empty it, or choose a folder in it",
+                      path));
+    }
+  } else {
+    SLUICE_TRY(MakeFolders(at.folder, &folder.made_folders_));
+  }
+  if (folder.inside_) folder.place_.partial = at.path + "/.sluice-partial";
+  SLUICE_ASSIGN(folder.partial_, PartialPath::Claim(at, PartialPath::Kind::kFolder));
+  return folder;
+}
+
+OutputFolder::~OutputFolder() {
+  partial_.reset();
+  for (auto it = made_folders_.rbegin(); it != made_folders_.rend(); ++it) rmdir(it->c_str());
+}
+
+Result<void> OutputFolder::WriteFile(const std::string& name, std::string_view bytes) {
+  return CreateFile(partial_path() + "/" + name, bytes);
+}
+
+Result<void> OutputFolder::Commit() {
+  SLUICE_CHECK(partial_.has_value());
+  SLUICE_TRY(SyncFile(partial_->fd(), partial_->path()));
+  std::error_code error;
+  const bool replace = force_ && !inside_ && fs::exists(place_.path, error) && !fs::is_empty(place_.path, error);
+  SLUICE_TRY(inside_ ? MoveUp() : replace ? Replace() : Rename(partial_->path(), place_.path));
+  if (!inside_) partial_->Keep();
+  partial_.reset();
+  made_folders_.clear();
+  return SyncFolder(inside_ ? place_.path : place_.folder);
+}
+
+Result<void> OutputFolder::MoveUp() {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (fs::directory_iterator it(partial_->path(), error), end; !error && it != end; it.increment(error)) {
+    names.push_back(it->path().filename().string());
+  }
+  if (error) return Fail(WriteError(partial_->path(), "listing the finished files", error.value()));
+  std::sort(names.begin(), names.end(),
+            [](const std::string& a, const std::string& b) { return std::pair(Rank(a), a) < std::pair(Rank(b), b); });
+  for (size_t i = 0; i < names.size(); ++i) {
+    auto result = Rename(partial_->path() + "/" + names[i], place_.path + "/" + names[i]);
+    if (!result) {
+      for (size_t k = 0; k < i; ++k) unlink((place_.path + "/" + names[k]).c_str());
+      return result;
+    }
+  }
+  return {};
+}
+
+Result<void> OutputFolder::Replace() {
+  const std::string& partial = partial_->path();
+  auto swapped = Exchange(partial, place_.path);
+  if (!swapped && swapped.error().code == ErrorCode::kUnsupported) {
+    // Two steps, with a moment in between at which the name is free.
+    const std::string aside = place_.folder + "/." + place_.name + ".sluice-old";
+    SLUICE_TRY(Rename(place_.path, aside));
+    if (auto renamed = Rename(partial, place_.path); !renamed) {
+      SLUICE_TRY(Rename(aside, place_.path));
+      return renamed;
+    }
+    swapped = Rename(aside, partial);
+  }
+  SLUICE_TRY(std::move(swapped));
+  SLUICE_TRY(SyncFolder(place_.folder));
+  std::error_code error;
+  fs::remove_all(partial, error);
+  if (error) {
+    Error failure = WriteError(partial, "removing the contents that were replaced", error.value());
+    partial_->Keep();
+    return Fail(std::move(failure).In(fmt::format("{} is complete, but", place_.given)));
+  }
+  return {};
+}
+
+}  // namespace sluice::io
