@@ -1,6 +1,7 @@
-// Plain floats to f32 and back. To f32: exact (a NaN stays a NaN, its payload kept where there is one). From f32: round
-// to nearest even, overflow to infinity, NaN stays NaN (quiet, sign kept). Unaligned bytes; any
-// count. Dispatched over Highway's targets, same bits on each; `reference` is the readable form. Thread-safe.
+// Plain floats to f32 and back. To f32: exact, by bits, so a NaN keeps its sign, its payload and whether it is quiet.
+// From f32: round to nearest even, overflow to infinity; a NaN keeps its sign and what fits of its payload, and is
+// quiet. Unaligned bytes, little-endian; any count. Dispatched over Highway's targets, same bits on each; `reference`
+// is the readable form. Thread-safe. Input and output may not overlap.
 #pragma once
 
 #include <cstdint>
