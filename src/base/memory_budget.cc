@@ -58,6 +58,11 @@ void MemoryBudget::ChargeResident(uint64_t touched_lease_bytes) {
   peak_bytes_ = std::max(peak_bytes_, leased_bytes_ + charged_bytes_);
 }
 
+uint64_t MemoryBudget::used_bytes() const {
+  const std::lock_guard lock(mutex_);
+  return leased_bytes_ + charged_bytes_;
+}
+
 uint64_t MemoryBudget::free_bytes() const {
   const std::lock_guard lock(mutex_);
   return limit_bytes_ - std::min(limit_bytes_, leased_bytes_ + charged_bytes_);

@@ -44,6 +44,7 @@ class MemoryBudget {
   void ChargeResident(uint64_t touched_lease_bytes = 0);
 
   uint64_t limit_bytes() const { return limit_bytes_; }
+  uint64_t used_bytes() const;  // leases and charge; may exceed the limit, since the charge is what it is
   uint64_t free_bytes() const;
   uint64_t peak_bytes() const;  // of leases and charge together
 

@@ -25,9 +25,7 @@ class CastNode final : public Node {
     from->decode(args.in[0].data, args.range.size(), values);
     encoding()->encode(values, args.range.size(), args.out);
   }
-  uint64_t ScratchBytes() const override {
-    return encoding() == quant::F32() ? 0 : kPieceElements * sizeof(float);
-  }
+  uint64_t ScratchBytes() const override { return encoding() == quant::F32() ? 0 : kPieceElements * sizeof(float); }
   double NanosecondsPerElement() const override { return inputs()[0]->encoding().is_block() ? 0.5 : 0.2; }
 };
 
@@ -35,8 +33,8 @@ class CastNode final : public Node {
 
 StoredNode::StoredNode(std::shared_ptr<const io::ByteSource> source, uint64_t offset, quant::Encoding encoding,
                        uint64_t num_elements)
-    : Node(HashKey(fmt::format("stored {} {} {} {} {}", source->id().device, source->id().inode, offset, encoding.name(),
-                               num_elements)),
+    : Node(HashKey(fmt::format("stored {} {} {} {} {}", source->id().device, source->id().inode, offset,
+                               encoding.name(), num_elements)),
            encoding, num_elements),
       source_(std::move(source)),
       offset_(offset) {}

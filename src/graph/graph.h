@@ -13,8 +13,10 @@ namespace sluice::graph {
 // Bytes as they stand in a source. The only leaf that is read; its Compute is never called.
 class StoredNode final : public Node {
  public:
-  StoredNode(std::shared_ptr<const io::ByteSource> source, uint64_t offset, quant::Encoding encoding, uint64_t num_elements);
+  StoredNode(std::shared_ptr<const io::ByteSource> source, uint64_t offset, quant::Encoding encoding,
+             uint64_t num_elements);
   const io::ByteSource& source() const { return *source_; }
+  const std::shared_ptr<const io::ByteSource>& shared_source() const { return source_; }
   uint64_t offset() const { return offset_; }
   // Bytes of the source that hold the range.
   Range BytesOf(Range elements) const;

@@ -41,7 +41,8 @@ Fact::Fact(std::string_view description, std::vector<const Node*> inputs) : inpu
   key_ = KeyOf("fact", description, {}, num_elements(), inputs_);
 }
 
-Node::Node(std::string_view description, quant::Encoding encoding, uint64_t num_elements, std::vector<const Node*> inputs)
+Node::Node(std::string_view description, quant::Encoding encoding, uint64_t num_elements,
+           std::vector<const Node*> inputs)
     : key_(KeyOf("node", description, encoding, num_elements, inputs)),
       encoding_(encoding),
       num_elements_(num_elements),

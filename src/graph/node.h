@@ -2,8 +2,9 @@
 // purely, from bytes that are handed to it. The planner (stream/) sees the whole graph and owns all memory and I/O.
 //
 // Ranges are elements of the flat tensor (row-major). The executor works in blocks of kBlockElements, the last of a
-// tensor being shorter, and within a block in pieces; every cut but a tensor's end is a multiple of kPieceElements, so
-// any block encoding (32 or 256 elements) is cut between its blocks.
+// tensor being shorter, and within a block in pieces of kPieceElements. A consumer may ask for cuts of its own (rows of
+// a panel, stream.h's granule); folds always see blocks. Every cut but a tensor's end is a multiple of 32 and of each
+// encoding's block.
 #pragma once
 
 #include <compare>
@@ -59,14 +60,15 @@ class NeedList {
 using FactValue = std::vector<double>;
 
 // One fold of a fact over its tensor. Owns its state. The result must not depend on the order in which blocks come, on
-// the worker, or on how a block is cut into pieces: keep a slot per block and combine in index order, or count in integers.
+// the worker, or on how a block is cut into pieces: keep a slot per block and combine in index order, or count in
+// integers.
 class Fold {
  public:
   virtual ~Fold() = default;
   // Whether this pass needs the block (a sample, say). Constant during a pass.
   virtual bool Wants(uint64_t /*block*/) const { return true; }
-  // A piece of block piece.begin / kBlockElements. The pieces of one block come in order, from one worker; blocks come in any
-  // order, from several workers at once. `in`: one view per input of the fact.
+  // A piece of block piece.begin / kBlockElements. The pieces of one block come in order, from one worker; blocks come
+  // in any order, from several workers at once. `in`: one view per input of the fact.
   virtual void Add(int worker, Range piece, std::span<const View> in) = 0;
   // After all wanted blocks: true and the value, or false to go over the tensor once more. Called by one thread.
   virtual bool Finish(FactValue* value) = 0;
@@ -83,6 +85,7 @@ class Fact {
   uint64_t num_elements() const;
   // Most passes that Finish can ask for; more than 1 makes the stream wait for Finish before it goes on.
   virtual int max_passes() const { return 1; }
+  virtual double expected_passes() const { return 1; }     // how much of its inputs is read for it, for the prediction
   virtual uint64_t StateBytes(int num_workers) const = 0;  // most that a Fold will hold
   virtual double NanosecondsPerElement() const = 0;        // of Add, one core, for the prediction
   virtual std::unique_ptr<Fold> Begin(int num_workers) const = 0;

@@ -48,7 +48,8 @@ Result<void> ReadByPread(const ReadRequest& request) {
   if (fd < 0 || request.source->Cached(request.offset, request.needed_bytes)) return ReadBySource(request);
   uint64_t done = 0;
   while (done < request.needed_bytes) {
-    const ssize_t n = pread(fd, request.destination + done, request.size_bytes - done, static_cast<off_t>(request.offset + done));
+    const ssize_t n =
+        pread(fd, request.destination + done, request.size_bytes - done, static_cast<off_t>(request.offset + done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && (errno == EINVAL || errno == EOPNOTSUPP)) return ReadBySource(request);
     if (n < 0) return Fail(ReadFailed(request, errno));
@@ -128,7 +129,8 @@ class UringReader final : public BlockReader {
     return reader;
   }
 
-  // A source without a direct descriptor, or whose bytes are in the page cache, is read here and now: a copy is all it takes.
+  // A source without a direct descriptor, or whose bytes are in the page cache, is read here and now: a copy is all it
+  // takes.
   void Submit(const ReadRequest& request) override {
     if (request.source->direct_fd() < 0 || request.source->Cached(request.offset, request.needed_bytes)) {
       ready_.push_back({request.tag, ReadBySource(request)});

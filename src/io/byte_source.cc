@@ -106,8 +106,8 @@ Result<std::shared_ptr<const ByteSource>> OpenFile(const std::string& path) {
 Result<std::string> ReadWholeFile(const std::string& path, uint64_t max_bytes) {
   SLUICE_ASSIGN(const std::shared_ptr<const ByteSource> source, OpenFile(path));
   if (source->size_bytes() > max_bytes) {
-    return Fail(ErrorCode::kCorrupt,
-                fmt::format("{}: {} bytes, more than the {} that such a file may have", path, source->size_bytes(), max_bytes));
+    return Fail(ErrorCode::kCorrupt, fmt::format("{}: {} bytes, more than the {} that such a file may have", path,
+                                                 source->size_bytes(), max_bytes));
   }
   std::string text(source->size_bytes(), '\0');
   SLUICE_TRY(source->Read(0, {reinterpret_cast<uint8_t*>(text.data()), text.size()}));

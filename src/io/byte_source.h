@@ -1,4 +1,5 @@
-// ByteSource: bytes that can be read at any offset: a file now, an object store later. Immutable while open; thread-safe.
+// ByteSource: bytes that can be read at any offset: a file now, an object store later. Immutable while open;
+// thread-safe.
 #pragma once
 
 #include <compare>

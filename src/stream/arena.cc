@@ -16,8 +16,10 @@ Result<std::unique_ptr<Arena>> Arena::Make(uint64_t num_slots, uint64_t slot_byt
   const uint64_t mapped_bytes = RoundUp(num_slots * slot_bytes, kHugePageBytes) + kHugePageBytes;
   void* base = mmap(nullptr, mapped_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (base == MAP_FAILED) {
-    return Fail(ErrorCode::kBudget, fmt::format("the system has no address space for {} of working memory: give a smaller "
-                                                "--max-memory", FormatMemory(mapped_bytes)));
+    return Fail(ErrorCode::kBudget,
+                fmt::format("the system has no address space for {} of working memory: give a smaller "
+                            "--max-memory",
+                            FormatMemory(mapped_bytes)));
   }
   return std::unique_ptr<Arena>(new Arena(static_cast<uint8_t*>(base), mapped_bytes, num_slots, slot_bytes));
 }
@@ -35,12 +37,14 @@ uint8_t* Arena::Take() {
   SLUICE_CHECK(!free_.empty());
   const uint64_t slot = free_.back();
   free_.pop_back();
-  const uint64_t aligned = RoundUp(reinterpret_cast<uint64_t>(base_), kHugePageBytes) - reinterpret_cast<uint64_t>(base_);
+  const uint64_t aligned =
+      RoundUp(reinterpret_cast<uint64_t>(base_), kHugePageBytes) - reinterpret_cast<uint64_t>(base_);
   return base_ + aligned + slot * slot_bytes_;
 }
 
 void Arena::Return(uint8_t* slot) {
-  const uint64_t aligned = RoundUp(reinterpret_cast<uint64_t>(base_), kHugePageBytes) - reinterpret_cast<uint64_t>(base_);
+  const uint64_t aligned =
+      RoundUp(reinterpret_cast<uint64_t>(base_), kHugePageBytes) - reinterpret_cast<uint64_t>(base_);
   const uint64_t offset = static_cast<uint64_t>(slot - base_) - aligned;
   SLUICE_CHECK(offset % slot_bytes_ == 0 && offset / slot_bytes_ < num_slots_);
   free_.push_back(static_cast<uint32_t>(offset / slot_bytes_));

@@ -36,7 +36,8 @@ uint64_t EvaluationScratchBytes(std::span<const Node* const> roots) {
   for (const Node* root : roots) CollectComputed(root, &computed);
   uint64_t values = 0, scratch = 0;
   for (const Node* node : computed) {
-    values += RoundUp(node->encoding().BytesOf(RoundUp(graph::kPieceElements, node->encoding()->block_elements)), kAlignment);
+    values +=
+        RoundUp(node->encoding().BytesOf(RoundUp(graph::kPieceElements, node->encoding()->block_elements)), kAlignment);
     scratch += RoundUp(node->ScratchBytes(), kAlignment);
   }
   return values + scratch + kAlignment;
@@ -75,7 +76,8 @@ View Evaluator::Evaluate(const Node* node, Range range, uint8_t* out) {
   for (const graph::Need& need : needs.needs()) in.push_back(Evaluate(node->inputs()[need.input], need.range));
   if (out == nullptr) out = Take(node->encoding().BytesOf(range.size()));
   uint8_t* scratch = node->ScratchBytes() > 0 ? Take(node->ScratchBytes()) : nullptr;
-  node->Compute({range, in, facts_ != nullptr ? facts_->Of(node) : std::span<const graph::FactValue* const>(), scratch, out});
+  node->Compute(
+      {range, in, facts_ != nullptr ? facts_->Of(node) : std::span<const graph::FactValue* const>(), scratch, out});
   known_.push_back({node, {out, range}});
   return {out, range};
 }

@@ -36,7 +36,8 @@ class Evaluator {
 
   // Starts a piece: forgets what was computed. Everything below looks at these windows and facts.
   void Begin(const WindowSet* windows, const ResolvedFacts* facts);
-  // The node's elements `range` (at most kPieceElements). Computed at `out` where one is given and the node is not stored.
+  // The node's elements `range` (at most kPieceElements). Computed at `out` where one is given and the node is not
+  // stored.
   View Evaluate(const Node* node, Range range, uint8_t* out = nullptr);
 
  private:

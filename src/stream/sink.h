@@ -16,6 +16,8 @@ class Sink {
   virtual Result<void> Take(const Lease& lease, Stream& stream) = 0;
   // After the last tile and after all posted work.
   virtual Result<void> End() = 0;
+  // Instead of End where the pass ends with an error, also after all posted work: leases that it kept must go.
+  virtual void Abandon() {}
 };
 
 // What all of them want together.
@@ -28,7 +30,7 @@ class ProgressListener {
   virtual void OnTile(const StreamStats& stats) = 0;
 };
 
-// Enqueues all groups once and takes them to the end of every sink. The first error wins.
+// Enqueues all groups once and takes them to the end of every sink. The first error wins; then every sink is abandoned.
 Result<void> Pump(Stream& stream, std::span<Sink* const> sinks, ProgressListener* progress = nullptr);
 
 }  // namespace sluice::stream

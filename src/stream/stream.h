@@ -44,9 +44,9 @@ class GroupSource {
 
 // What a sink needs beside the stream, said before planning.
 struct Wants {
-  uint64_t held_bytes = 0;    // most bytes of views that the consumer keeps leased beyond the lease in hand
-  uint64_t own_bytes = 0;     // buffers of its own
-  uint64_t write_bytes = 0;   // bytes that will be written, for the prediction
+  uint64_t held_bytes = 0;          // most bytes of views that the consumer keeps leased beyond the lease in hand
+  uint64_t own_bytes = 0;           // buffers of its own
+  uint64_t write_bytes = 0;         // bytes that will be written, for the prediction
   double nanoseconds_per_byte = 0;  // its work per byte of output on one core, for the prediction
 };
 
@@ -56,40 +56,40 @@ struct StreamOptions {
   MemoryBudget* budget = nullptr;
   const std::atomic<bool>* cancelled = nullptr;  // looked at often; ends the stream with kCancelled
   io::ReaderKind reader = io::ReaderKind::kAuto;
-  uint64_t max_tile_bytes = 1u << 20;            // of the widest stream of a job
-  uint64_t read_ahead_bytes = 32u << 20;         // most that is read or computed ahead of the consumer (four jobs at least)
-  bool hold = true;                              // keep what fits of a tensor between its facts and its values
+  uint64_t max_tile_bytes = 1u << 20;     // of the widest stream of a job
+  uint64_t read_ahead_bytes = 32u << 20;  // most that is read or computed ahead of the consumer (four jobs at least)
+  bool hold = true;                       // keep what fits of a tensor between its facts and its values
 };
 
 struct Plan {
   uint64_t num_groups = 0, num_tensors = 0;
-  uint64_t payload_bytes = 0;       // stored bytes that are wanted, each once
-  uint64_t read_bytes = 0;          // payload with the repeats that facts make
-  uint64_t fact_read_bytes = 0;     // of these, read for facts alone
-  uint64_t out_bytes = 0;           // computed
-  uint64_t tile_bytes = 0;          // of the widest stream of a job
+  uint64_t payload_bytes = 0;    // stored bytes that are wanted, each once
+  uint64_t read_bytes = 0;       // payload with the repeats that facts make
+  uint64_t fact_read_bytes = 0;  // of these, read for facts alone
+  uint64_t out_bytes = 0;        // computed
+  uint64_t tile_bytes = 0;       // of the widest stream of a job
   uint64_t arena_bytes = 0, scratch_bytes = 0, fact_bytes = 0, own_bytes = 0;
-  uint64_t peak_bytes = 0;          // resident, predicted
+  uint64_t peak_bytes = 0;  // resident, predicted
   uint64_t budget_bytes = 0;
-  double read_bytes_per_second = 0; // measured on a sample of these files, 0 where too little is read to matter
+  double read_bytes_per_second = 0;        // measured on a sample of these files, 0 where too little is read to matter
   double io_seconds = 0, cpu_seconds = 0;  // cpu: on all threads together, divided by their number
-  double seconds = 0;               // the larger
+  double seconds = 0;                      // the larger
   int num_threads = 0;
   std::string reader;
 };
 
 struct Piece {
-  uint32_t group;                // index in the GroupSource
-  Range range;                   // the same for all outs
-  bool first, last;              // of the group in this enqueueing
-  std::span<const View> views;   // one per out
+  uint32_t group;               // index in the GroupSource
+  Range range;                  // the same for all outs
+  bool first, last;             // of the group in this enqueueing
+  std::span<const View> views;  // one per out
 };
 
 // What a lease keeps alive; the engine derives from it, and a test's fake stream may.
 struct LeasedTiles {
   virtual ~LeasedTiles() = default;
   std::vector<Piece> pieces;
-  uint64_t kept_bytes = 0;       // of the slots that stay occupied
+  uint64_t kept_bytes = 0;  // of the slots that stay occupied
 };
 
 // A counted reference to computed tiles; copies are cheap. All leases must be gone before their stream is.
@@ -106,23 +106,24 @@ class Lease {
 };
 
 struct StreamStats {
-  uint64_t payload_bytes = 0;    // asked of the sources for values and facts, without alignment
-  uint64_t moved_bytes = 0;      // read, aligned windows
-  uint64_t out_bytes = 0;        // delivered
-  uint64_t fact_passes = 0;      // passes over tensors that were made for facts
+  uint64_t payload_bytes = 0;  // asked of the sources for values and facts, without alignment
+  uint64_t moved_bytes = 0;    // read, aligned windows
+  uint64_t out_bytes = 0;      // delivered
+  uint64_t fact_passes = 0;    // passes over tensors that were made for facts
 };
 
 class Stream {
  public:
-  // `groups` outlives the stream. kBudget where the budget cannot hold the smallest job, naming the smallest that would do.
-  // Enqueue order for the plan: each group once, in order.
+  // `groups` outlives the stream. kBudget where the budget cannot hold the smallest job, naming the smallest that would
+  // do. Enqueue order for the plan: each group once, in order.
   static Result<std::unique_ptr<Stream>> Open(const GroupSource& groups, const StreamOptions& options);
-  virtual ~Stream() = default;   // stops reading and computing, waits for what is under way
+  virtual ~Stream() = default;  // stops reading and computing, waits for what is under way
 
   virtual const Plan& plan() const = 0;
   virtual void Enqueue(std::span<const uint32_t> groups) = 0;
   void EnqueueAll();
-  // The next tile of the queue; an empty lease where the queue is empty. kCorrupt, kRead with file and byte, kCancelled.
+  // The next tile of the queue; an empty lease where the queue is empty. kCorrupt, kRead with file and byte,
+  // kCancelled.
   virtual Result<Lease> Next() = 0;
   // Runs task(worker) on a worker, keeping the lease until it has run. Order among tasks is not promised.
   virtual void Post(Lease lease, std::function<void(int worker)> task) = 0;

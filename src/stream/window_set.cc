@@ -12,13 +12,14 @@ namespace {
 
 // Two wanted ranges closer than this are read as one: a gap costs less than a request. (At 1.5 GB/s 16 KiB take 11 us.)
 constexpr uint64_t kJoinBytes = 16 * kKiB;
+constexpr uint64_t kOutputAlignment = 64;
 
 // First fit over the slots opened so far; `first` is the first slot that may be used.
 class SlotPacker {
  public:
   SlotPacker(uint64_t slot_bytes, uint32_t first) : slot_bytes_(slot_bytes), first_(first) {}
-  void Place(uint64_t size_bytes, uint32_t* slot, uint64_t* offset) {
-    size_bytes = RoundUp(size_bytes, io::kBlockBytes);
+  void Place(uint64_t size_bytes, uint64_t alignment, uint32_t* slot, uint64_t* offset) {
+    size_bytes = RoundUp(size_bytes, alignment);
     SLUICE_CHECK(size_bytes <= slot_bytes_);
     // Slots fill in order; looking at the last few is enough and keeps thousands of small windows linear.
     const size_t begin = used_.size() > 8 ? used_.size() - 8 : 0;
@@ -85,14 +86,14 @@ void WindowSet::Layout() {
   wanted_.shrink_to_fit();
 
   SlotPacker kept(slot_bytes_, 0);
-  for (Output& output : outputs_) kept.Place(output.size_bytes, &output.slot, &output.slot_offset);
-  for (Window& window : windows_) {
-    if (window.kept) kept.Place(window.end - window.begin, &window.slot, &window.slot_offset);
+  for (Window& window : windows_) {  // windows first: their sizes are whole pages, so all stay aligned
+    if (window.kept) kept.Place(window.end - window.begin, io::kBlockBytes, &window.slot, &window.slot_offset);
   }
+  for (Output& output : outputs_) kept.Place(output.size_bytes, kOutputAlignment, &output.slot, &output.slot_offset);
   num_kept_slots_ = kept.end();
   SlotPacker passing(slot_bytes_, num_kept_slots_);
   for (Window& window : windows_) {
-    if (!window.kept) passing.Place(window.end - window.begin, &window.slot, &window.slot_offset);
+    if (!window.kept) passing.Place(window.end - window.begin, io::kBlockBytes, &window.slot, &window.slot_offset);
   }
   num_slots_ = passing.end();
 }
@@ -117,7 +118,8 @@ const uint8_t* WindowSet::Find(const graph::StoredNode& node, Range range) const
   while (window != windows_.begin()) {
     --window;
     if (window->id != id) break;
-    if (window->begin <= bytes.begin && bytes.end <= window->payload_end) return window->data + (bytes.begin - window->begin);
+    if (window->begin <= bytes.begin && bytes.end <= window->payload_end)
+      return window->data + (bytes.begin - window->begin);
   }
   SLUICE_CHECK(!"a node asked for bytes that it had not said it needs");
   return nullptr;

@@ -1,4 +1,5 @@
-// WindowSet: which aligned windows of which files must be in memory so that some nodes can be computed over some ranges.
+// WindowSet: which aligned windows of which files must be in memory so that some nodes can be computed over some
+// ranges.
 //
 // Walks the graph from the roots down to stored bytes, joins what overlaps or nearly touches, per file however often it
 // was opened, and lays windows and outputs out in slots of one size, small ones packed together.
@@ -18,10 +19,10 @@ using graph::Range;
 struct Window {
   const io::ByteSource* source;
   io::SourceId id;
-  uint64_t begin, end;      // bytes of the source, multiples of io::kBlockBytes (end may lie past the source's)
-  uint64_t payload_end;     // bytes that must arrive: up to here
-  bool kept;                // backs a stored out: stays until the lease goes
-  uint32_t slot = 0;        // index of the slot within the job
+  uint64_t begin, end;   // bytes of the source, multiples of io::kBlockBytes (end may lie past the source's)
+  uint64_t payload_end;  // bytes that must arrive: up to here
+  bool kept;             // backs a stored out: stays until the lease goes
+  uint32_t slot = 0;     // index of the slot within the job
   uint64_t slot_offset = 0;
   uint8_t* data = nullptr;  // set when the slots are known
 };
@@ -30,7 +31,8 @@ class WindowSet {
  public:
   explicit WindowSet(uint64_t slot_bytes) : slot_bytes_(slot_bytes) {}
 
-  // Everything stored that `node` needs for `range`. `kept`: the node is an out; if it is stored, its windows are views.
+  // Everything stored that `node` needs for `range`. `kept`: the node is an out; if it is stored, its windows are
+  // views.
   void AddRoot(const Node* node, Range range, bool kept);
   // An output of size_bytes (at most a slot); returns its index.
   uint32_t AddOutput(uint64_t size_bytes);

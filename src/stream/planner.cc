@@ -1,0 +1,295 @@
+#include "stream/planner.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <set>
+
+#include <fmt/format.h>
+
+#include "base/check.h"
+#include "base/units.h"
+#include "stream/arena.h"
+#include "stream/evaluator.h"
+#include "stream/window_set.h"
+
+namespace sluice::stream {
+namespace {
+
+constexpr uint64_t kWindowSlack = 2 * io::kBlockBytes;  // a window is aligned at both ends
+constexpr uint64_t kUnboundedSlot = uint64_t{1} << 62;
+constexpr uint64_t kMeasureFromBytes = 256 * kMiB;  // below this a pass is short whatever the disk does
+constexpr uint64_t kSampleBytes = 16 * kMiB;
+constexpr uint64_t kArenaRounding = 4 * kMiB;  // huge pages at both ends of the arena
+constexpr uint64_t kFoldSlackBytes = kMiB / 2;
+constexpr int kTileSizes = 5;     // max_tile_bytes and its halves
+constexpr int kJobsInFlight = 4;  // enough to keep disk and workers busy (docs/streaming.md)
+
+void VisitNodes(const Node* node, std::set<const Node*>* seen) {
+  if (!seen->insert(node).second) return;
+  for (const Node* input : node->inputs()) VisitNodes(input, seen);
+}
+
+// What one walk over all groups adds up.
+struct Totals {
+  Plan plan;
+  double cpu_nanoseconds = 0;
+  uint64_t scratch_bytes = 0, fact_bytes = 0;
+  uint64_t least_tile_bytes = 0;                     // a block of the widest encoding
+  std::array<uint64_t, kTileSizes> max_job_slots{};  // at max_tile_bytes >> i
+  std::shared_ptr<const io::ByteSource> largest;     // to measure the disk on
+  struct Folded {                                    // tensors of several tiles that are folded first
+    uint64_t read_bytes;
+    double passes;
+  };
+  std::vector<Folded> folded;
+  uint64_t max_folded_slots = 0;  // at max_tile_bytes: the arena that would hold any tensor whole
+};
+
+uint64_t JobSlots(std::span<const Node* const> outs, std::span<const graph::Fact* const> facts, uint64_t tile_bytes,
+                  uint64_t tile_elements, uint64_t num_elements) {
+  const uint64_t num_tiles = std::max<uint64_t>(1, CeilDiv(num_elements, tile_elements));
+  uint64_t slots = 1;
+  for (const uint64_t tile : std::set<uint64_t>{0, num_tiles / 2, num_tiles - 1}) {
+    const Range range{tile * tile_elements, std::min((tile + 1) * tile_elements, num_elements)};
+    WindowSet windows(tile_bytes + kWindowSlack);
+    for (const Node* out : outs) {
+      windows.AddRoot(out, range, true);
+      if (dynamic_cast<const graph::StoredNode*>(out) == nullptr)
+        windows.AddOutput(out->encoding().BytesOf(range.size()));
+    }
+    for (const graph::Fact* fact : facts) {
+      for (const Node* input : fact->inputs()) windows.AddRoot(input, range, false);
+    }
+    windows.Layout();
+    slots = std::max(slots, windows.num_slots());
+  }
+  return slots;
+}
+
+void AddGroup(const GroupSource& groups, size_t group, const StreamOptions& options, Totals* totals) {
+  graph::Graph graph;
+  std::vector<const Node*> outs;
+  groups.Build(group, &graph, &outs);
+  SLUICE_CHECK(!outs.empty());
+  const uint64_t num_elements = outs[0]->num_elements();
+  const std::vector<const graph::Fact*> facts = CollectFacts(outs);
+
+  Plan& plan = totals->plan;
+  ++plan.num_groups;
+  plan.num_tensors += outs.size();
+  std::set<const Node*> nodes;
+  uint64_t widest = 0;  // bytes of a block of kBlockElements
+  for (const Node* out : outs) {
+    SLUICE_CHECK(out->num_elements() == num_elements);
+    VisitNodes(out, &nodes);
+    plan.out_bytes += out->encoding().BytesOf(num_elements);
+    totals->cpu_nanoseconds +=
+        options.wants.nanoseconds_per_byte * static_cast<double>(out->encoding().BytesOf(num_elements));
+    widest = std::max(widest, out->encoding().BytesOf(graph::kBlockElements));
+  }
+  for (const Node* node : nodes) {
+    totals->cpu_nanoseconds += node->NanosecondsPerElement() * static_cast<double>(node->num_elements());
+    if (const auto* stored = dynamic_cast<const graph::StoredNode*>(node)) {
+      widest = std::max(widest, stored->encoding().BytesOf(graph::kBlockElements));
+      if (totals->largest == nullptr || stored->source().size_bytes() > totals->largest->size_bytes()) {
+        totals->largest = stored->shared_source();
+      }
+    }
+  }
+  totals->least_tile_bytes = std::max(totals->least_tile_bytes, widest);
+
+  WindowSet whole(kUnboundedSlot);
+  for (const Node* out : outs) whole.AddRoot(out, {0, num_elements}, true);
+  whole.Layout();
+  plan.payload_bytes += whole.payload_bytes();
+  plan.read_bytes += whole.payload_bytes();
+
+  std::vector<const Node*> roots(outs.begin(), outs.end());
+  uint64_t state_bytes = 0;
+  double passes = 0;
+  for (const graph::Fact* fact : facts) {
+    roots.insert(roots.end(), fact->inputs().begin(), fact->inputs().end());
+    state_bytes += fact->StateBytes(options.num_threads);
+    passes = std::max(passes, fact->expected_passes());
+    totals->cpu_nanoseconds +=
+        fact->NanosecondsPerElement() * fact->expected_passes() * static_cast<double>(fact->num_elements());
+  }
+  totals->scratch_bytes = std::max(totals->scratch_bytes, EvaluationScratchBytes(roots));
+  totals->fact_bytes = std::max(totals->fact_bytes, state_bytes);
+
+  const uint64_t granule = groups.granule(group);
+  uint64_t slots = 0;
+  for (int i = 0; i < kTileSizes; ++i) {
+    const uint64_t tile_bytes = options.max_tile_bytes >> i;
+    if (tile_bytes < widest) continue;
+    const uint64_t tile_elements = TileElements(outs, tile_bytes, facts.empty() ? granule : 0);
+    // A group that is one small tile takes as many slots at the next size: not worth laying out again.
+    if (i == 0 || num_elements > tile_elements) slots = JobSlots(outs, facts, tile_bytes, tile_elements, num_elements);
+    totals->max_job_slots[i] = std::max(totals->max_job_slots[i], slots);
+    if (i == 0 && !facts.empty() && num_elements > tile_elements) {
+      WindowSet folded(kUnboundedSlot);
+      for (const graph::Fact* fact : facts) {
+        for (const Node* input : fact->inputs()) folded.AddRoot(input, {0, num_elements}, false);
+      }
+      folded.Layout();
+      totals->folded.push_back({folded.payload_bytes(), passes});
+      totals->max_folded_slots = std::max(totals->max_folded_slots, slots * CeilDiv(num_elements, tile_elements));
+    }
+  }
+}
+
+// Sequential reads of the size and depth that the engine uses, from the middle of the largest file.
+double MeasureReadRate(const io::ByteSource& source, io::BlockReader& reader) {
+  constexpr uint64_t kRequest = 1 * kMiB;
+  if (source.direct_fd() < 0 || source.size_bytes() < 2 * kSampleBytes) return 0;
+  auto arena = Arena::Make(kJobsInFlight, kRequest);
+  if (!arena) return 0;
+  std::array<uint8_t*, kJobsInFlight> slots;
+  for (uint8_t*& slot : slots) {
+    slot = (*arena)->Take();
+    for (uint64_t at = 0; at < kRequest; at += io::kBlockBytes) slot[at] = 1;  // touched before the clock starts
+  }
+  uint64_t offset = RoundDown(source.size_bytes() / 2, io::kBlockBytes), submitted = 0, completed = 0;
+  const auto start = std::chrono::steady_clock::now();
+  std::vector<io::ReadCompletion> done;
+  const auto submit = [&](uint64_t tag) {
+    reader.Submit({&source, offset, kRequest, kRequest, slots[tag], tag});
+    offset += kRequest;
+    submitted += kRequest;
+  };
+  for (uint64_t tag = 0; tag < kJobsInFlight; ++tag) submit(tag);
+  bool ok = true;
+  while (reader.in_flight() > 0) {
+    done.clear();
+    reader.Wait(true, &done);
+    for (const io::ReadCompletion& completion : done) {
+      ok = ok && completion.result.has_value();
+      completed += kRequest;
+      if (submitted + kRequest <= kSampleBytes) submit(completion.tag);
+    }
+  }
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return ok && seconds > 0 ? static_cast<double>(completed) / seconds : 0;
+}
+
+}  // namespace
+
+std::vector<const graph::Fact*> CollectFacts(std::span<const Node* const> outs) {
+  std::set<const Node*> nodes;
+  for (const Node* out : outs) VisitNodes(out, &nodes);
+  std::vector<const graph::Fact*> facts;
+  std::set<graph::Key> keys;
+  for (const Node* node : nodes) {
+    for (const auto& fact : node->facts()) {
+      if (keys.insert(fact->key()).second) facts.push_back(fact.get());
+    }
+  }
+  // In order of key, not of address: runs are to be alike.
+  std::sort(facts.begin(), facts.end(), [](const auto* a, const auto* b) { return a->key() < b->key(); });
+  return facts;
+}
+
+uint64_t TileElements(std::span<const Node* const> outs, uint64_t tile_bytes, uint64_t granule) {
+  std::set<const Node*> nodes;
+  for (const Node* out : outs) VisitNodes(out, &nodes);
+  uint64_t elements = kUnboundedSlot;
+  const auto limit = [&](const Node* node) {
+    const quant::EncodingInfo& encoding = *node->encoding();
+    elements = std::min(elements, tile_bytes / encoding.block_bytes * encoding.block_elements);
+  };
+  for (const Node* node : nodes) {
+    if (dynamic_cast<const graph::StoredNode*>(node) != nullptr) limit(node);
+  }
+  for (const Node* out : outs) limit(out);
+  if (granule > 0 && granule <= elements) return RoundDown(elements, granule);
+  elements = RoundDown(elements, graph::kBlockElements);
+  SLUICE_CHECK(elements > 0);
+  return elements;
+}
+
+Result<Planned> MakePlan(const GroupSource& groups, const StreamOptions& options) {
+  SLUICE_CHECK(options.budget != nullptr && options.num_threads > 0);
+  Totals totals;
+  for (size_t group = 0; group < groups.size(); ++group) AddGroup(groups, group, options, &totals);
+
+  Planned planned;
+  Plan& plan = planned.plan = totals.plan;
+  Layout& layout = planned.layout;
+  layout.scratch_bytes = RoundUp(totals.scratch_bytes, io::kBlockBytes);
+  layout.max_fold_bytes = totals.fact_bytes;
+  // The next tensor folds while this one's values are computed, and a job of small tensors folds many at once.
+  layout.fact_bytes = totals.fact_bytes + std::max(totals.fact_bytes, totals.fact_bytes > 0 ? kFoldSlackBytes : 0);
+  plan.scratch_bytes = layout.scratch_bytes * static_cast<uint64_t>(options.num_threads);
+  plan.fact_bytes = layout.fact_bytes;
+  plan.own_bytes = options.wants.own_bytes;
+  plan.num_threads = options.num_threads;
+  plan.budget_bytes = options.budget->limit_bytes();
+
+  // The largest tile of which a few jobs fit; else the smallest that fits at all.
+  options.budget->ChargeResident();
+  const uint64_t fixed = plan.scratch_bytes + plan.fact_bytes + plan.own_bytes + kArenaRounding;
+  const uint64_t free = options.budget->free_bytes(), used = options.budget->used_bytes();
+  const uint64_t arena_limit = free > fixed ? free - fixed : 0;
+  const auto held_slots = [&](uint64_t tile_bytes) {
+    return options.wants.held_bytes == 0 ? 0 : CeilDiv(options.wants.held_bytes / 4 * 5, tile_bytes) + 2;
+  };
+  uint64_t least_arena = kUnboundedSlot;
+  int chosen = -1;
+  for (int i = 0; i < kTileSizes; ++i) {
+    const uint64_t tile_bytes = options.max_tile_bytes >> i, slot_bytes = tile_bytes + kWindowSlack;
+    if (tile_bytes < totals.least_tile_bytes) break;
+    const uint64_t least = (totals.max_job_slots[i] + held_slots(tile_bytes)) * slot_bytes;
+    least_arena = std::min(least_arena, least);
+    if (least <= arena_limit) chosen = i;
+    const uint64_t comfortable = (3 * totals.max_job_slots[i] + held_slots(tile_bytes)) * slot_bytes;
+    if (comfortable <= arena_limit) break;
+  }
+  if (chosen < 0) {
+    SLUICE_CHECK(least_arena < kUnboundedSlot);
+    const uint64_t smallest = used + fixed + least_arena;
+    return Fail(
+        ErrorCode::kBudget,
+        fmt::format("--max-memory {} cannot hold this work: the program itself and {} of working memory need {} "
+                    "at least; give --max-memory {}MiB or more",
+                    FormatMemory(options.budget->limit_bytes()), FormatMemory(fixed + least_arena),
+                    FormatMemory(smallest), CeilDiv(smallest, kMiB)));
+  }
+
+  layout.tile_bytes = options.max_tile_bytes >> chosen;
+  layout.slot_bytes = layout.tile_bytes + kWindowSlack;
+  layout.max_job_slots = totals.max_job_slots[chosen];
+  const uint64_t limit_slots = arena_limit / layout.slot_bytes;
+  const uint64_t held = held_slots(layout.tile_bytes);
+  layout.ahead_slots = std::max(kJobsInFlight * layout.max_job_slots, options.read_ahead_bytes / layout.slot_bytes);
+  const uint64_t wish = held + layout.ahead_slots + (options.hold ? totals.max_folded_slots << chosen : 0);
+  layout.num_slots = std::min(limit_slots, wish);
+  layout.ahead_slots = std::min(layout.ahead_slots, layout.num_slots - held);
+  const uint64_t reserve = held + 3 * layout.max_job_slots;
+  if (options.hold && layout.num_slots > reserve) layout.hold_slots = layout.num_slots - reserve;
+
+  for (const Totals::Folded& folded : totals.folded) {
+    const double share_held = std::min(1.0, static_cast<double>(layout.hold_slots * layout.tile_bytes) /
+                                                std::max(1.0, static_cast<double>(folded.read_bytes)));
+    plan.fact_read_bytes +=
+        static_cast<uint64_t>(static_cast<double>(folded.read_bytes) * folded.passes * (1 - share_held));
+  }
+  plan.read_bytes += plan.fact_read_bytes;
+  plan.tile_bytes = layout.tile_bytes;
+  plan.arena_bytes = layout.num_slots * layout.slot_bytes;
+  plan.peak_bytes = used + fixed + plan.arena_bytes;
+
+  SLUICE_ASSIGN(const std::unique_ptr<io::BlockReader> reader, io::MakeBlockReader(options.reader));
+  plan.reader = reader->mode();
+  if (plan.read_bytes >= kMeasureFromBytes && totals.largest != nullptr) {
+    plan.read_bytes_per_second = MeasureReadRate(*totals.largest, *reader);
+  }
+  constexpr double kUsualRate = 1.5e9;  // of a local disk where nothing was measured
+  const double rate = plan.read_bytes_per_second > 0 ? plan.read_bytes_per_second : kUsualRate;
+  plan.io_seconds = static_cast<double>(plan.read_bytes + options.wants.write_bytes) / rate;
+  plan.cpu_seconds = totals.cpu_nanoseconds * 1e-9 / options.num_threads;
+  plan.seconds = std::max(plan.io_seconds, plan.cpu_seconds);
+  return planned;
+}
+
+}  // namespace sluice::stream

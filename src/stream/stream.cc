@@ -1,0 +1,31 @@
+#include "stream/stream.h"
+
+#include <numeric>
+
+#include "stream/engine.h"
+#include "stream/planner.h"
+
+namespace sluice::stream {
+
+Result<std::unique_ptr<Stream>> Stream::Open(const GroupSource& groups, const StreamOptions& options) {
+  SLUICE_ASSIGN(Planned planned, MakePlan(groups, options));
+  std::vector<MemoryLease> leases;
+  for (const auto& [bytes, what] :
+       {std::pair{planned.plan.arena_bytes, "tiles"},
+        std::pair{planned.plan.scratch_bytes + planned.plan.fact_bytes, "scratch and facts"}}) {
+    SLUICE_ASSIGN(MemoryLease lease, options.budget->Lease(bytes, what));
+    leases.push_back(std::move(lease));
+  }
+  SLUICE_ASSIGN(std::unique_ptr<Arena> arena, Arena::Make(planned.layout.num_slots, planned.layout.slot_bytes));
+  SLUICE_ASSIGN(std::unique_ptr<io::BlockReader> reader, io::MakeBlockReader(options.reader));
+  return std::unique_ptr<Stream>(std::make_unique<Engine>(groups, options, std::move(planned), std::move(arena),
+                                                          std::move(reader), std::move(leases)));
+}
+
+void Stream::EnqueueAll() {
+  std::vector<uint32_t> all(num_groups());
+  std::iota(all.begin(), all.end(), 0);
+  Enqueue(all);
+}
+
+}  // namespace sluice::stream

@@ -1,0 +1,552 @@
+#include "stream/stream.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <numeric>
+#include <random>
+
+#include "base/units.h"
+#include "io/recording_source.h"
+#include "kernels/convert.h"
+#include "stream/sink.h"
+
+namespace sluice::stream {
+namespace {
+
+using graph::FactValue;
+using graph::Node;
+
+// Bytes in memory as a source, one id each.
+class MemorySource final : public io::ByteSource {
+ public:
+  MemorySource(std::vector<uint8_t> bytes, uint64_t inode) : bytes_(std::move(bytes)), id_{1, inode} {}
+  const std::string& name() const override { return name_; }
+  uint64_t size_bytes() const override { return bytes_.size(); }
+  io::SourceId id() const override { return id_; }
+  Result<void> Read(uint64_t offset, std::span<uint8_t> out) const override {
+    if (fail_from_ <= offset + out.size()) return Fail(ErrorCode::kRead, "memory: the disk is gone");
+    SLUICE_TRY(Check(offset, out.size()));
+    std::copy_n(bytes_.data() + offset, out.size(), out.data());
+    return {};
+  }
+  const std::vector<uint8_t>& bytes() const { return bytes_; }
+  void FailFrom(uint64_t offset) { fail_from_ = offset; }
+
+ private:
+  Result<void> Check(uint64_t offset, uint64_t size) const {
+    if (offset + size > bytes_.size()) return Fail(ErrorCode::kCorrupt, "memory: past the end");
+    return {};
+  }
+  std::string name_ = "memory";
+  std::vector<uint8_t> bytes_;
+  io::SourceId id_;
+  uint64_t fail_from_ = ~uint64_t{0};
+};
+
+std::vector<uint8_t> RandomFloats(uint64_t count, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  std::vector<uint8_t> bytes(count * 4);
+  for (uint64_t i = 0; i < count; ++i) {
+    const float value = uniform(random);
+    std::memcpy(&bytes[4 * i], &value, 4);
+  }
+  return bytes;
+}
+
+// A model of F32 tensors, one after the other in one source.
+struct Model {
+  std::shared_ptr<MemorySource> memory;
+  std::shared_ptr<io::RecordingSource> source;
+  std::vector<uint64_t> offsets, counts;
+
+  Model(const std::vector<uint64_t>& sizes, uint32_t seed) : counts(sizes) {
+    uint64_t total = 24;  // a header of sorts: nothing is aligned
+    for (const uint64_t size : sizes) {
+      offsets.push_back(total);
+      total += 4 * size;
+    }
+    memory = std::make_shared<MemorySource>(RandomFloats(total / 4, seed), seed);
+    source = std::make_shared<io::RecordingSource>(memory);
+  }
+  const Node* Add(size_t tensor, graph::Graph* graph) const {
+    return graph->AddStored(source, offsets[tensor], quant::F32(), counts[tensor]);
+  }
+  float Value(size_t tensor, uint64_t i) const {
+    float value;
+    std::memcpy(&value, memory->bytes().data() + offsets[tensor] + 4 * i, 4);
+    return value;
+  }
+  uint64_t bytes() const { return 4 * std::accumulate(counts.begin(), counts.end(), uint64_t{0}); }
+};
+
+// A fact: the sum of a tensor in f64, over `passes` passes of which all but the last see every third block only.
+class SumFact final : public graph::Fact {
+ public:
+  SumFact(const Node* x, int passes) : Fact("sum", {x}), passes_(passes) {}
+  int max_passes() const override { return passes_; }
+  uint64_t StateBytes(int) const override { return 8 * (num_elements() / graph::kBlockElements + 1); }
+  double NanosecondsPerElement() const override { return 1; }
+  std::unique_ptr<graph::Fold> Begin(int) const override {
+    class SumFold final : public graph::Fold {
+     public:
+      SumFold(uint64_t blocks, int passes) : sums_(blocks), passes_left_(passes) {}
+      bool Wants(uint64_t block) const override { return passes_left_ == 1 || block % 3 == 0; }
+      void Add(int, Range piece, std::span<const View> in) override {
+        ASSERT_TRUE(Wants(piece.begin / graph::kBlockElements));
+        ASSERT_EQ(in[0].range, piece);
+        for (uint64_t i = 0; i < piece.size(); ++i) {
+          float value;
+          std::memcpy(&value, in[0].data + 4 * i, 4);
+          sums_[piece.begin / graph::kBlockElements] += static_cast<double>(value);
+        }
+      }
+      bool Finish(FactValue* value) override {
+        *value = {std::accumulate(sums_.begin(), sums_.end(), 0.0)};
+        std::fill(sums_.begin(), sums_.end(), 0.0);
+        return --passes_left_ == 0;
+      }
+
+     private:
+      std::vector<double> sums_;
+      int passes_left_;
+    };
+    return std::make_unique<SumFold>((num_elements() + graph::kBlockElements - 1) / graph::kBlockElements, passes_);
+  }
+
+ private:
+  int passes_;
+};
+
+// out = x + y / sum(x)
+class ScaleNode final : public Node {
+ public:
+  ScaleNode(const Node* x, const Node* y, int passes) : Node("scale", quant::F32(), x->num_elements(), {x, y}) {
+    AddFact(std::make_unique<SumFact>(x, passes));
+  }
+  void Compute(const graph::ComputeArgs& args) const override {
+    const double sum = args.facts[0]->at(0);
+    for (uint64_t i = 0; i < args.range.size(); ++i) {
+      float x, y;
+      std::memcpy(&x, args.in[0].data + 4 * i, 4);
+      std::memcpy(&y, args.in[1].data + 4 * i, 4);
+      const float out = static_cast<float>(x + y / sum);
+      std::memcpy(args.out + 4 * i, &out, 4);
+    }
+  }
+  double NanosecondsPerElement() const override { return 1; }
+};
+
+class FunctionGroups final : public GroupSource {
+ public:
+  using Function = std::function<std::vector<const Node*>(size_t, graph::Graph*)>;
+  FunctionGroups(size_t size, Function build) : size_(size), build_(std::move(build)) {}
+  size_t size() const override { return size_; }
+  std::string name(size_t group) const override { return "tensor " + std::to_string(group); }
+  void Build(size_t group, graph::Graph* graph, std::vector<const Node*>* outs) const override {
+    for (const Node* node : build_(group, graph)) outs->push_back(node);
+  }
+
+ private:
+  size_t size_;
+  Function build_;
+};
+
+// Collects outs of each group, checking that tiles come in order and without gaps.
+class Collector final : public Sink {
+ public:
+  Result<void> Take(const Lease& lease, Stream&) override {
+    for (const Piece& piece : lease.pieces()) {
+      auto& outs = data[piece.group];
+      if (piece.first) {
+        EXPECT_EQ(piece.range.begin, 0u);
+        outs.assign(piece.views.size(), {});
+        order.push_back(piece.group);
+      }
+      for (size_t i = 0; i < piece.views.size(); ++i) {
+        EXPECT_EQ(piece.views[i].range, piece.range);
+        EXPECT_EQ(outs[i].size(), piece.range.begin);
+        for (uint64_t k = 0; k < piece.range.size(); ++k) {
+          float value;
+          std::memcpy(&value, piece.views[i].data + 4 * k, 4);
+          outs[i].push_back(value);
+        }
+      }
+    }
+    return {};
+  }
+  Result<void> End() override { return {}; }
+  std::map<uint32_t, std::vector<std::vector<float>>> data;
+  std::vector<uint32_t> order;
+};
+
+StreamOptions Options(MemoryBudget* budget, int threads = 2) {
+  StreamOptions options;
+  options.budget = budget;
+  options.num_threads = threads;
+  options.max_tile_bytes = 256 * kKiB;  // one block of F32: many tiles from small tensors
+  options.read_ahead_bytes = 2 * kMiB;
+  return options;
+}
+
+MemoryBudget Budget(uint64_t working_bytes) {
+  return MemoryBudget(ResidentBytes() + MemoryBudget::kMarginBytes + working_bytes);
+}
+
+// How often the tensors' bytes were read, e.g. {1} or {1, 2}. Windows are pages, so a page at the edge of a tile may be
+// read by both its neighbours: of a tile of 256 KiB that is 3%, and what happened to under 4% of the bytes is left out.
+std::vector<int> TimesRead(const Model& model) {
+  std::map<int, uint64_t> bytes_by_times;
+  uint64_t total = 0;
+  for (size_t i = 0; i < model.counts.size(); ++i) {
+    const uint64_t begin = model.offsets[i], end = begin + 4 * model.counts[i];
+    for (const auto& [times, bytes] : model.source->TimesRead(begin, end)) bytes_by_times[times] += bytes;
+    total += end - begin;
+  }
+  std::vector<int> list;
+  for (const auto& [times, bytes] : bytes_by_times) {
+    if (bytes * 25 > total) list.push_back(times);
+  }
+  return list;
+}
+
+const std::vector<uint64_t> kSizes = {5, 70000, 65536 * 7 + 12345, 0, 1, 65536, 3 * 65536, 999, 65536 * 5 + 32};
+
+TEST(Stream, StoredTensorsComeWholeInOrderAndAreReadOnce) {
+  const Model model(kSizes, 1);
+  const FunctionGroups groups(
+      kSizes.size(), [&](size_t i, graph::Graph* graph) { return std::vector<const Node*>{model.Add(i, graph)}; });
+  for (const int threads : {1, 3}) {
+    model.source->Clear();
+    MemoryBudget budget = Budget(64 * kMiB);
+    auto stream = Stream::Open(groups, Options(&budget, threads));
+    ASSERT_TRUE(stream) << stream.error().ToString();
+    EXPECT_EQ((*stream)->plan().payload_bytes, model.bytes());
+    EXPECT_EQ((*stream)->plan().read_bytes, model.bytes());
+    Collector collector;
+    Sink* sinks[] = {&collector};
+    ASSERT_TRUE(Pump(**stream, sinks));
+    ASSERT_EQ(collector.order.size(), kSizes.size());
+    for (uint32_t i = 0; i < kSizes.size(); ++i) {
+      EXPECT_EQ(collector.order[i], i);
+      ASSERT_EQ(collector.data[i][0].size(), kSizes[i]);
+      for (uint64_t k = 0; k < kSizes[i]; ++k) ASSERT_EQ(collector.data[i][0][k], model.Value(i, k)) << i << " " << k;
+    }
+    EXPECT_EQ((*stream)->stats().payload_bytes, model.bytes());
+    EXPECT_EQ(TimesRead(model), std::vector<int>{1});
+    EXPECT_EQ((*stream)->stats().out_bytes, model.bytes());
+  }
+}
+
+// Values do not depend on budget, threads, passes or what is held; reads do as the plan says.
+TEST(Stream, FactsAreFoldedBeforeValuesAtAnyBudgetAndThreadCount) {
+  for (const int passes : {1, 2, 3}) {
+    std::map<uint32_t, std::vector<std::vector<float>>> expected;
+    for (const uint64_t working : {8 * kMiB, 12 * kMiB, 64 * kMiB}) {
+      for (const int threads : {1, 2, 4}) {
+        for (const bool hold : {false, true}) {
+          const Model x(kSizes, 2), y(kSizes, 3);
+          const FunctionGroups groups(kSizes.size(), [&](size_t i, graph::Graph* graph) {
+            return std::vector<const Node*>{
+                graph->Add(std::make_unique<ScaleNode>(x.Add(i, graph), y.Add(i, graph), passes))};
+          });
+          MemoryBudget budget = Budget(working);
+          StreamOptions options = Options(&budget, threads);
+          options.hold = hold;
+          auto stream = Stream::Open(groups, options);
+          ASSERT_TRUE(stream) << stream.error().ToString();
+          Collector collector;
+          Sink* sinks[] = {&collector};
+          const auto pumped = Pump(**stream, sinks);
+          ASSERT_TRUE(pumped) << pumped.error().ToString();
+          if (expected.empty()) {
+            for (uint32_t i = 0; i < kSizes.size(); ++i) {
+              double sum = 0;  // in blocks, as the fold sums
+              for (uint64_t begin = 0; begin < kSizes[i]; begin += graph::kBlockElements) {
+                double block = 0;
+                for (uint64_t k = begin; k < std::min(begin + graph::kBlockElements, kSizes[i]); ++k)
+                  block += x.Value(i, k);
+                sum += block;
+              }
+              auto& out = expected[i].emplace_back();
+              for (uint64_t k = 0; k < kSizes[i]; ++k)
+                out.push_back(static_cast<float>(x.Value(i, k) + y.Value(i, k) / sum));
+            }
+          }
+          EXPECT_EQ(collector.data, expected) << passes << " passes, " << threads << " threads, " << working;
+          if (hold && working == 64 * kMiB) {
+            EXPECT_EQ(TimesRead(x), std::vector<int>{1});
+            EXPECT_EQ(TimesRead(y), std::vector<int>{1});
+          }
+          if (!hold && passes == 1) {
+            EXPECT_EQ(TimesRead(x),
+                      (std::vector<int>{1, 2}));  // small tensors once, large ones for the fact and the values
+            EXPECT_EQ(TimesRead(y), std::vector<int>{1});
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Stream, ASecondPassKnowsItsFactsAndReadsEachByteOnce) {
+  const Model x(kSizes, 2), y(kSizes, 3);
+  const FunctionGroups groups(kSizes.size(), [&](size_t i, graph::Graph* graph) {
+    return std::vector<const Node*>{graph->Add(std::make_unique<ScaleNode>(x.Add(i, graph), y.Add(i, graph), 1))};
+  });
+  MemoryBudget budget = Budget(12 * kMiB);
+  auto stream = Stream::Open(groups, Options(&budget));
+  ASSERT_TRUE(stream);
+  Collector first, second;
+  Sink* first_sinks[] = {&first};
+  Sink* second_sinks[] = {&second};
+  ASSERT_TRUE(Pump(**stream, first_sinks));
+  x.source->Clear();
+  y.source->Clear();
+  ASSERT_TRUE(Pump(**stream, second_sinks));
+  EXPECT_EQ(first.data, second.data);
+  EXPECT_EQ(TimesRead(x), std::vector<int>{1});
+  EXPECT_EQ(TimesRead(y), std::vector<int>{1});
+}
+
+// The same group twice in the queue, the second before the first one's facts can be known.
+TEST(Stream, AGroupQueuedTwiceIsFoldedOnce) {
+  const Model x({65536 * 4}, 2), y({65536 * 4}, 3);
+  const FunctionGroups groups(1, [&](size_t i, graph::Graph* graph) {
+    return std::vector<const Node*>{graph->Add(std::make_unique<ScaleNode>(x.Add(i, graph), y.Add(i, graph), 2))};
+  });
+  MemoryBudget budget = Budget(12 * kMiB);
+  auto stream = Stream::Open(groups, Options(&budget));
+  ASSERT_TRUE(stream);
+  const std::vector<uint32_t> queue{0, 0, 0};
+  (*stream)->Enqueue(queue);
+  uint64_t elements = 0;
+  for (;;) {
+    auto lease = (*stream)->Next();
+    ASSERT_TRUE(lease) << lease.error().ToString();
+    if (!*lease) break;
+    for (const Piece& piece : lease->pieces()) elements += piece.range.size();
+  }
+  EXPECT_EQ(elements, 3 * 65536 * 4u);
+  EXPECT_EQ((*stream)->stats().fact_passes, 2u);
+  EXPECT_EQ((*stream)->facts().size(), 1u);
+}
+
+TEST(Stream, OutsInLockstepShareTheirReads) {
+  const Model x(kSizes, 4), y(kSizes, 5);
+  const FunctionGroups groups(kSizes.size(), [&](size_t i, graph::Graph* graph) {
+    const Node* a = graph->Add(std::make_unique<ScaleNode>(x.Add(i, graph), y.Add(i, graph), 1));
+    const Node* b = graph->Add(std::make_unique<ScaleNode>(y.Add(i, graph), x.Add(i, graph), 1));
+    return std::vector<const Node*>{a, b, x.Add(i, graph)};
+  });
+  MemoryBudget budget = Budget(256 * kMiB);
+  auto stream = Stream::Open(groups, Options(&budget));
+  ASSERT_TRUE(stream);
+  Collector collector;
+  Sink* sinks[] = {&collector};
+  ASSERT_TRUE(Pump(**stream, sinks));
+  EXPECT_EQ(TimesRead(x), std::vector<int>{1});
+  EXPECT_EQ(TimesRead(y), std::vector<int>{1});
+  for (uint64_t k = 0; k < kSizes[1]; ++k) ASSERT_EQ(collector.data[1][2][k], x.Value(1, k));
+}
+
+TEST(Stream, TwentyThousandSmallTensorsArePackedAndHardlyOverread) {
+  const std::vector<uint64_t> sizes(20000, 37);
+  const Model x(sizes, 6), y(sizes, 7);
+  const FunctionGroups groups(sizes.size(), [&](size_t i, graph::Graph* graph) {
+    return std::vector<const Node*>{graph->Add(std::make_unique<ScaleNode>(x.Add(i, graph), y.Add(i, graph), 2))};
+  });
+  MemoryBudget budget = Budget(1 * kGiB);  // not what is tested here, and sanitizers keep freed nodes
+  auto stream = Stream::Open(groups, Options(&budget));
+  ASSERT_TRUE(stream);
+  Collector collector;
+  Sink* sinks[] = {&collector};
+  ASSERT_TRUE(Pump(**stream, sinks));
+  EXPECT_EQ(collector.data.size(), sizes.size());
+  const StreamStats stats = (*stream)->stats();
+  EXPECT_EQ(stats.payload_bytes, 2 * x.bytes());
+  EXPECT_LT(stats.moved_bytes, stats.payload_bytes * 12 / 10);
+}
+
+class HeadSwap final : public graph::RowMap {
+ public:
+  explicit HeadSwap(uint64_t rows) : rows_(rows) {}
+  uint64_t SourceRow(uint64_t row) const override { return (row * 7 + 3) % rows_; }
+  uint64_t num_rows() const override { return rows_; }
+
+ private:
+  uint64_t rows_;
+};
+
+TEST(Stream, RowsAreGatheredAcrossTheWholeTensor) {
+  constexpr uint64_t kRows = 701, kColumns = 320;
+  const Model x({kRows * kColumns}, 8);
+  const FunctionGroups groups(1, [&](size_t i, graph::Graph* graph) {
+    return std::vector<const Node*>{graph->Add(
+        std::make_unique<graph::RowGatherNode>("swap", x.Add(i, graph), kColumns, std::make_shared<HeadSwap>(kRows)))};
+  });
+  MemoryBudget budget = Budget(64 * kMiB);
+  auto stream = Stream::Open(groups, Options(&budget));
+  ASSERT_TRUE(stream) << stream.error().ToString();
+  Collector collector;
+  Sink* sinks[] = {&collector};
+  const auto pumped = Pump(**stream, sinks);
+  ASSERT_TRUE(pumped) << pumped.error().ToString();
+  const HeadSwap map(kRows);
+  for (uint64_t row = 0; row < kRows; ++row) {
+    for (uint64_t column = 0; column < kColumns; ++column) {
+      ASSERT_EQ(collector.data[0][0][row * kColumns + column], x.Value(0, map.SourceRow(row) * kColumns + column));
+    }
+  }
+}
+
+TEST(Stream, ABudgetTooSmallNamesTheSmallestThatDoes) {
+  const Model x(kSizes, 2), y(kSizes, 3);
+  const FunctionGroups groups(kSizes.size(), [&](size_t i, graph::Graph* graph) {
+    return std::vector<const Node*>{graph->Add(std::make_unique<ScaleNode>(x.Add(i, graph), y.Add(i, graph), 1))};
+  });
+  MemoryBudget tiny(1'000'000);
+  auto refused = Stream::Open(groups, Options(&tiny));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kBudget);
+  const std::string message = refused.error().ToString();
+  const size_t at = message.rfind("--max-memory ");
+  ASSERT_NE(at, std::string::npos) << message;
+  const auto smallest = ParseSize(message.substr(at + 13, message.find(' ', at + 13) - at - 13));
+  ASSERT_TRUE(smallest) << message;
+  MemoryBudget enough(*smallest + 2 * kMiB);  // this process may have grown a little since
+  auto stream = Stream::Open(groups, Options(&enough));
+  ASSERT_TRUE(stream) << stream.error().ToString();
+  Collector collector;
+  Sink* sinks[] = {&collector};
+  EXPECT_TRUE(Pump(**stream, sinks));
+  EXPECT_LE(enough.peak_bytes(), enough.limit_bytes());
+}
+
+TEST(Stream, AConsumerThatHoldsMoreThanItSaidIsToldSo) {
+  const Model model({65536 * 400}, 1);
+  const FunctionGroups groups(
+      1, [&](size_t i, graph::Graph* graph) { return std::vector<const Node*>{model.Add(i, graph)}; });
+  MemoryBudget budget = Budget(8 * kMiB);
+  auto stream = Stream::Open(groups, Options(&budget));
+  ASSERT_TRUE(stream);
+  (*stream)->EnqueueAll();
+  std::vector<Lease> held;
+  for (;;) {
+    auto lease = (*stream)->Next();
+    if (!lease) {
+      EXPECT_EQ(lease.error().code, ErrorCode::kBudget);
+      break;
+    }
+    ASSERT_TRUE(*lease) << "held the whole tensor in a budget that cannot";
+    held.push_back(std::move(*lease));
+  }
+  held.clear();
+}
+
+TEST(Stream, WhatWasAnnouncedCanBeHeld) {
+  const Model model({65536 * 40}, 1);
+  const FunctionGroups groups(
+      1, [&](size_t i, graph::Graph* graph) { return std::vector<const Node*>{model.Add(i, graph)}; });
+  MemoryBudget budget = Budget(48 * kMiB);
+  StreamOptions options = Options(&budget);
+  options.wants.held_bytes = model.bytes();
+  auto stream = Stream::Open(groups, options);
+  ASSERT_TRUE(stream) << stream.error().ToString();
+  (*stream)->EnqueueAll();
+  std::vector<Lease> held;
+  for (;;) {
+    auto lease = (*stream)->Next();
+    ASSERT_TRUE(lease) << lease.error().ToString();
+    if (!*lease) break;
+    held.push_back(std::move(*lease));
+  }
+  uint64_t k = 0;
+  for (const Lease& lease : held) {
+    for (const Piece& piece : lease.pieces()) {
+      for (uint64_t i = 0; i < piece.range.size(); ++i, ++k) {
+        float value;
+        std::memcpy(&value, piece.views[0].data + 4 * i, 4);
+        ASSERT_EQ(value, model.Value(0, k));
+      }
+    }
+  }
+  EXPECT_EQ(k, model.counts[0]);
+}
+
+TEST(Stream, AReadErrorComesInOrderAndNamesTheTensor) {
+  const Model model({65536 * 40}, 1);
+  model.memory->FailFrom(4 * 65536 * 20);
+  const FunctionGroups groups(
+      1, [&](size_t i, graph::Graph* graph) { return std::vector<const Node*>{model.Add(i, graph)}; });
+  MemoryBudget budget = Budget(32 * kMiB);
+  auto stream = Stream::Open(groups, Options(&budget));
+  ASSERT_TRUE(stream);
+  (*stream)->EnqueueAll();
+  uint64_t tiles = 0;
+  for (;;) {
+    auto lease = (*stream)->Next();
+    if (!lease) {
+      EXPECT_EQ(lease.error().code, ErrorCode::kRead);
+      EXPECT_NE(lease.error().ToString().find("tensor 0"), std::string::npos) << lease.error().ToString();
+      break;
+    }
+    ASSERT_TRUE(*lease);
+    ++tiles;
+  }
+  EXPECT_GE(tiles, 18u);  // all that lie before the bad place
+  EXPECT_LE(tiles, 20u);
+}
+
+TEST(Stream, CancellingEndsIt) {
+  const Model model({65536 * 40}, 1);
+  const FunctionGroups groups(
+      1, [&](size_t i, graph::Graph* graph) { return std::vector<const Node*>{model.Add(i, graph)}; });
+  MemoryBudget budget = Budget(32 * kMiB);
+  std::atomic<bool> cancelled = false;
+  StreamOptions options = Options(&budget);
+  options.cancelled = &cancelled;
+  auto stream = Stream::Open(groups, options);
+  ASSERT_TRUE(stream);
+  (*stream)->EnqueueAll();
+  ASSERT_TRUE((*stream)->Next());
+  cancelled = true;
+  auto lease = (*stream)->Next();
+  ASSERT_FALSE(lease);
+  EXPECT_EQ(lease.error().code, ErrorCode::kCancelled);
+}
+
+TEST(Stream, PostedWorkKeepsItsLease) {
+  const Model model({65536 * 40}, 1);
+  const FunctionGroups groups(
+      1, [&](size_t i, graph::Graph* graph) { return std::vector<const Node*>{model.Add(i, graph)}; });
+  MemoryBudget budget = Budget(8 * kMiB);
+  auto stream = Stream::Open(groups, Options(&budget));
+  ASSERT_TRUE(stream);
+  (*stream)->EnqueueAll();
+  std::atomic<uint64_t> wrong = 0, seen = 0;
+  for (;;) {
+    auto lease = (*stream)->Next();
+    ASSERT_TRUE(lease) << lease.error().ToString();
+    if (!*lease) break;
+    const Piece piece = lease->pieces()[0];
+    const View view = piece.views[0];
+    (*stream)->Post(std::move(*lease), [&, view](int worker) {
+      EXPECT_LT(worker, 2);
+      for (uint64_t i = 0; i < view.range.size(); ++i, ++seen) {
+        float value;
+        std::memcpy(&value, view.data + 4 * i, 4);
+        wrong += value != model.Value(0, view.range.begin + i);
+      }
+    });
+  }
+  (*stream)->WaitForPosted();
+  EXPECT_EQ(wrong, 0u);
+  EXPECT_EQ(seen, model.counts[0]);
+}
+
+}  // namespace
+}  // namespace sluice::stream
