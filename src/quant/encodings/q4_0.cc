@@ -9,7 +9,9 @@ namespace {
 constexpr int kHalf = 16;
 constexpr int kBlockBytes = 2 + kHalf;
 
-void Decode(const uint8_t* blocks, uint64_t num_elements, float* out) {
+// __restrict: bytes may alias floats, and without the promise that these do not, the loops stay scalar (6 times
+// slower).
+void Decode(const uint8_t* __restrict blocks, uint64_t num_elements, float* __restrict out) {
   for (uint64_t done = 0; done < num_elements; done += 2 * kHalf, blocks += kBlockBytes, out += 2 * kHalf) {
     const float d = ReadHalf(blocks);
     const uint8_t* q = blocks + 2;
