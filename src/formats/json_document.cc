@@ -1,0 +1,121 @@
+#include "formats/json_document.h"
+
+#include <charconv>
+#include <cmath>
+#include <cstdlib>
+#include <set>
+
+#include <fmt/format.h>
+
+#include "formats/json_reader.h"
+
+namespace sluice::formats {
+namespace {
+
+using nlohmann::ordered_json;
+
+struct Problem {
+  uint64_t offset = 0;
+  std::string message;  // empty: none of ours, the reader's
+};
+
+// Recursion is bounded by JsonReader::kMaxDepth.
+bool ReadValue(JsonReader* reader, ordered_json* out, Problem* problem);
+
+bool ReadObject(JsonReader* reader, ordered_json* out, Problem* problem) {
+  *out = ordered_json::object();
+  auto& members = out->get_ref<ordered_json::object_t&>();
+  std::set<std::string, std::less<>> keys;
+  std::string_view key;
+  if (!reader->BeginObject()) return false;
+  while (reader->NextKey(&key)) {
+    const auto [place, is_new] = keys.emplace(key);
+    if (!is_new) {
+      *problem = {reader->token(), fmt::format("the key \"{}\" stands here a second time", key)};
+      return false;
+    }
+    // Past ordered_map's own emplace, which would look at every member again.
+    auto& vector = static_cast<ordered_json::object_t::Container&>(members);
+    ordered_json value;
+    if (!ReadValue(reader, &value, problem)) return false;
+    vector.emplace_back(*place, std::move(value));
+  }
+  return reader->ok();
+}
+
+bool ReadNumber(JsonReader* reader, ordered_json* out, Problem* problem) {
+  JsonNumber number;
+  if (!reader->Number(&number)) return false;
+  const char* begin = number.text.data();
+  const char* end = begin + number.text.size();
+  if (number.is_integer) {
+    if (uint64_t value; std::from_chars(begin, end, value).ec == std::errc()) {
+      *out = value;
+      return true;
+    }
+    if (int64_t value; std::from_chars(begin, end, value).ec == std::errc()) {
+      *out = value;
+      return true;
+    }
+  }
+  double value = 0;
+  const std::errc error = std::from_chars(begin, end, value).ec;
+  // from_chars says the same of a number too large and of one that rounds to zero; strtod tells them apart.
+  if (error == std::errc::result_out_of_range) {
+    value = std::strtod(std::string(number.text).c_str(), nullptr);
+    if (std::isinf(value)) {
+      *problem = {reader->token(), fmt::format("{} is beyond the range of a double", number.text)};
+      return false;
+    }
+  }
+  *out = value;
+  return true;
+}
+
+bool ReadValue(JsonReader* reader, ordered_json* out, Problem* problem) {
+  switch (const JsonType type = reader->Peek()) {
+    case JsonType::kNone:
+      return false;
+    case JsonType::kObject:
+      return ReadObject(reader, out, problem);
+    case JsonType::kArray: {
+      *out = ordered_json::array();
+      if (!reader->BeginArray()) return false;
+      while (reader->NextElement()) {
+        out->push_back(nullptr);
+        if (!ReadValue(reader, &out->back(), problem)) return false;
+      }
+      return reader->ok();
+    }
+    case JsonType::kString: {
+      std::string_view text;
+      if (!reader->String(&text)) return false;
+      *out = std::string(text);
+      return true;
+    }
+    case JsonType::kNumber:
+      return ReadNumber(reader, out, problem);
+    default:
+      if (type == JsonType::kNull) {
+        *out = nullptr;
+      } else {
+        *out = type == JsonType::kTrue;
+      }
+      return reader->Literal();
+  }
+}
+
+}  // namespace
+
+Result<ordered_json> ParseJson(std::string_view text, const std::string& file) {
+  JsonReader reader(text);
+  ordered_json document;
+  Problem problem;
+  if (ReadValue(&reader, &document, &problem) && reader.End()) return document;
+  if (problem.message.empty()) problem = {reader.offset(), reader.message()};
+  const LineColumn place = LineColumnAt(text, problem.offset);
+  return Fail(Error{
+      ErrorCode::kCorrupt, fmt::format("line {}, column {}: {}", place.line, place.column, problem.message), {file}});
+}
+
+}  // namespace sluice::formats
