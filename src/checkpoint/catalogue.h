@@ -33,6 +33,7 @@ class Catalogue {
   std::optional<size_t> Find(std::string_view name) const;  // after Sort
   uint64_t total_elements() const;
   uint64_t total_bytes() const;
+  uint64_t memory_bytes() const;  // what the catalogue itself holds
 
  private:
   struct Entry {
