@@ -1,0 +1,53 @@
+// MagnitudeFact: which elements of d = x - base are the k largest by magnitude: the k-th magnitude and, of the elements
+// that equal it, the last one kept. Ties are kept in index order, so that exactly k elements are kept.
+//
+// Value: {bits of the k-th |d| as f32, index of the last tie kept}; with `with_sums` also {sum |d|, sum |masked d|}.
+// Bits and not the number, so that a NaN (larger than infinity here) can be recorded.
+//
+// A tensor passes by several times, in bounded memory (StateBytes, some 3 MiB), one step a pass:
+//   all      up to 4 blocks: every magnitude is kept; done
+//   coarse   counts by coarse bin (exponent and 7 bits of the significand, kernels/select.h): of 1 block in 32 where
+//   there
+//            are more than 64, which brackets the bin; of all blocks where the bracket is wider than 2 bins, or missed
+//   fine     large tensors: counts the bracket's values in 1 block in 32 to find those that many elements share (the
+//            differences of bf16 numbers are few); they are counted by block in the next pass, instead of collected
+//   collect  counts above the bracket, counts by value within it, collects its elements while the room lasts:
+//            the k-th magnitude is known, and where there was room, the last tie too
+//   ties     there was no room: counts by block what equals the k-th magnitude
+//   block    where the last tie's block is known and no more: one block
+//   sums     with_sums: as L1Fact
+// A large tensor takes 1.06 passes where all goes well, 2.03 with a wide bracket, and one more without room.
+#pragma once
+
+#include "graph/node.h"
+
+namespace sluice::merge {
+
+class MagnitudeFact final : public graph::Fact {
+ public:
+  // Inputs: x and base, F32; 1 <= k < num_elements.
+  MagnitudeFact(const graph::Node* x, const graph::Node* base, uint64_t k, bool with_sums);
+  int max_passes() const override;
+  double expected_passes() const override;
+  uint64_t StateBytes(int num_workers) const override;
+  double NanosecondsPerElement() const override { return 1.2; }
+  std::unique_ptr<graph::Fold> Begin(int num_workers) const override;
+
+ private:
+  uint64_t k_;
+  bool with_sums_;
+};
+
+// Bounds of the steps; tests make them small.
+struct MagnitudeLimits {
+  uint64_t all_blocks = 4;              // up to so many blocks, keep every magnitude
+  uint64_t sample_above_blocks = 64;    // from more blocks than this, sample
+  uint64_t sample_step = 32;            // one block in so many
+  uint64_t max_candidates = 384 << 10;  // 4 bytes each
+};
+
+// The fold behind the fact.
+std::unique_ptr<graph::Fold> MakeMagnitudeFold(uint64_t num_elements, uint64_t k, bool with_sums, int num_workers,
+                                               const MagnitudeLimits& limits = {});
+
+}  // namespace sluice::merge

@@ -1,0 +1,56 @@
+// TaskVectorNode: one tensor merged by a method of the task-vector family: base + lambda * mixed, as
+// kernels/task_vectors.h has it. ties, dare_linear, dare_ties and task_arithmetic are settings of it.
+#pragma once
+
+#include <vector>
+
+#include "graph/graph.h"
+#include "kernels/task_vectors.h"
+#include "merge/method.h"
+
+namespace sluice::merge {
+
+// What a method leaves of a model's difference from the base.
+enum class Sparsifier { kNone, kMagnitude, kRandom };
+
+struct TaskVectorSettings {
+  Sparsifier sparsifier = Sparsifier::kNone;
+  bool consensus = false;
+};
+
+// The family's parameters, in the order that AddTaskVectorNode reads them; `uses_density`, defaults and help vary by
+// method.
+std::vector<ParameterInfo> TaskVectorParameters(const TaskVectorSettings& settings, bool normalize, bool rescale);
+
+// A Method's build for the family.
+const graph::Node* AddTaskVectorNode(const BuildArgs& args, const TaskVectorSettings& settings);
+
+// trunc(density n): how many elements the magnitude sparsifier keeps.
+uint64_t MagnitudeKeeps(double density, uint64_t num_elements);
+
+class TaskVectorNode final : public graph::Node {
+ public:
+  struct Model {
+    float weight = 0;
+    float scale = 1;           // a constant rescale
+    bool scale_by_l1 = false;  // `rescale: true`: scale comes from the fact
+    kernels::DeltaMask mask;   // kMagnitude: threshold and last_tie come from the fact
+    uint64_t keep = 0;         // kMagnitude: how many
+  };
+  struct Settings {
+    bool consensus = false, normalize = false;
+    float lambda = 1;
+  };
+  // inputs: the base, then the models, F32.
+  TaskVectorNode(const Settings& settings, std::vector<Model> models, std::vector<const graph::Node*> inputs);
+  void Compute(const graph::ComputeArgs& args) const override;
+  uint64_t ScratchBytes() const override;
+  double NanosecondsPerElement() const override;
+
+ private:
+  Settings settings_;
+  std::vector<Model> models_;
+  std::vector<int> fact_of_;  // per model, -1 where none
+};
+
+}  // namespace sluice::merge
