@@ -1,0 +1,633 @@
+#include "verify/comparison_sink.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <map>
+
+#include "base/check.h"
+#include "base/units.h"
+#include "graph/node.h"
+#include "kernels/compare.h"
+#include "kernels/task_vectors.h"
+
+namespace sluice::verify {
+namespace {
+
+using checkpoint::kChunkBytes;
+using checkpoint::TensorInfo;
+using graph::kBlockElements;
+using graph::kPieceElements;
+using kernels::Hash256;
+using quant::Encoding;
+using stream::Range;
+
+constexpr uint64_t kBlocksPerTask = 4;             // of comparison: 512 KiB of bf16 a side
+constexpr uint64_t kSmallBatchBytes = 512 * kKiB;  // small tensors that share a task
+constexpr uint64_t kNone = std::numeric_limits<uint64_t>::max();
+
+bool CanDecode(Encoding encoding) { return encoding->decode != nullptr; }
+bool CanEncode(Encoding encoding) { return encoding->encode != nullptr; }
+
+// Equal as numbers that a cast must keep: the same bits, or both NaN. +0 and -0 differ, as no cast turns one into the
+// other.
+bool SameValues(const float* x, const float* y, uint64_t count) {
+  if (std::memcmp(x, y, count * sizeof(float)) == 0) return true;
+  for (uint64_t i = 0; i < count; ++i) {
+    if (std::bit_cast<uint32_t>(x[i]) != std::bit_cast<uint32_t>(y[i]) && !(std::isnan(x[i]) && std::isnan(y[i]))) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// Whether `stored` is `values` rounded to `encoding`. `decoded` are stored's numbers; `bytes` and `again` are scratch.
+bool IsRounding(Encoding encoding, const float* values, const uint8_t* stored, const float* decoded, uint64_t count,
+                uint8_t* bytes, float* again) {
+  encoding->encode(values, count, bytes);
+  if (std::memcmp(bytes, stored, encoding.BytesOf(count)) == 0) return true;
+  encoding->decode(bytes, count, again);  // NaN may carry another payload
+  return SameValues(again, decoded, count);
+}
+
+// |a - b| <= atol + rtol |b| for all, with equal infinities and pairs of NaN allowed.
+bool WithinTolerance(const float* a, const float* b, uint64_t count, double atol, double rtol) {
+  for (uint64_t i = 0; i < count; ++i) {
+    const double x = a[i], y = b[i];
+    if (x == y || (std::isnan(x) && std::isnan(y))) continue;
+    if (!(std::abs(x - y) <= atol + rtol * std::abs(y)) || std::isinf(y)) return false;
+  }
+  return true;
+}
+
+uint64_t FirstDifferent(const float* a, const float* b, uint64_t count) {
+  for (uint64_t i = 0; i < count; ++i) {
+    if (a[i] != b[i] && !(std::isnan(a[i]) && std::isnan(b[i]))) return i;
+  }
+  return kNone;
+}
+
+// Sums over one or more blocks of 65,536 elements.
+struct Sums {
+  double a_squared = 0, b_squared = 0, product = 0, difference_squared = 0, max_abs = 0;
+  uint64_t changed = 0, nan_a = 0, nan_b = 0, inf_a = 0, inf_b = 0;
+
+  void Add(const Sums& other) {
+    a_squared += other.a_squared;
+    b_squared += other.b_squared;
+    product += other.product;
+    difference_squared += other.difference_squared;
+    max_abs = std::max(max_abs, other.max_abs);
+    changed += other.changed;
+    nan_a += other.nan_a;
+    nan_b += other.nan_b;
+    inf_a += other.inf_a;
+    inf_b += other.inf_b;
+  }
+};
+
+Sums Reduce(const kernels::DifferenceLanes& lanes) {
+  return {.a_squared = kernels::SumLanes(lanes.a_squared),
+          .b_squared = kernels::SumLanes(lanes.b_squared),
+          .product = kernels::SumLanes(lanes.product),
+          .difference_squared = kernels::SumLanes(lanes.difference_squared),
+          .max_abs = *std::ranges::max_element(lanes.max_abs),
+          .changed = lanes.changed,
+          .nan_a = lanes.nan_a,
+          .nan_b = lanes.nan_b,
+          .inf_a = lanes.inf_a,
+          .inf_b = lanes.inf_b};
+}
+
+DifferenceStats MakeStats(const Sums& sums, uint64_t elements) {
+  DifferenceStats stats{.elements = elements,
+                        .changed = sums.changed,
+                        .nan_a = sums.nan_a,
+                        .nan_b = sums.nan_b,
+                        .inf_a = sums.inf_a,
+                        .inf_b = sums.inf_b,
+                        .max_abs = sums.max_abs};
+  const double a = std::sqrt(sums.a_squared), b = std::sqrt(sums.b_squared);
+  if (sums.difference_squared == 0) {
+    stats.relative_l2 = 0;
+  } else {
+    stats.relative_l2 = a > 0 ? std::sqrt(sums.difference_squared) / a : std::numeric_limits<double>::infinity();
+  }
+  if (a == 0 && b == 0) {
+    stats.cosine = 1;
+  } else {
+    stats.cosine = a > 0 && b > 0 ? std::clamp(sums.product / a / b, -1.0, 1.0) : 0;
+  }
+  return stats;
+}
+
+void LowerTo(std::atomic<uint64_t>* value, uint64_t to) {
+  uint64_t now = value->load(std::memory_order_relaxed);
+  while (to < now && !value->compare_exchange_weak(now, to)) {
+  }
+}
+
+Hash256 NothingHash() { return checkpoint::TensorRoot({}); }
+
+}  // namespace
+
+// Buffers of one chunk each, for chunks that end in another tile than they began. Only the consumer's thread takes them
+// and may wait for one; workers give them back.
+class ComparisonSink::BufferPool {
+ public:
+  explicit BufferPool(int most) : left_(most) {}
+  Buffer Take() {
+    std::unique_lock lock(mutex_);
+    returned_.wait(lock, [&] { return left_ > 0 || !free_.empty(); });
+    if (free_.empty()) {
+      --left_;
+      return std::make_unique_for_overwrite<uint8_t[]>(kChunkBytes);
+    }
+    Buffer buffer = std::move(free_.back());
+    free_.pop_back();
+    return buffer;
+  }
+  void Return(Buffer buffer) {
+    if (buffer == nullptr) return;
+    const std::lock_guard lock(mutex_);
+    free_.push_back(std::move(buffer));
+    returned_.notify_one();
+  }
+  // Two open chunks, and as many being hashed as there are workers, up to four pairs.
+  static int Most(int num_threads) { return 2 + 2 * std::clamp(num_threads, 1, 4); }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable returned_;
+  std::vector<Buffer> free_;
+  int left_;
+};
+
+struct ComparisonSink::Record {
+  Hash256 digest[2] = {};
+  TensorClass tensor_class = TensorClass::kIdentical;
+  RoundedSide rounded = RoundedSide::kNone;
+  uint64_t first_changed = kNone;
+  std::unique_ptr<DifferenceStats> stats;
+};
+
+struct ComparisonSink::Worker {
+  std::vector<float> a = std::vector<float>(kPieceElements), b = std::vector<float>(kPieceElements),
+                     again = std::vector<float>(kPieceElements);
+  // No plain encoding is wider than 8 bytes, no block encoding than 4 bytes an element.
+  std::vector<uint8_t> bytes = std::vector<uint8_t>(kPieceElements * 8);
+  static constexpr uint64_t kBytes = kPieceElements * (3 * sizeof(float) + 8);
+};
+
+struct ComparisonSink::Tensor {
+  uint32_t group = 0;
+  int num_sides = 1;
+  int first_side = 0;  // of the views: 1 where only B has it
+  Encoding encoding[2];
+  uint64_t num_elements = 0;
+  bool same_encoding = false;
+  bool numbers = false;  // both sides decode to numbers, which are compared
+
+  std::vector<Hash256> chunks[2];
+  // The consumer's: a chunk that is not whole yet.
+  Buffer open[2];
+  uint64_t open_bytes[2] = {}, taken_bytes[2] = {};
+
+  std::atomic<bool> bytes_differ{false}, values_differ{false}, a_is_no_rounding{false}, b_is_no_rounding{false},
+      beyond_tolerance{false};
+  std::atomic<uint64_t> first_changed{kNone};
+
+  // Block sums by first block, until all before them are in `total`.
+  std::mutex mutex;
+  uint64_t next_block = 0;
+  std::map<uint64_t, std::vector<Sums>> waiting;
+  Sums total;
+
+  std::atomic<int64_t> open_tasks{1};  // one for the consumer, until the last piece has come
+
+  // Whether nothing but a change of numbers can explain what was seen so far.
+  bool SurelyDiffers() const {
+    if (same_encoding) return bytes_differ;
+    return !numbers || (values_differ && a_is_no_rounding && b_is_no_rounding);
+  }
+};
+
+ComparisonSink::ComparisonSink(const checkpoint::Checkpoint& a, const checkpoint::Checkpoint& b,
+                               const Alignment& alignment, const ComparisonOptions& options)
+    : sides_{&a, &b},
+      alignment_(alignment),
+      options_(options),
+      has_tolerance_(options.atol > 0 || options.rtol > 0),
+      records_(alignment.groups.size()),
+      workers_(options.num_threads),
+      buffers_(std::make_unique<BufferPool>(BufferPool::Most(options.num_threads))) {
+  // Tensors without elements have no bytes that could arrive.
+  for (uint32_t group = 0; group < records_.size(); ++group) {
+    const std::shared_ptr<Tensor> tensor = MakeTensor(group);
+    if (tensor->num_elements == 0) Finalise(tensor.get());
+  }
+}
+
+ComparisonSink::~ComparisonSink() = default;
+
+stream::Wants ComparisonSink::wants() const {
+  uint64_t most_chunks = 0, most_blocks = 0;
+  for (const AlignedGroup& group : alignment_.groups) {
+    for (int side = 0; side < 2; ++side) {
+      const int64_t index = side == 0 ? group.a : group.b;
+      if (index < 0) continue;
+      const TensorInfo tensor = sides_[side]->tensors()[static_cast<size_t>(index)];
+      most_chunks = std::max(most_chunks, CeilDiv(tensor.size_bytes(), kChunkBytes));
+      most_blocks = std::max(most_blocks, CeilDiv(tensor.num_elements, kBlockElements));
+    }
+  }
+  constexpr uint64_t kTensorDigestBytes = 320;  // name, encoding and shape of a TensorDigest on the heap
+  stream::Wants wants;
+  wants.own_bytes = BufferPool::Most(options_.num_threads) * kChunkBytes + options_.num_threads * Worker::kBytes +
+                    4 * most_chunks * sizeof(Hash256) + most_blocks * 16 +
+                    records_.size() * (sizeof(Record) + sizeof(DifferenceStats) + 2 * kTensorDigestBytes);
+  wants.nanoseconds_per_byte = 0.8;  // SHA-256 of each byte at 1.6 GB/s and the sums; less where sides are equal
+  return wants;
+}
+
+std::shared_ptr<ComparisonSink::Tensor> ComparisonSink::MakeTensor(uint32_t group) const {
+  const AlignedGroup& aligned = alignment_.groups[group];
+  auto tensor = std::make_shared<Tensor>();
+  tensor->group = group;
+  tensor->num_sides = aligned.a >= 0 && aligned.b >= 0 ? 2 : 1;
+  tensor->first_side = aligned.a >= 0 ? 0 : 1;
+  for (int side = 0; side < 2; ++side) {
+    const int64_t index = side == 0 ? aligned.a : aligned.b;
+    if (index < 0) continue;
+    const TensorInfo info = sides_[side]->tensors()[static_cast<size_t>(index)];
+    tensor->encoding[side] = info.encoding;
+    tensor->num_elements = info.num_elements;
+    tensor->chunks[side].resize(CeilDiv(info.size_bytes(), kChunkBytes));
+  }
+  if (tensor->num_sides == 2) {
+    tensor->same_encoding = tensor->encoding[0] == tensor->encoding[1];
+    tensor->numbers = CanDecode(tensor->encoding[0]) && CanDecode(tensor->encoding[1]);
+    tensor->a_is_no_rounding = !tensor->numbers || tensor->same_encoding || !CanEncode(tensor->encoding[0]);
+    tensor->b_is_no_rounding = !tensor->numbers || tensor->same_encoding || !CanEncode(tensor->encoding[1]);
+  }
+  return tensor;
+}
+
+Result<void> ComparisonSink::Take(const stream::Lease& lease, stream::Stream& stream) {
+  if (options_.budget != nullptr && lease_.size_bytes() == 0) {
+    SLUICE_ASSIGN(lease_, options_.budget->Lease(wants().own_bytes, "the comparison"));
+  }
+  std::vector<stream::Piece> small;
+  uint64_t small_bytes = 0;
+  const auto post_small = [&] {
+    if (small.empty()) return;
+    stream.Post(lease, [this, batch = std::move(small)](int worker) {
+      if (workers_[worker] == nullptr) workers_[worker] = std::make_unique<Worker>();
+      for (const stream::Piece& piece : batch) CompareWhole(piece.group, piece, workers_[worker].get());
+    });
+    small = {};
+    small_bytes = 0;
+  };
+  for (const stream::Piece& piece : lease.pieces()) {
+    if (stopped_) break;
+    const AlignedGroup& aligned = alignment_.groups[piece.group];
+    if (options_.first_difference && (aligned.a < 0 || aligned.b < 0) && aligned.in_other) {
+      NoteDifference(piece.group, std::nullopt);
+      break;
+    }
+    if (piece.range.size() == 0) continue;
+    SLUICE_CHECK(piece.range.begin % kBlockElements == 0);
+    uint64_t widest = 0, bytes = 0;
+    for (int side = 0; side < 2; ++side) {
+      const int64_t index = side == 0 ? aligned.a : aligned.b;
+      if (index < 0) continue;
+      const uint64_t size = sides_[side]->tensors()[static_cast<size_t>(index)].size_bytes();
+      widest = std::max(widest, size);
+      bytes += size;
+    }
+    if (piece.first && piece.last && widest <= kChunkBytes) {
+      small.push_back(piece);
+      small_bytes += bytes;
+      if (small_bytes >= kSmallBatchBytes) post_small();
+      continue;
+    }
+    if (piece.first) current_ = MakeTensor(piece.group);
+    SLUICE_CHECK(current_ != nullptr && current_->group == piece.group);
+    TakePiece(current_, piece, lease, stream);
+    if (piece.last) Release(std::move(current_));
+  }
+  post_small();
+  if (stopped_) return Fail(ErrorCode::kCancelled, "stopped at the first difference");
+  return {};
+}
+
+void ComparisonSink::TakePiece(const std::shared_ptr<Tensor>& tensor, const stream::Piece& piece,
+                               const stream::Lease& lease, stream::Stream& stream) {
+  if (tensor->num_sides == 2 && tensor->same_encoding) {
+    AppendChunks(tensor, 0, 2, piece, lease, stream);
+  } else {
+    for (int i = 0; i < tensor->num_sides; ++i) AppendChunks(tensor, tensor->first_side + i, 1, piece, lease, stream);
+  }
+  if (!tensor->numbers) return;
+  const Encoding encoding_a = tensor->encoding[0], encoding_b = tensor->encoding[1];
+  for (uint64_t begin = piece.range.begin; begin < piece.range.end; begin += kBlocksPerTask * kBlockElements) {
+    const Range range{begin, std::min(begin + kBlocksPerTask * kBlockElements, piece.range.end)};
+    const uint8_t* a = piece.views[0].data + encoding_a.BytesOf(begin - piece.range.begin);
+    const uint8_t* b = piece.views[1].data + encoding_b.BytesOf(begin - piece.range.begin);
+    ++tensor->open_tasks;
+    stream.Post(lease, [this, tensor, range, a, b](int worker) {
+      if (workers_[worker] == nullptr) workers_[worker] = std::make_unique<Worker>();
+      CompareBlocks(tensor.get(), range, a, b, workers_[worker].get());
+      Release(tensor);
+    });
+  }
+}
+
+void ComparisonSink::AppendChunks(const std::shared_ptr<Tensor>& tensor, int first_side, int num_sides,
+                                  const stream::Piece& piece, const stream::Lease& lease, stream::Stream& stream) {
+  // Sides that are taken together have one encoding, so what holds of the first side's bytes holds of the other's.
+  const uint64_t piece_bytes = tensor->encoding[first_side].BytesOf(piece.range.size());
+  const uint64_t tensor_bytes = tensor->encoding[first_side].BytesOf(tensor->num_elements);
+  uint64_t& taken = tensor->taken_bytes[first_side];
+  uint64_t& open = tensor->open_bytes[first_side];
+  const int first_view = tensor->num_sides == 2 ? first_side : 0;
+  const auto data = [&](int i) { return piece.views[first_view + i].data; };
+
+  for (uint64_t at = 0; at < piece_bytes;) {
+    const uint64_t chunk = taken / kChunkBytes;
+    const uint64_t chunk_bytes = std::min(kChunkBytes, tensor_bytes - chunk * kChunkBytes);
+    const uint64_t count = std::min(chunk_bytes - open, piece_bytes - at);
+    if (count == chunk_bytes) {
+      const uint8_t* const whole[2] = {data(0) + at, num_sides == 2 ? data(1) + at : nullptr};
+      ++tensor->open_tasks;
+      stream.Post(lease, [this, tensor, first_side, num_sides, chunk, a = whole[0], b = whole[1], count](int) {
+        const uint8_t* const both[2] = {a, b};
+        HashChunk(tensor.get(), first_side, num_sides, chunk, both, count);
+        Release(tensor);
+      });
+    } else {
+      for (int i = 0; i < num_sides; ++i) {
+        Buffer& buffer = tensor->open[first_side + i];
+        if (buffer == nullptr) buffer = buffers_->Take();
+        std::memcpy(buffer.get() + open, data(i) + at, count);
+      }
+      open += count;
+      if (open == chunk_bytes) {
+        // A task is copied about, a buffer is not: it goes along by shared ownership and back to the pool at the task's
+        // end.
+        auto buffers = std::make_shared<std::array<Buffer, 2>>();
+        for (int i = 0; i < num_sides; ++i) (*buffers)[i] = std::move(tensor->open[first_side + i]);
+        ++tensor->open_tasks;
+        stream.Post(stream::Lease(), [this, tensor, first_side, num_sides, chunk, buffers, chunk_bytes](int) {
+          const uint8_t* const both[2] = {(*buffers)[0].get(), (*buffers)[1].get()};
+          HashChunk(tensor.get(), first_side, num_sides, chunk, both, chunk_bytes);
+          for (Buffer& buffer : *buffers) buffers_->Return(std::move(buffer));
+          Release(tensor);
+        });
+        open = 0;
+      }
+    }
+    at += count;
+    taken += count;
+  }
+}
+
+void ComparisonSink::HashChunk(Tensor* tensor, int first_side, int num_sides, uint64_t chunk,
+                               const uint8_t* const data[2], uint64_t size_bytes) {
+  const std::span<const uint8_t> first(data[0], size_bytes);
+  if (num_sides == 1) {
+    tensor->chunks[first_side][chunk] = kernels::HashLeaf(first);
+    return;
+  }
+  if (std::memcmp(data[0], data[1], size_bytes) == 0) {
+    tensor->chunks[0][chunk] = tensor->chunks[1][chunk] = kernels::HashLeaf(first);
+    return;
+  }
+  kernels::HashLeafPair(first, {data[1], size_bytes}, &tensor->chunks[0][chunk], &tensor->chunks[1][chunk]);
+  tensor->bytes_differ = true;
+  if (!tensor->numbers || options_.first_difference) {
+    // The element is known to the byte; for blocks, to the block.
+    const auto at = static_cast<uint64_t>(std::mismatch(data[0], data[0] + size_bytes, data[1]).first - data[0]);
+    const Encoding encoding = tensor->encoding[0];
+    const uint64_t element = (chunk * kChunkBytes + at) / encoding->block_bytes * encoding->block_elements;
+    LowerTo(&tensor->first_changed, element);
+    if (options_.first_difference) NoteDifference(tensor->group, element);
+  }
+}
+
+void ComparisonSink::CompareBlocks(Tensor* tensor, Range range, const uint8_t* a, const uint8_t* b, Worker* worker) {
+  const Encoding encoding_a = tensor->encoding[0], encoding_b = tensor->encoding[1];
+  std::vector<Sums> sums;
+  sums.reserve(CeilDiv(range.size(), kBlockElements));
+  for (uint64_t block = range.begin; block < range.end; block += kBlockElements) {
+    kernels::DifferenceLanes lanes;
+    const uint64_t block_end = std::min(block + kBlockElements, range.end);
+    for (uint64_t at = block; at < block_end; at += kPieceElements) {
+      const uint64_t count = std::min(kPieceElements, block_end - at);
+      const uint64_t bytes_a = encoding_a.BytesOf(count), bytes_b = encoding_b.BytesOf(count);
+      const float* x = worker->a.data();
+      const float* y = x;
+      encoding_a->decode(a, count, worker->a.data());
+      const bool same_bytes = tensor->same_encoding && std::memcmp(a, b, bytes_a) == 0;
+      if (!same_bytes) {
+        encoding_b->decode(b, count, worker->b.data());
+        y = worker->b.data();
+      }
+      const uint64_t changed_before = lanes.changed;
+      kernels::AccumulateDifference(x, y, count, &lanes);
+      if (!same_bytes) {
+        if (lanes.changed != changed_before && at < tensor->first_changed.load(std::memory_order_relaxed)) {
+          LowerTo(&tensor->first_changed, at + FirstDifferent(x, y, count));
+        }
+        if (!tensor->same_encoding) {
+          if (!tensor->values_differ && !SameValues(x, y, count)) tensor->values_differ = true;
+          if (!tensor->a_is_no_rounding &&
+              !IsRounding(encoding_a, y, a, x, count, worker->bytes.data(), worker->again.data())) {
+            tensor->a_is_no_rounding = true;
+          }
+          if (!tensor->b_is_no_rounding &&
+              !IsRounding(encoding_b, x, b, y, count, worker->bytes.data(), worker->again.data())) {
+            tensor->b_is_no_rounding = true;
+          }
+        }
+        if (has_tolerance_ && !tensor->beyond_tolerance &&
+            !WithinTolerance(x, y, count, options_.atol, options_.rtol)) {
+          tensor->beyond_tolerance = true;
+        }
+      }
+      a += bytes_a;
+      b += bytes_b;
+    }
+    sums.push_back(Reduce(lanes));
+  }
+  if (options_.first_difference && !tensor->same_encoding && tensor->SurelyDiffers()) {
+    NoteDifference(tensor->group, std::nullopt);
+  }
+  const std::lock_guard lock(tensor->mutex);
+  tensor->waiting.emplace(range.begin / kBlockElements, std::move(sums));
+  while (!tensor->waiting.empty() && tensor->waiting.begin()->first == tensor->next_block) {
+    for (const Sums& block : tensor->waiting.begin()->second) tensor->total.Add(block);
+    tensor->next_block += tensor->waiting.begin()->second.size();
+    tensor->waiting.erase(tensor->waiting.begin());
+  }
+}
+
+void ComparisonSink::CompareWhole(uint32_t group, const stream::Piece& piece, Worker* worker) {
+  const std::shared_ptr<Tensor> tensor = MakeTensor(group);
+  const auto hash = [&](int first_side, int num_sides) {
+    const int first_view = tensor->num_sides == 2 ? first_side : 0;
+    const uint8_t* const data[2] = {piece.views[first_view].data,
+                                    num_sides == 2 ? piece.views[first_view + 1].data : nullptr};
+    HashChunk(tensor.get(), first_side, num_sides, 0, data, tensor->encoding[first_side].BytesOf(tensor->num_elements));
+  };
+  if (tensor->num_sides == 2 && tensor->same_encoding) {
+    hash(0, 2);
+  } else {
+    for (int i = 0; i < tensor->num_sides; ++i) hash(tensor->first_side + i, 1);
+  }
+  // Unlike a large tensor's, a small one's bytes are all here: sums are needed only where they differ.
+  if (tensor->numbers && (!tensor->same_encoding || tensor->bytes_differ)) {
+    CompareBlocks(tensor.get(), piece.range, piece.views[0].data, piece.views[1].data, worker);
+  }
+  Finalise(tensor.get());
+}
+
+void ComparisonSink::Release(const std::shared_ptr<Tensor>& tensor) {
+  if (--tensor->open_tasks == 0) Finalise(tensor.get());
+}
+
+void ComparisonSink::Finalise(Tensor* tensor) {
+  Record& record = records_[tensor->group];
+  const AlignedGroup& aligned = alignment_.groups[tensor->group];
+  for (int i = 0; i < tensor->num_sides; ++i) {
+    const int side = tensor->first_side + i;
+    record.digest[side] = tensor->chunks[side].empty() ? NothingHash() : checkpoint::TensorRoot(tensor->chunks[side]);
+  }
+  if (tensor->num_sides == 1) {
+    record.tensor_class = aligned.in_other          ? TensorClass::kShapeDiffers
+                          : tensor->first_side == 0 ? TensorClass::kOnlyInA
+                                                    : TensorClass::kOnlyInB;
+    return;
+  }
+  if (tensor->same_encoding && !tensor->bytes_differ) return;  // identical
+  if (!tensor->same_encoding && !tensor->values_differ && (tensor->numbers || tensor->num_elements == 0)) {
+    record.tensor_class = TensorClass::kEqualAfterCast;
+    return;
+  }
+  record.first_changed = tensor->first_changed;
+  if (tensor->numbers) record.stats = std::make_unique<DifferenceStats>(MakeStats(tensor->total, tensor->num_elements));
+  if (!tensor->a_is_no_rounding || !tensor->b_is_no_rounding) {
+    record.tensor_class = TensorClass::kRounded;
+    record.rounded = tensor->a_is_no_rounding   ? RoundedSide::kB
+                     : tensor->b_is_no_rounding ? RoundedSide::kA
+                                                : RoundedSide::kEither;
+  } else if (has_tolerance_ && tensor->numbers && !tensor->beyond_tolerance) {
+    record.tensor_class = TensorClass::kWithinTolerance;
+  } else {
+    record.tensor_class = TensorClass::kChanged;
+  }
+}
+
+void ComparisonSink::NoteDifference(uint32_t group, std::optional<uint64_t> element) {
+  const std::lock_guard lock(first_mutex_);
+  // Pieces come in order and tasks that were posted all run, so the least of what is noted is the first difference.
+  if (!first_ || group < first_->first ||
+      (group == first_->first && element && (!first_->second || *element < *first_->second))) {
+    first_ = {group, element};
+  }
+  stopped_ = true;
+}
+
+Result<void> ComparisonSink::End() {
+  SLUICE_CHECK(current_ == nullptr);
+  if (stopped_) return Fail(ErrorCode::kCancelled, "stopped at the first difference");
+  return {};
+}
+
+TensorDiff ComparisonSink::MakeDiff(uint32_t group) const {
+  const AlignedGroup& aligned = alignment_.groups[group];
+  const Record& record = records_[group];
+  TensorDiff diff;
+  diff.tensor_class = record.tensor_class;
+  for (int side = 0; side < 2; ++side) {
+    const int64_t index = side == 0 ? aligned.a : aligned.b;
+    if (index < 0) continue;
+    const TensorInfo info = sides_[side]->tensors()[static_cast<size_t>(index)];
+    diff.name = info.name;
+    (side == 0 ? diff.encoding_a : diff.encoding_b) = info.encoding.name();
+    (side == 0 ? diff.shape_a : diff.shape_b).assign(info.shape.begin(), info.shape.end());
+    (side == 0 ? diff.digest_a : diff.digest_b) = record.digest[side];
+    if (aligned.a >= 0 && aligned.b >= 0) diff.num_elements = info.num_elements;
+  }
+  diff.rounded = record.rounded;
+  if (record.stats) diff.stats = *record.stats;
+  if (record.first_changed != kNone) diff.first_changed = record.first_changed;
+  return diff;
+}
+
+std::vector<TensorDiff> ComparisonSink::Unequal() const {
+  std::vector<TensorDiff> unequal;
+  if (stopped_) {
+    SLUICE_CHECK(first_.has_value());
+    TensorDiff diff = MakeDiff(first_->first);
+    const AlignedGroup& aligned = alignment_.groups[first_->first];
+    diff.tensor_class = aligned.in_other ? TensorClass::kShapeDiffers : TensorClass::kChanged;
+    diff.digest_a = diff.digest_b = {};
+    diff.rounded = RoundedSide::kNone;
+    diff.stats.reset();
+    diff.first_changed = first_->second;
+    unequal.push_back(std::move(diff));
+    return unequal;
+  }
+  for (uint32_t group = 0; group < records_.size(); ++group) {
+    if (records_[group].tensor_class == TensorClass::kIdentical) continue;
+    TensorDiff diff = MakeDiff(group);
+    // The two halves of a tensor whose shapes differ are groups of their own, side by side.
+    if (diff.tensor_class == TensorClass::kShapeDiffers && !unequal.empty() && unequal.back().name == diff.name) {
+      unequal.back().encoding_b = diff.encoding_b;
+      unequal.back().shape_b = diff.shape_b;
+      unequal.back().digest_b = diff.digest_b;
+    } else {
+      unequal.push_back(std::move(diff));
+    }
+  }
+  return unequal;
+}
+
+uint64_t ComparisonSink::identical_tensors() const {
+  if (stopped_) return 0;
+  return static_cast<uint64_t>(std::ranges::count(records_, TensorClass::kIdentical, &Record::tensor_class));
+}
+
+uint64_t ComparisonSink::identical_elements() const {
+  uint64_t elements = 0;
+  for (uint32_t group = 0; group < records_.size() && !stopped_; ++group) {
+    if (records_[group].tensor_class != TensorClass::kIdentical) continue;
+    elements += sides_[0]->tensors()[static_cast<size_t>(alignment_.groups[group].a)].num_elements;
+  }
+  return elements;
+}
+
+std::vector<checkpoint::TensorDigest> ComparisonSink::Digests(int side) const {
+  SLUICE_CHECK(!stopped_);
+  std::vector<checkpoint::TensorDigest> digests;
+  for (uint32_t group = 0; group < records_.size(); ++group) {
+    const int64_t index = side == 0 ? alignment_.groups[group].a : alignment_.groups[group].b;
+    if (index < 0) continue;
+    const TensorInfo info = sides_[side]->tensors()[static_cast<size_t>(index)];
+    digests.push_back({std::string(info.name),
+                       std::string(info.encoding.name()),
+                       {info.shape.begin(), info.shape.end()},
+                       records_[group].digest[side],
+                       info.size_bytes()});
+  }
+  return digests;
+}
+
+std::vector<checkpoint::TensorDigest> ComparisonSink::DigestsOfA() const { return Digests(0); }
+std::vector<checkpoint::TensorDigest> ComparisonSink::DigestsOfB() const { return Digests(1); }
+
+}  // namespace sluice::verify

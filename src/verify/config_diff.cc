@@ -1,0 +1,212 @@
+#include "verify/config_diff.h"
+
+#include <algorithm>
+#include <array>
+#include <set>
+
+#include <nlohmann/json.hpp>
+
+#include "checkpoint/digest_tree.h"
+#include "io/byte_source.h"
+
+namespace sluice::verify {
+namespace {
+
+using nlohmann::json;
+
+// Keys that enter the forward pass, of the architectures in common use. A key that is not here may still matter: then
+// equal weights are called SAME_WEIGHTS, which claims no more than that.
+constexpr std::array kArchitectural = {
+    "architectures",
+    "attention_bias",
+    "attention_multiplier",
+    "attn_logit_softcapping",
+    "embedding_multiplier",
+    "ffn_dim",
+    "final_logit_softcapping",
+    "first_k_dense_replace",
+    "head_dim",
+    "hidden_act",
+    "hidden_activation",
+    "hidden_size",
+    "intermediate_size",
+    "layer_norm_eps",
+    "layer_norm_epsilon",
+    "layer_types",
+    "logit_scale",
+    "logits_scaling",
+    "mlp_bias",
+    "model_type",
+    "moe_intermediate_size",
+    "n_embd",
+    "n_head",
+    "n_inner",
+    "n_layer",
+    "norm_eps",
+    "norm_topk_prob",
+    "num_attention_heads",
+    "num_experts",
+    "num_experts_per_tok",
+    "num_hidden_layers",
+    "num_key_value_heads",
+    "num_local_experts",
+    "partial_rotary_factor",
+    "quantization_config",
+    "query_pre_attn_scalar",
+    "residual_multiplier",
+    "rms_norm_eps",
+    "rope_local_base_freq",
+    "rope_parameters",
+    "rope_scaling",
+    "rope_theta",
+    "rotary_pct",
+    "sliding_window",
+    "use_parallel_residual",
+    "use_qk_norm",
+    "use_sliding_window",
+    "vocab_size",
+};
+
+void Flatten(const json& value, const std::string& prefix, std::map<std::string, std::string>* flat) {
+  if (value.is_object() && !value.empty()) {
+    for (const auto& [key, inner] : value.items()) {
+      Flatten(inner, prefix.empty() ? key : prefix + "." + key, flat);
+    }
+  } else {
+    flat->emplace(prefix, value.dump(-1, ' ', false, json::error_handler_t::replace));
+  }
+}
+
+std::map<std::string, std::string> FlattenText(std::string_view text) {
+  std::map<std::string, std::string> flat;
+  const json parsed = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (parsed.is_object()) Flatten(parsed, "", &flat);
+  return flat;
+}
+
+bool IsTokenizerFile(std::string_view name) {
+  return name.starts_with("tokenizer") || name.starts_with("vocab") || name.starts_with("merges") ||
+         name.starts_with("special_tokens_map") || name.starts_with("added_tokens") ||
+         name.starts_with("chat_template");
+}
+
+Result<std::vector<SideFileDifference>> DiffSideFiles(const checkpoint::Checkpoint& a,
+                                                      const checkpoint::Checkpoint& b) {
+  std::map<std::string, std::array<const checkpoint::SideFile*, 2>> files;
+  for (const auto& file : a.side_files()) files[file.name][0] = &file;
+  for (const auto& file : b.side_files()) files[file.name][1] = &file;
+  std::vector<SideFileDifference> differences;
+  for (const auto& [name, sides] : files) {
+    if (sides[0] != nullptr && sides[1] != nullptr) {
+      if (sides[0]->path == sides[1]->path) continue;
+      SLUICE_ASSIGN(const std::string bytes_a, io::ReadWholeFile(sides[0]->path));
+      SLUICE_ASSIGN(const std::string bytes_b, io::ReadWholeFile(sides[1]->path));
+      if (bytes_a == bytes_b) continue;
+    }
+    differences.push_back({name, sides[0] != nullptr, sides[1] != nullptr, IsTokenizerFile(name)});
+  }
+  return differences;
+}
+
+// lm_head.weight that one side lacks: the usual head of a tied model. It is redundant if it equals the embedding, which
+// only its bytes can show; what headers can show is that it has the embedding's shape.
+bool MayBeTied(const checkpoint::Catalogue& tensors, const checkpoint::TensorInfo& tensor) {
+  constexpr std::string_view kHead = "lm_head.weight";
+  if (!tensor.name.ends_with(kHead)) return false;
+  const std::string prefix(tensor.name.substr(0, tensor.name.size() - kHead.size()));
+  // The names that model_root knows (docs/formats/digest.md).
+  for (const char* name :
+       {"model.embed_tokens.weight", "transformer.wte.weight", "transformer.word_embeddings.weight"}) {
+    const auto embedding = tensors.Find(prefix + name);
+    if (embedding && std::ranges::equal(tensors[*embedding].shape, tensor.shape) &&
+        tensors[*embedding].encoding == tensor.encoding) {
+      return true;
+    }
+  }
+  return false;
+}
+
+void DiffTensorSets(const checkpoint::Catalogue& a, const checkpoint::Catalogue& b, ConfigDiff* diff) {
+  size_t i = 0, j = 0;
+  while (i < a.size() || j < b.size()) {
+    const int order = i == a.size() ? 1 : j == b.size() ? -1 : a[i].name.compare(b[j].name);
+    if (order < 0) {
+      (MayBeTied(a, a[i]) ? diff->possibly_tied : diff->only_in_a).emplace_back(a[i].name);
+      ++i;
+    } else if (order > 0) {
+      (MayBeTied(b, b[j]) ? diff->possibly_tied : diff->only_in_b).emplace_back(b[j].name);
+      ++j;
+    } else {
+      const checkpoint::TensorInfo x = a[i++], y = b[j++];
+      if (!std::ranges::equal(x.shape, y.shape)) {
+        diff->shapes.push_back(
+            {std::string(x.name), {x.shape.begin(), x.shape.end()}, {y.shape.begin(), y.shape.end()}});
+      }
+      ++diff->encodings[{std::string(x.encoding.name()), std::string(y.encoding.name())}];
+    }
+  }
+}
+
+}  // namespace
+
+bool IsArchitectural(std::string_view key) {
+  return std::ranges::binary_search(kArchitectural, key.substr(0, key.find('.')), std::ranges::less{},
+                                    [](const char* name) { return std::string_view(name); });
+}
+
+std::vector<KeyDifference> DiffJson(std::string_view a, std::string_view b) {
+  const auto flat_a = FlattenText(a), flat_b = FlattenText(b);
+  std::vector<KeyDifference> differences;
+  for (const auto& [key, value] : flat_a) {
+    const auto other = flat_b.find(key);
+    if (other == flat_b.end()) {
+      differences.push_back({key, value, "", IsArchitectural(key)});
+    } else if (other->second != value) {
+      differences.push_back({key, value, other->second, IsArchitectural(key)});
+    }
+  }
+  for (const auto& [key, value] : flat_b) {
+    if (!flat_a.contains(key)) differences.push_back({key, "", value, IsArchitectural(key)});
+  }
+  std::ranges::sort(differences, {}, &KeyDifference::key);
+  return differences;
+}
+
+bool ConfigDiff::SameEncodings() const {
+  return std::ranges::all_of(encodings, [](const auto& entry) { return entry.first.first == entry.first.second; });
+}
+
+bool ConfigDiff::SameArchitecture() const {
+  return SameTensorSet() && std::ranges::none_of(keys, &KeyDifference::architectural);
+}
+
+Result<ConfigDiff> DiffConfigs(const checkpoint::Checkpoint& a, const checkpoint::Checkpoint& b) {
+  ConfigDiff diff;
+  diff.has_config_a = a.config() != nullptr;
+  diff.has_config_b = b.config() != nullptr;
+  if (a.config() != nullptr) diff.architecture_a = a.config()->architecture();
+  if (b.config() != nullptr) diff.architecture_b = b.config()->architecture();
+  diff.parameters_a = a.tensors().total_elements();
+  diff.parameters_b = b.tensors().total_elements();
+  diff.bytes_a = a.tensors().total_bytes();
+  diff.bytes_b = b.tensors().total_bytes();
+  diff.num_tensors_a = a.tensors().size();
+  diff.num_tensors_b = b.tensors().size();
+
+  // Digests over no tensors: the config's and the tokenizer's parts, by the one definition that there is of them.
+  SLUICE_ASSIGN(const checkpoint::ModelDigest digest_a, checkpoint::MakeModelDigest({}, a));
+  SLUICE_ASSIGN(const checkpoint::ModelDigest digest_b, checkpoint::MakeModelDigest({}, b));
+  diff.config_hash_a = digest_a.config_hash;
+  diff.config_hash_b = digest_b.config_hash;
+  diff.tokenizer_hash_a = digest_a.tokenizer_hash;
+  diff.tokenizer_hash_b = digest_b.tokenizer_hash;
+  // A side without a config differs in no key: it says nothing, and has_config_* tells so.
+  if (a.config() != nullptr && b.config() != nullptr) {
+    diff.keys = DiffJson(a.config()->Canonical(), b.config()->Canonical());
+  }
+  SLUICE_ASSIGN(diff.side_files, DiffSideFiles(a, b));
+  DiffTensorSets(a.tensors(), b.tensors(), &diff);
+  return diff;
+}
+
+}  // namespace sluice::verify

@@ -1,0 +1,67 @@
+// What two checkpoints' headers, configs and tokenizers have in common. Reads no weight.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "checkpoint/checkpoint.h"
+#include "kernels/sha256.h"
+
+namespace sluice::verify {
+
+struct KeyDifference {
+  std::string key;     // "rope_theta", "rope_scaling.factor"
+  std::string a, b;    // as JSON; empty where the side has no such key
+  bool architectural;  // changes what the forward pass computes
+};
+
+struct ShapeDifference {
+  std::string name;
+  std::vector<uint64_t> a, b;
+};
+
+struct SideFileDifference {
+  std::string name;
+  bool in_a = false, in_b = false;  // both: their bytes differ
+  bool tokenizer = false;           // counted in model_root
+};
+
+struct ConfigDiff {
+  bool has_config_a = false, has_config_b = false;
+  std::string architecture_a, architecture_b;   // empty: unknown
+  uint64_t parameters_a = 0, parameters_b = 0;  // counted from headers
+  uint64_t bytes_a = 0, bytes_b = 0;            // of tensors
+  uint64_t num_tensors_a = 0, num_tensors_b = 0;
+  kernels::Hash256 config_hash_a{}, config_hash_b{};  // of the canonical effective config
+  kernels::Hash256 tokenizer_hash_a{}, tokenizer_hash_b{};
+  std::vector<KeyDifference> keys;                // of the canonical effective configs, sorted
+  std::vector<SideFileDifference> side_files;     // sorted by name
+  std::vector<ShapeDifference> shapes;            // sorted by name
+  std::vector<std::string> only_in_a, only_in_b;  // tensors, sorted, without possibly_tied
+  // lm_head.weight that one side lacks, where the other's may be a copy of its embedding: only reading tells.
+  std::vector<std::string> possibly_tied;
+  // Pairs of encodings of tensors that both have, with the number of tensors.
+  std::map<std::pair<std::string, std::string>, uint64_t> encodings;
+
+  bool SameConfig() const { return config_hash_a == config_hash_b; }
+  bool SameTokenizer() const { return tokenizer_hash_a == tokenizer_hash_b; }
+  bool SameTensorSet() const { return shapes.empty() && only_in_a.empty() && only_in_b.empty(); }
+  bool SameEncodings() const;
+  bool SameArchitecture() const;  // no architectural key differs, and the same tensors with the same shapes
+};
+
+// Reads side files (tokenizers), nothing else. kRead, kCorrupt.
+Result<ConfigDiff> DiffConfigs(const checkpoint::Checkpoint& a, const checkpoint::Checkpoint& b);
+
+// Whether a key of config.json, nested ones by their first part, changes what a forward pass computes.
+bool IsArchitectural(std::string_view key);
+
+// Differences of two JSON objects, nested keys joined by dots. Exposed for tests.
+std::vector<KeyDifference> DiffJson(std::string_view a, std::string_view b);
+
+}  // namespace sluice::verify

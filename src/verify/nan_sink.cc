@@ -1,0 +1,64 @@
+#include "verify/nan_sink.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "graph/node.h"
+
+namespace sluice::verify {
+namespace {
+
+using graph::kPieceElements;
+
+uint64_t CountNans(quant::Encoding encoding, const uint8_t* bytes, uint64_t count, std::vector<float>* scratch) {
+  scratch->resize(kPieceElements);
+  uint64_t nans = 0;
+  for (uint64_t at = 0; at < count; at += kPieceElements) {
+    const uint64_t piece = std::min(kPieceElements, count - at);
+    encoding->decode(bytes + encoding.BytesOf(at), piece, scratch->data());
+    uint32_t piece_nans = 0;
+    for (uint64_t i = 0; i < piece; ++i) piece_nans += (*scratch)[i] != (*scratch)[i];
+    nans += piece_nans;
+  }
+  return nans;
+}
+
+}  // namespace
+
+NanSink::NanSink(const checkpoint::Catalogue& tensors, std::vector<uint32_t> order, int num_threads)
+    : tensors_(tensors), order_(std::move(order)), nans_(order_.size()), scratch_(num_threads) {}
+
+stream::Wants NanSink::wants() const {
+  stream::Wants wants;
+  wants.own_bytes = scratch_.size() * kPieceElements * sizeof(float);
+  wants.nanoseconds_per_byte = 0.1;
+  return wants;
+}
+
+Result<void> NanSink::Take(const stream::Lease& lease, stream::Stream& stream) {
+  // One task for the small tensors of a lease; a large tensor's tile is a lease of its own.
+  std::vector<stream::Piece> pieces;
+  for (const stream::Piece& piece : lease.pieces()) {
+    if (tensors_[order_[piece.group]].encoding->decode != nullptr && piece.range.size() > 0) pieces.push_back(piece);
+  }
+  if (pieces.empty()) return {};
+  stream.Post(lease, [this, pieces = std::move(pieces)](int worker) {
+    for (const stream::Piece& piece : pieces) {
+      const quant::Encoding encoding = tensors_[order_[piece.group]].encoding;
+      const uint64_t nans = CountNans(encoding, piece.views[0].data, piece.range.size(), &scratch_[worker]);
+      if (nans > 0) nans_[piece.group] += nans;
+    }
+  });
+  return {};
+}
+
+std::vector<NanSink::Count> NanSink::Counts() const {
+  std::vector<Count> counts;
+  for (size_t group = 0; group < order_.size(); ++group) {
+    if (nans_[group] > 0) counts.push_back({std::string(tensors_[order_[group]].name), nans_[group]});
+  }
+  std::ranges::sort(counts, {}, &Count::name);
+  return counts;
+}
+
+}  // namespace sluice::verify

@@ -1,0 +1,38 @@
+// NanSink: counts the NaN of each float tensor that passes, on the stream's workers.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "checkpoint/catalogue.h"
+#include "stream/sink.h"
+
+namespace sluice::verify {
+
+class NanSink final : public stream::Sink {
+ public:
+  // Group g carries tensor order[g] of `tensors` as its first out. `tensors` outlives the sink.
+  NanSink(const checkpoint::Catalogue& tensors, std::vector<uint32_t> order, int num_threads);
+
+  stream::Wants wants() const override;
+  Result<void> Take(const stream::Lease& lease, stream::Stream& stream) override;
+  Result<void> End() override { return {}; }
+
+  struct Count {
+    std::string name;
+    uint64_t nans;
+  };
+  // After End: the tensors that have any, sorted by name.
+  std::vector<Count> Counts() const;
+
+ private:
+  const checkpoint::Catalogue& tensors_;
+  const std::vector<uint32_t> order_;
+  std::vector<std::atomic<uint64_t>> nans_;  // by group
+  std::vector<std::vector<float>> scratch_;  // by worker, filled on first use
+};
+
+}  // namespace sluice::verify

@@ -1,0 +1,49 @@
+// The words in which a verification answers, what each of them proves, and the exit status that goes with it.
+//
+// A cheaper level never borrows the words of a dearer one: "identical" belongs to a level that read every byte.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "verify/config_diff.h"
+#include "verify/tensor_diff.h"
+
+namespace sluice::verify {
+
+enum class Level {
+  kAuto,     // config, then tensors where config found no other architecture
+  kConfig,   // headers and JSON
+  kTensors,  // every byte
+};
+
+enum class Verdict {
+  kIdentical,                         // equal model roots                                            exit 0
+  kEqualAfterCast,                    // same config and tokenizer; weights equal as numbers          exit 0
+  kRounded,                           // one side is the rounding of the other                        exit 1
+  kSameWeights,                       // equal weights under another config or tokenizer              exit 1
+  kSameArchitectureDifferentWeights,  //                                                              exit 1
+  kDifferentArchitecture,             // other tensors, shapes, or keys that change the forward pass  exit 1
+  kSameConfig,                        // all that the level `config` may say of equals                exit 0
+  kUndecided,                         // the level asked for cannot tell                              exit 5
+};
+
+const char* VerdictName(Verdict verdict);  // "IDENTICAL", ...
+const char* LevelName(Level level);        // "auto", ...
+int VerdictExitStatus(Verdict verdict);
+
+// The level `config`: a tokenizer or a key that differs is an answer of DIFFERENT_ARCHITECTURE here, as this level has
+// no word for it and must not speak of weights; the table below the verdict says which.
+Verdict DecideConfig(const ConfigDiff& config);
+
+// Whether `auto` ends at the level `config`: another architecture is a difference that no weight can mend.
+bool ConfigEndsAuto(const ConfigDiff& config);
+
+// The level `tensors`, which has read every byte (or, with stopped_early, up to the first difference).
+Verdict DecideTensors(const ConfigDiff& config, const TensorSummary& tensors);
+
+// What the verdict says for certain, and what it leaves open; one sentence each.
+std::string Proves(Verdict verdict, Level level);
+std::string DoesNotProve(Verdict verdict, Level level);
+
+}  // namespace sluice::verify
