@@ -1,0 +1,56 @@
+// Results of the commands that have no room of their own to come from.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/checkpoint_writer.h"
+#include "checkpoint/digest_tree.h"
+
+namespace sluice::report {
+
+struct DigestResult {
+  std::string ref;
+  checkpoint::ModelDigest digest;
+  double seconds = 0;
+  uint64_t bytes_read = 0;
+};
+
+// `digest --check`: a digest beside a manifest of an earlier one.
+struct ManifestDifference {
+  std::string name;
+  std::string what;  // "differs", "not in the manifest", "only in the manifest"
+};
+struct ManifestCheck {
+  std::string manifest;
+  std::string stated_root;  // hex, as the manifest has it
+  bool same_root = false, same_weights_root = false;
+  std::vector<ManifestDifference> differences;  // of tensors
+  bool same() const { return same_root && same_weights_root && differences.empty(); }
+};
+
+// What `merge` and `convert` have written.
+struct WriteResult {
+  std::string output;
+  checkpoint::ModelDigest digest;
+  std::vector<checkpoint::WrittenFile> files;
+  uint64_t bytes_read = 0, bytes_written = 0;
+  double seconds = 0;
+  uint64_t peak_memory_bytes = 0;
+};
+
+struct TensorNans {
+  std::string name;
+  uint64_t count = 0;
+};
+
+struct MergeResult {
+  WriteResult written;
+  std::string method, arithmetic;
+  uint64_t seed = 0;
+  std::vector<TensorNans> nans;  // tensors of the result that have any
+};
+
+}  // namespace sluice::report

@@ -1,0 +1,20 @@
+// Text and JSON of `verify`. docs/formats/json.md describes the fields.
+#pragma once
+
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "verify/verification.h"
+
+namespace sluice::report {
+
+// The fields of the object; the caller puts "schema" before them.
+nlohmann::ordered_json VerificationJson(const verify::Verification& result);
+// The verdict on the first line; then a table of what each level found, proves and does not prove; then what differs.
+std::string VerificationText(const verify::Verification& result);
+
+nlohmann::ordered_json StatementCheckJson(const verify::StatementCheck& result);
+std::string StatementCheckText(const verify::StatementCheck& result);
+
+}  // namespace sluice::report
