@@ -1,0 +1,115 @@
+// sluice convert REF -o DIR|F: a checkpoint in another container, other shards, another dtype.
+#include <memory>
+
+#include <fmt/format.h>
+
+#include "cli/checkpoint_view.h"
+#include "cli/command.h"
+#include "cli/write_checkpoint.h"
+#include "quant/encoding.h"
+#include "report/model_report.h"
+
+namespace sluice::cli::commands {
+namespace {
+
+struct Values {
+  std::string ref, dtype, arithmetic;
+  std::optional<uint64_t> seed;
+  std::vector<std::string> set;
+  WriteRequest write;
+};
+
+constexpr char kDetails[] =
+    R"(-o X is a file where X ends in .safetensors, else a folder with index, config.json and tokenizer files. Nothing
+stands under the name before it is whole and synced. A cast rounds to nearest even, once.
+
+Examples:
+  sluice convert model/ -o four/ --out-shard-size 5GB       other shards, the same root
+  sluice convert model.gguf -o model/ --dtype bfloat16      quantised blocks are decoded
+  sluice convert recipe.yml -o merged.safetensors           a merge without its papers
+  sluice convert model/ -o long/ --set max_position_embeddings=32768
+)";
+
+// Quantised blocks have no name in safetensors: say what to do before the writer merely refuses.
+Result<void> RefuseBlocks(const checkpoint::Checkpoint& checkpoint) {
+  for (size_t i = 0; i < checkpoint.tensors().size(); ++i) {
+    const checkpoint::TensorInfo tensor = checkpoint.tensors()[i];
+    if (!tensor.encoding.is_block() || tensor.encoding->safetensors_rank >= 0) continue;
+    return Fail(
+        ErrorCode::kUnsupported,
+        fmt::format("{}: {} is stored as {}, which safetensors has no dtype for; decode it with --dtype bfloat16, "
+                    "float16 or float32",
+                    checkpoint.ref(), tensor.name, tensor.encoding.name()));
+  }
+  return {};
+}
+
+Result<int> Run(const Values& values, Session& session) {
+  SLUICE_TRY(IsFileOutput(values.write.output));
+  quant::Encoding dtype;
+  if (!values.dtype.empty()) {
+    dtype = quant::FloatByDtypeName(values.dtype);
+    if (!dtype.valid()) {
+      return Fail(ErrorCode::kUsage, fmt::format("--dtype {}: write bfloat16, float16 or float32", values.dtype));
+    }
+  }
+  SLUICE_ASSIGN(auto checkpoint,
+                session.Open(values.ref, values.seed,
+                             values.arithmetic.empty() ? std::nullopt : std::optional(values.arithmetic)));
+  session.WarnOf(*checkpoint);
+  if (dtype.valid()) {
+    SLUICE_ASSIGN(checkpoint, checkpoint::CastTo(checkpoint, dtype));
+  }
+  SLUICE_TRY(RefuseBlocks(*checkpoint));
+  const auto view = std::make_shared<CheckpointView>(checkpoint);
+  SLUICE_TRY(view->SetConfig(values.set));
+  if (!view->embedded_tokenizer().empty()) {
+    session.Note("the tokenizer's tables stay in " + values.ref +
+                 ": writing them as tokenizer files is not supported yet");
+  }
+  SLUICE_ASSIGN(const auto written, WriteCheckpoint(session, view, values.write));
+  if (written) session.Print(report::ConvertJson(*written), report::ConvertText(*written));
+  return 0;
+}
+
+Action Declare(CLI::App& app) {
+  auto values = std::make_shared<Values>();
+  values->write.what = "convert";
+  app.add_option("REF", values->ref, "A folder, .safetensors, .gguf, .index.json or recipe.yml")
+      ->required()
+      ->group("Arguments");
+  app.add_option("-o", values->write.output, "The folder, or the .safetensors file, to write")
+      ->type_name("DIR|FILE")
+      ->required()
+      ->group("Options");
+  app.add_option("--dtype", values->dtype, "Cast every float tensor: bfloat16, float16, float32 (bf16, f16, f32)")
+      ->type_name("TYPE")
+      ->group("Options");
+  app.add_option("--out-shard-size", values->write.shard_size,
+                 "Most bytes of a shard, as 5GB, 5B or 2.5GiB (default 5GB)")
+      ->type_name("SIZE")
+      ->group("Options");
+  app.add_option("--set", values->set, "Set a key of config.json; the value is JSON, else text. Repeatable")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false)
+      ->group("Options");
+  app.add_flag("--force", values->write.force, "Replace an output that exists")->group("Options");
+  app.add_option("--seed", values->seed, "Where REF is a recipe: its seed")->type_name("N")->group("Options");
+  app.add_option("--arithmetic", values->arithmetic, "Where REF is a recipe: exact")
+      ->type_name("MODE")
+      ->group("Options");
+  return [values](Session& session) { return Run(*values, session); };
+}
+
+}  // namespace
+
+const Command& convert_command() {
+  static constexpr Command kCommand{.name = "convert",
+                                    .summary = "Write a checkpoint in other shards, another container or another dtype",
+                                    .synopsis = "convert REF -o DIR|FILE.safetensors [--dtype TYPE] [options]",
+                                    .details = kDetails,
+                                    .declare = Declare};
+  return kCommand;
+}
+
+}  // namespace sluice::cli::commands

@@ -1,0 +1,197 @@
+// sluice merge RECIPE -o DIR: the writer and the digest in one pass over the checkpoint that the recipe makes.
+#include <filesystem>
+#include <memory>
+
+#include <fmt/format.h>
+
+#include "base/units.h"
+#include "checkpoint/shard_plan.h"
+#include "cli/command.h"
+#include "cli/write_checkpoint.h"
+#include "kernels/sha256.h"
+#include "merge/recipe_checkpoint.h"
+#include "merge/statement.h"
+#include "report/model_report.h"
+#include "verify/nan_sink.h"
+
+namespace sluice::cli::commands {
+namespace {
+
+constexpr char kRecipeFile[] = "mergekit_config.yml";
+
+struct Values {
+  std::string recipe, folder, arithmetic, nan = "keep";
+  std::optional<uint64_t> seed;
+  std::vector<std::string> set;
+  bool check = false;
+  WriteRequest write;
+  RefusedOptions refused;
+  std::vector<std::pair<CLI::Option*, std::string>> no_ops;  // mergekit's, with what to say of each
+};
+
+constexpr char kDetails[] =
+    R"(The recipe is mergekit's YAML, read as it is; `sluice: {seed: 7}` in it sets the seed, and --seed wins over that.
+All errors of a recipe are told at once, with line and column, before a weight is read. DIR gets shards and
+index, config.json and the tokenizer of the base, mergekit_config.yml (the recipe verbatim) and sluice_merge.json
+(recipe, seed, arithmetic, parents and roots), from which `sluice verify DIR RECIPE` makes the merge again.
+Nothing stands under the name before it is whole and synced. The result does not depend on --threads,
+--max-memory, the parents' shards or the machine.
+
+Examples:
+  sluice merge recipe.yml -o merged/
+  sluice merge recipe.yml --check                        only validate: files, shapes, parameters
+  sluice merge recipe.yml -o merged/ --dry-run           bytes, peak memory and time, without merging
+  sluice merge recipe.yml -o merged/ --max-memory 256MiB --seed 7
+  sluice verify merged/ recipe.yml                       prove it
+)";
+
+Result<int> Check(const merge::RecipeCheckpoint& recipe, const Session& session) {
+  SLUICE_TRY(session.CheckHeadersFit());
+  nlohmann::ordered_json json;
+  json["check"] = true;
+  json["method"] = recipe.recipe().method->name;
+  json["arithmetic"] = recipe.arithmetic();
+  json["seed"] = recipe.seed();
+  json["tensors"] = recipe.tensors().size();
+  json["bytes"] = recipe.tensors().total_bytes();
+  json["problems"] = nlohmann::ordered_json::array();
+  for (const checkpoint::Problem& problem : recipe.problems()) json["problems"].push_back(problem.message);
+  session.Print(json, fmt::format("{}: can be merged: {} of {} parents, {} tensors, {}\n", recipe.ref(),
+                                  recipe.recipe().method->name, recipe.parents().size(),
+                                  FormatCount(recipe.tensors().size()), FormatBytes(recipe.tensors().total_bytes())));
+  return 0;
+}
+
+Result<int> Run(const Values& values, Session& session) {
+  SLUICE_TRY(values.refused.Check());
+  for (const auto& [option, note] : values.no_ops) {
+    if (option->count() > 0) session.Note(option->get_name() + " changes nothing here: " + note);
+  }
+  WriteRequest write = values.write;
+  if (!values.folder.empty()) {
+    if (!write.output.empty()) return Fail(ErrorCode::kUsage, "the output is given twice, with -o and as an argument");
+    write.output = values.folder;
+  }
+  if (values.nan != "keep" && values.nan != "refuse")
+    return Fail(ErrorCode::kUsage, "--nan is keep or refuse, not " + values.nan);
+  if (write.output.empty() && !values.check) return Fail(ErrorCode::kUsage, "no output: give -o DIR");
+  if (!values.check) {
+    SLUICE_ASSIGN(const bool is_file, IsFileOutput(write.output));
+    if (is_file) {
+      return Fail(
+          ErrorCode::kUsage,
+          "a merge is a folder, with its config, recipe and statement; for one file: sluice convert RECIPE -o " +
+              write.output);
+    }
+  }
+
+  SLUICE_ASSIGN(merge::Recipe read, merge::ReadRecipe(values.recipe, values.set));
+  const checkpoint::OpenOptions open =
+      MakeOpenOptions(values.seed, values.arithmetic.empty() ? std::nullopt : std::optional(values.arithmetic));
+  SLUICE_ASSIGN(const auto recipe, merge::OpenRecipe(std::move(read), open));
+  TrimHeap();
+  session.WarnOf(*recipe);
+  if (values.check) return Check(*recipe, session);
+  if (!recipe->embedded_tokenizer().empty()) {
+    session.Note(
+        "the tokenizer's tables stay in the base's GGUF: writing them as tokenizer files is not supported yet");
+  }
+
+  // Counting NaN takes groups in the writer's order, which is the plan's.
+  uint64_t shard_bytes = checkpoint::kDefaultShardBytes;
+  if (!write.shard_size.empty()) {
+    auto size = ParseShardSize(write.shard_size);
+    if (!size) return Fail(std::move(size.error()).In("--out-shard-size"));
+    shard_bytes = *size;
+  }
+  SLUICE_ASSIGN(const checkpoint::ShardPlan shards, checkpoint::PlanShards(recipe->tensors(), shard_bytes));
+  verify::NanSink nans(recipe->tensors(), shards.order, session.options.threads);
+  write.sinks = {&nans};
+  write.accept = [&]() -> Result<void> {
+    if (values.nan != "refuse") return {};
+    for (const auto& [name, count] : nans.Counts()) {
+      return Fail(ErrorCode::kCorrupt,
+                  fmt::format("{}: {} of the merged numbers are NaN, and --nan refuse was given; look for "
+                              "NaN in the parents, or leave --nan out",
+                              name, FormatCount(count)));
+    }
+    return {};
+  };
+  write.papers = [&](const checkpoint::ModelDigest& digest,
+                     const PassReport&) -> Result<std::vector<std::pair<std::string, std::string>>> {
+    merge::Statement statement = merge::MakeStatement(*recipe);
+    statement.root = kernels::ToHex(digest.model_root);
+    statement.weights_root = kernels::ToHex(digest.weights_root);
+    for (const checkpoint::TensorDigest& tensor : digest.tensors) {
+      statement.tensors.push_back({tensor.name, kernels::ToHex(tensor.root)});
+    }
+    return std::vector<std::pair<std::string, std::string>>{{kRecipeFile, recipe->recipe().text},
+                                                            {merge::kStatementFile, merge::WriteStatement(statement)}};
+  };
+  SLUICE_ASSIGN(auto written, WriteCheckpoint(session, recipe, write));
+  if (!written) return 0;
+
+  report::MergeResult result;
+  result.written = std::move(*written);
+  result.method = recipe->recipe().method->name;
+  result.arithmetic = recipe->arithmetic();
+  result.seed = recipe->seed();
+  for (const auto& [name, count] : nans.Counts()) result.nans.push_back({name, count});
+  session.Print(report::MergeJson(result), report::MergeText(result));
+  return 0;
+}
+
+Action Declare(CLI::App& app) {
+  auto values = std::make_shared<Values>();
+  values->write.what = "merge";
+  app.add_option("RECIPE", values->recipe, "A recipe in mergekit's YAML")->required()->group("Arguments");
+  app.add_option("DIR", values->folder, "The folder to write, as mergekit has it; the same as -o")->group("Arguments");
+  app.add_option("-o", values->write.output, "The folder to write")->type_name("DIR")->group("Options");
+  app.add_flag("--check", values->check, "Validate the recipe and its models; write nothing")->group("Options");
+  app.add_option("--seed,--random-seed", values->seed, "Seed of the random masks (default: the recipe's, else 0)")
+      ->type_name("N")
+      ->group("Options");
+  app.add_option("--arithmetic", values->arithmetic, "exact: inputs as stored, sums in f32, one rounding (the default)")
+      ->type_name("MODE")
+      ->group("Options");
+  app.add_option("--set", values->set, "Set a parameter of the recipe, as density=0.5. Repeatable")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false)
+      ->group("Options");
+  app.add_option("--out-shard-size", values->write.shard_size,
+                 "Most bytes of a shard, as 5GB, 5B or 2.5GiB (default 5GB)")
+      ->type_name("SIZE")
+      ->group("Options");
+  app.add_option("--nan", values->nan, "keep: NaN are reported for each tensor (default); refuse: they are an error")
+      ->type_name("keep|refuse")
+      ->group("Options");
+  app.add_flag("--force", values->write.force, "Replace an output that exists")->group("Options");
+  values->refused.Add(app, "--resume", false);
+  values->refused.Add(app, "--lora-merge-dtype");
+
+  // mergekit-yaml's flags that scripts carry along.
+  const auto no_op = [&](const char* name, bool takes_value, std::string note) {
+    CLI::Option* option = takes_value ? app.add_option(name) : app.add_flag(name);
+    values->no_ops.emplace_back(option->group("mergekit's, accepted without effect")->description(note), note);
+  };
+  no_op("--lazy-unpickle", false, "weights are always read as they are needed");
+  no_op("--copy-tokenizer", false, "tokenizer files are always carried along");
+  no_op("--no-copy-tokenizer", false, "tokenizer files are always carried along");
+  no_op("--lora-merge-cache", true, "nothing is cached on disk");
+  no_op("--no-write-model-card", false, "no model card is written");
+  no_op("--cuda", false, "the merge runs on the CPU, at the disk's rate");
+  return [values](Session& session) { return Run(*values, session); };
+}
+
+}  // namespace
+
+const Command& merge_command() {
+  static constexpr Command kCommand{.name = "merge",
+                                    .summary = "Merge models by a mergekit recipe, in bounded memory",
+                                    .synopsis = "merge RECIPE -o DIR [--seed N] [options]",
+                                    .details = kDetails,
+                                    .declare = Declare};
+  return kCommand;
+}
+
+}  // namespace sluice::cli::commands

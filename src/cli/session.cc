@@ -1,0 +1,66 @@
+#include "cli/session.h"
+
+#include <cstdio>
+
+#include <fmt/format.h>
+
+#include "base/units.h"
+#include "merge/recipe_checkpoint.h"
+
+namespace sluice::cli {
+
+double Session::seconds() const {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
+}
+
+checkpoint::OpenOptions MakeOpenOptions(std::optional<uint64_t> seed, std::optional<std::string> arithmetic) {
+  checkpoint::OpenOptions open;
+  open.seed = seed;
+  open.arithmetic = std::move(arithmetic);
+  open.openers.push_back(merge::OpenRecipeReference);
+  return open;
+}
+
+Result<std::shared_ptr<const checkpoint::Checkpoint>> Session::Open(const std::string& ref,
+                                                                    std::optional<uint64_t> seed,
+                                                                    std::optional<std::string> arithmetic) const {
+  SLUICE_ASSIGN(auto opened, checkpoint::OpenCheckpoint(ref, MakeOpenOptions(seed, std::move(arithmetic))));
+  TrimHeap();  // what parsing left behind does not belong to the working memory
+  return opened;
+}
+
+Result<void> Session::CheckHeadersFit() const {
+  const uint64_t needed = ResidentBytes() + MemoryBudget::kMarginBytes;
+  if (needed <= options.max_memory_bytes) return {};
+  return Fail(ErrorCode::kBudget,
+              fmt::format("--max-memory {} cannot hold the program and the headers of the models: give "
+                          "--max-memory {}MiB or more",
+                          FormatMemory(options.max_memory_bytes), CeilDiv(needed, kMiB)));
+}
+
+void Session::Print(const nlohmann::ordered_json& json, std::string_view text) const {
+  std::string out(text);
+  if (options.json) {
+    nlohmann::ordered_json with_schema;
+    with_schema["schema"] = fmt::format("sluice/{}/v1", command_);
+    with_schema.update(json);
+    out = with_schema.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+  }
+  std::fwrite(out.data(), 1, out.size(), stdout);
+  std::fflush(stdout);
+}
+
+void Session::Note(std::string_view text) const { fmt::print(stderr, "sluice: note: {}\n", text); }
+void Session::Warn(std::string_view text) const { fmt::print(stderr, "sluice: warning: {}\n", text); }
+
+void Session::WarnOf(const checkpoint::Checkpoint& checkpoint) const {
+  for (const checkpoint::Problem& problem : checkpoint.problems()) {
+    if (problem.severity == checkpoint::Problem::Severity::kNote) continue;
+    std::string where = checkpoint.ref();
+    if (!problem.file.empty()) where += ": " + problem.file;
+    if (!problem.tensor.empty()) where += ": " + problem.tensor;
+    Warn(where + ": " + problem.message);
+  }
+}
+
+}  // namespace sluice::cli

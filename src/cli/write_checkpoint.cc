@@ -1,0 +1,87 @@
+#include "cli/write_checkpoint.h"
+
+#include <filesystem>
+
+#include "base/memory_budget.h"
+#include "base/units.h"
+#include "checkpoint/checkpoint_writer.h"
+#include "checkpoint/digest_tree.h"
+#include "checkpoint/shard_plan.h"
+#include "cli/checkpoint_view.h"
+#include "stream/checkpoint_groups.h"
+#include "stream/digest_sink.h"
+#include "stream/writer_sink.h"
+
+namespace sluice::cli {
+
+Result<bool> IsFileOutput(const std::string& output) {
+  if (output.empty()) return Fail(ErrorCode::kUsage, "the name of the output is empty");
+  if (output.ends_with(".gguf")) {
+    return Fail(ErrorCode::kUnsupported,
+                output + ": writing GGUF is not supported yet; give a folder or a .safetensors file");
+  }
+  return output.ends_with(".safetensors");
+}
+
+Result<std::optional<report::WriteResult>> WriteCheckpoint(
+    Session& session, const std::shared_ptr<const checkpoint::Checkpoint>& checkpoint, const WriteRequest& request) {
+  SLUICE_ASSIGN(const bool is_file, IsFileOutput(request.output));
+  checkpoint::WriteOptions options;
+  options.force = request.force;
+  if (!request.shard_size.empty()) {
+    auto size = ParseShardSize(request.shard_size);
+    if (!size) return Fail(std::move(size.error()).In("--out-shard-size"));
+    if (*size == 0) return Fail(ErrorCode::kUsage, "--out-shard-size: a shard of no bytes holds no tensor");
+    options.max_shard_bytes = *size;
+  }
+
+  if (session.options.dry_run) {
+    SLUICE_ASSIGN(const checkpoint::ShardPlan shards,
+                  is_file ? checkpoint::PlanOneFile(checkpoint->tensors(), request.output)
+                          : checkpoint::PlanShards(checkpoint->tensors(), options.max_shard_bytes));
+    const stream::CheckpointGroups groups(*checkpoint, shards.order);
+    stream::DigestSink digests(checkpoint->tensors(), shards.order);
+    std::vector<stream::Sink*> sinks = request.sinks;
+    sinks.push_back(&digests);
+    stream::Wants wants = stream::Together(sinks);
+    const stream::Wants write = stream::WriterSink::WantsFor(shards);
+    wants.own_bytes += write.own_bytes;
+    wants.write_bytes += write.write_bytes;
+    wants.nanoseconds_per_byte += write.nanoseconds_per_byte;
+    SLUICE_TRY(PlanPass(session, groups, wants, request.what));
+    return std::nullopt;
+  }
+
+  SLUICE_ASSIGN(const auto writer,
+                checkpoint::CheckpointWriter::Create(request.output, checkpoint->tensors(), options));
+  const stream::CheckpointGroups groups(*checkpoint, writer->plan().order);
+  stream::WriterSink write(writer.get());
+  stream::DigestSink digests(checkpoint->tensors(), writer->plan().order);
+  std::vector<stream::Sink*> sinks = {&write, &digests};
+  sinks.insert(sinks.end(), request.sinks.begin(), request.sinks.end());
+  SLUICE_ASSIGN(const PassReport pass, RunPass(session, groups, sinks, request.what));
+  if (request.accept) SLUICE_TRY(request.accept());
+
+  // The root of what will be found under the name, not of where it came from.
+  CheckpointView written(checkpoint);
+  written.AsWritten(writer->is_folder());
+  report::WriteResult result;
+  SLUICE_ASSIGN(result.digest, checkpoint::MakeModelDigest(digests.Digests(), written));
+  if (writer->is_folder()) {
+    SLUICE_TRY(writer->AddFilesOf(written));
+    if (request.papers) {
+      SLUICE_ASSIGN(const auto papers, request.papers(result.digest, pass));
+      for (const auto& [name, bytes] : papers) SLUICE_TRY(writer->AddFile(name, bytes));
+    }
+  }
+  if (session.cancelled) return Fail(ErrorCode::kCancelled, "interrupted before the output had its name");
+  SLUICE_ASSIGN(result.files, writer->Commit());
+  result.output = request.output;
+  for (const checkpoint::WrittenFile& file : result.files) result.bytes_written += file.size_bytes;
+  result.bytes_read = pass.stats.payload_bytes;
+  result.seconds = session.seconds();
+  result.peak_memory_bytes = PeakResidentBytes();
+  return result;
+}
+
+}  // namespace sluice::cli

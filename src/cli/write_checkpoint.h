@@ -1,0 +1,41 @@
+// Writing a checkpoint, as `merge` and `convert` do: the writer and the digest in one pass, then papers, then the name.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "checkpoint/checkpoint.h"
+#include "cli/run_pass.h"
+#include "cli/session.h"
+#include "report/results.h"
+
+namespace sluice::cli {
+
+struct WriteRequest {
+  std::string what;        // heads plan and progress: "merge"
+  std::string output;      // a folder, or a file that ends in .safetensors
+  std::string shard_size;  // as given to --out-shard-size; empty: the default
+  bool force = false;
+  std::vector<stream::Sink*> sinks;  // that see each tensor too, in the plan's order
+  // Looked at when all tensors have passed and before the output has its name; an error leaves nothing.
+  std::function<Result<void>()> accept;
+  // More files for a folder, made of the digest of what is written and the pass: (name, bytes).
+  std::function<Result<std::vector<std::pair<std::string, std::string>>>(const checkpoint::ModelDigest&,
+                                                                         const PassReport&)>
+      papers;
+};
+
+// nullopt with --dry-run: the plan was printed and nothing was written. kUsage, kOutputExists, kUnsupported, kWrite,
+// and what reading may fail with; nothing is left under the final name then.
+Result<std::optional<report::WriteResult>> WriteCheckpoint(
+    Session& session, const std::shared_ptr<const checkpoint::Checkpoint>& checkpoint, const WriteRequest& request);
+
+// Whether `-o X` names a file: kUnsupported for .gguf, kUsage where it is empty.
+Result<bool> IsFileOutput(const std::string& output);
+
+}  // namespace sluice::cli

@@ -1,0 +1,83 @@
+"""Help, usage, unknown commands and options: what a person meets first."""
+
+import cli_models
+from cli_models import Case, sluice
+
+COMMANDS = ["convert", "digest", "inspect", "merge", "verify"]
+COMMON = ["--json", "--quiet", "--threads", "--max-memory", "--dry-run", "--help", "--version"]
+PLANNED = ["perplexity", "logits", "generate", "tokenize", "fingerprint", "quantize", "sweep", "chat"]
+
+
+class Help(Case):
+    def test_no_input_is_the_usage_on_stderr_and_2(self):
+        result = sluice()
+        self.assertEqual(result.status, 2)
+        self.assertEqual(result.out, "")
+        for command in COMMANDS:
+            self.assertIn(command, result.err)
+        self.assertIn("usage: sluice COMMAND", result.err)
+
+    def test_help_is_on_stdout_and_0(self):
+        for arguments in (["--help"], ["-h"], ["help"]):
+            result = self.run_ok(*arguments)
+            for command in COMMANDS:
+                self.assertIn(command, result.out)
+            self.assertIn("Exit status", result.out)
+
+    def test_every_command_has_help_with_the_common_options_and_examples(self):
+        for command in COMMANDS:
+            result = self.run_ok(command, "--help")
+            self.assertEqual(result.err, "")
+            self.assertTrue(result.out.startswith(f"usage: sluice {command} "), result)
+            for option in COMMON:
+                self.assertIn(option, result.out, f"{command} --help does not tell of {option}")
+            self.assertIn("Examples:", result.out)
+            self.assertEqual(self.run_ok("help", command).out, result.out)
+            for line in result.out.splitlines():
+                self.assertLessEqual(len(line), 120, line)
+
+    def test_version(self):
+        for arguments in (["--version"], *[[command, "--version"] for command in COMMANDS]):
+            self.assertRegex(self.run_ok(*arguments).out, r"^sluice \d+\.\d+\.\d+\n$")
+
+    def test_a_command_without_its_argument_is_2_with_its_usage(self):
+        for command in COMMANDS:
+            result = sluice(command)
+            self.assertEqual(result.status, 2, result)
+            self.assertIn(f"usage: sluice {command}", result.err)
+            self.assertEqual(result.out, "")
+
+    def test_unknown_commands_name_the_nearest(self):
+        self.run_fails(2, ["verfiy", "verify"], "verfiy", "a", "b")
+        self.run_fails(2, ["there is no command 'xyzzyx'"], "xyzzyx")
+
+    def test_commands_to_come_are_refused_by_name(self):
+        for command in PLANNED:
+            self.run_fails(2, [command, "not supported yet"], command, "model/")
+
+    def test_unknown_options_name_the_nearest(self):
+        self.run_fails(2, ["--out-shard-sise", "--out-shard-size"], "merge", "r.yml", "--out-shard-sise", "5GB", "-o", "x")
+        self.run_fails(2, ["--threds", "--threads"], "digest", "x", "--threds", "2")
+        self.run_fails(2, ["--zzzzzzzz"], "inspect", "x", "--zzzzzzzz")
+        self.run_fails(2, ["one argument too many"], "digest", "a", "b")
+
+    def test_bad_values_of_common_options(self):
+        self.run_fails(2, ["threads"], "inspect", "x", "--threads", "0")
+        self.run_fails(2, ["threads"], "inspect", "x", "-t", "many")
+        self.run_fails(2, ["--max-memory", "4 parsecs"], "inspect", "x", "--max-memory", "4 parsecs")
+
+    def test_options_before_the_command_are_explained(self):
+        self.run_fails(2, ["--threads", "before the command"], "--threads", "2", "digest", "x")
+
+    def test_options_to_come_are_refused_by_name(self):
+        for option in ("--sample", "--facts", "--report", "--evidence", "--replay", "--against"):
+            self.run_fails(2, [option, "not supported yet"], "verify", "a", "b", option, "x")
+        for level in ("fingerprint", "behaviour"):
+            self.run_fails(2, [level, "not supported yet"], "verify", "a", "b", "--level", level)
+        self.run_fails(2, ["--level thorough"], "verify", "a", "b", "--level", "thorough")
+        self.run_fails(2, ["--resume", "not supported yet"], "merge", "r.yml", "-o", "x", "--resume")
+        self.run_fails(2, ["gguf", "not supported yet"], "convert", "x", "-o", "y.gguf")
+
+
+if __name__ == "__main__":
+    cli_models.main()
