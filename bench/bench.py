@@ -1,0 +1,439 @@
+#!/usr/bin/env python3
+"""Measures sluice beside the limits of the machine and writes bench/RESULTS.md.
+
+Items: 1 merge of 8 models from disk, 2 the same work by mergekit, 3 digest and verify, 4 peak memory against size, 5 kernels alone.
+Every figure from disk is alternated with a raw baseline (bench_raw_io) in the same run, with the page cache dropped before each;
+medians are reported. Models are synthetic, made by sluice_synth in build/bench-data or $SLUICE_BENCH_DIR, and kept
+for the next run until --clean.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+BIN = ROOT / "build" / "release"
+DATA = pathlib.Path(os.environ.get("SLUICE_BENCH_DIR", ROOT / "build" / "bench-data"))
+RESULTS = ROOT / "bench" / "RESULTS.md"
+PEER = ROOT / "bench" / "mergekit_peer.py"
+WEIGHTS = [0.14, 0.14, 0.14, 0.22, 0.14, 0.14, 0.08]  # of a published merge; demo/recipe.yml.in has all of it
+DENSITIES = [0.62, 0.62, 0.52, 0.62, 0.52, 0.52, 0.08]
+
+
+def say(text):
+    print(f"bench: {text}", flush=True)
+
+
+class Run:
+    """One finished command: wall and CPU seconds, peak resident bytes, what it printed as JSON."""
+
+    def __init__(self, *command, allowed=(0,)):
+        kept = DATA / "stdout"
+        # As in a shell, so that the figures are of the program and not of this script.
+        with open(kept, "wb") as out:
+            start = time.perf_counter()
+            pid = os.posix_spawnp(str(command[0]), [str(c) for c in command], os.environ,
+                                  file_actions=[(os.POSIX_SPAWN_DUP2, out.fileno(), 1)])
+            _, status, usage = os.wait4(pid, 0)
+            self.seconds = time.perf_counter() - start
+        text = kept.read_text(encoding="utf-8")
+        kept.unlink()
+        code = os.waitstatus_to_exitcode(status)
+        if code not in allowed:
+            sys.exit(f"bench: '{' '.join(map(str, command))}' ended with {code}: {text.strip()}")
+        self.cpu_seconds = usage.ru_utime + usage.ru_stime
+        self.peak_bytes = usage.ru_maxrss * 1024
+        self.said = json.loads(text) if text.strip().startswith("{") else {"text": text}
+
+
+def drop_cache(folder):
+    """Files that are written back and unused leave the page cache; no rights needed."""
+    os.sync()
+    for path in folder.rglob("*.safetensors"):
+        fd = os.open(path, os.O_RDONLY)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(fd)
+
+
+def raw(files, write=None, passes=1):
+    drop_cache(DATA)
+    extra = ["--write", write, "--passes", str(passes)] if write else []
+    return Run(BIN / "bench_raw_io", *extra, *files).said
+
+
+def sluice(command, *args, allowed=(0,), cold=True):
+    if cold:
+        drop_cache(DATA)
+    return Run(BIN / "sluice", command, *args, "--json", "--quiet", allowed=allowed)
+
+
+def synth(*args):
+    Run(BIN / "sluice_synth", *args, "--quiet")
+
+
+def model(name, *shape):
+    folder = DATA / name
+    stamp = folder / "made-by"
+    text = " ".join(shape)
+    if stamp.is_file() and stamp.read_text() == text:
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    say(f"making {name} ({text})")
+    synth("model", *shape, "-o", folder)
+    stamp.write_text(text)
+    return folder
+
+
+def tune(name, base, seed):
+    folder = DATA / name
+    stamp = folder / "made-by"
+    text = f"tune {seed} of {(base / 'made-by').read_text()}"
+    if stamp.is_file() and stamp.read_text() == text:
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    say(f"making {name} (update of {base.name}, seed {seed})")
+    synth("finetune", base, "-o", folder, "--seed", str(seed))
+    stamp.write_text(text)
+    return folder
+
+
+def family(prefix, shape):
+    base = model(f"{prefix}-base", *shape)
+    return [base] + [tune(f"{prefix}-tune{i}", base, i) for i in range(1, 8)]
+
+
+def need_disk(size_bytes, what):
+    DATA.mkdir(parents=True, exist_ok=True)
+    have = shutil.disk_usage(DATA).free + sum(p.stat().st_size for p in DATA.rglob("*") if p.is_file())
+    if have < size_bytes:
+        sys.exit(f"bench: {what} needs {size_bytes / 1e9:.0f} GB in {DATA}, {have / 1e9:.0f} GB are free; "
+                 "try --small, or another disk in SLUICE_BENCH_DIR")
+
+
+def recipe(name, models, rescale):
+    lines = ["models:", f"  - model: {models[0]}"]
+    for folder, weight, density in zip(models[1:], WEIGHTS, DENSITIES):
+        lines += [f"  - model: {folder}", "    parameters:", f"      weight: {weight}", f"      density: {density}"]
+    lines += ["merge_method: dare_ties", f"base_model: {models[0]}", "parameters:", "  int8_mask: true"]
+    if rescale is not None:
+        lines.append(f"  rescale: {rescale}")
+    path = DATA / f"{name}.yml"
+    path.write_text("\n".join(lines + ["dtype: bfloat16", ""]))
+    return path
+
+
+def weights_of(folder):
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) != 1:
+        sys.exit(f"bench: {folder} should hold one file of weights")
+    return files[0]
+
+
+def median(values):
+    return statistics.median(values)
+
+
+def spread(values, digits=2):
+    return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+# 1. The merge from disk.
+MERGES = [("density, 256 MiB", "density", "256MiB", 1), ("density, 64 MiB", "density", "64MiB", 1),
+          ("true, 256 MiB", "true", "256MiB", 2), ("true, 64 MiB", "true", "64MiB", 2)]
+
+
+def merges(args):
+    shape = args.big
+    need_disk(args.big_bytes * 9.5, "item 1")
+    models = family("big", shape)
+    files = [weights_of(m) for m in models]
+    size = files[0].stat().st_size
+    out = DATA / "merged"
+    rows = {name: [] for name, *_ in MERGES}
+    raws = {1: [], 2: []}
+    for rep in range(args.reps):
+        for passes in (1, 2):
+            say(f"repetition {rep + 1}: raw, {passes} x 8 in, 1 out")
+            raws[passes].append(raw(files, DATA / "raw.out", passes))
+            for name, rescale, budget, needed in MERGES:
+                if needed != passes:
+                    continue
+                say(f"repetition {rep + 1}: merge, rescale {name}")
+                path = recipe("big", models, rescale)
+                run = sluice("merge", path, "-o", out, "--force", "--max-memory", budget)
+                shutil.rmtree(out)
+                rows[name].append({"seconds": run.seconds, "cpu": run.cpu_seconds, "peak": run.peak_bytes,
+                                   "read": run.said["bytes_read"], "raw": raws[passes][-1]["seconds"]})
+    return {"model_bytes": size, "shape": " ".join(shape), "rows": rows, "raws": raws, "cores": os.cpu_count(),
+            "kernel": kernel_rate("dare_ties, base + 7")}
+
+
+def show_merges(r):
+    size = r["model_bytes"]
+    yield f"dare_ties, base + 7, bf16, {r['shape']}: {size / 1e9:.2f} GB a model, 8 in and 1 out, page cache dropped before each run."
+    yield ""
+    for passes, runs in r["raws"].items():
+        rates = [x["gb_per_second"] for x in runs]
+        yield (f"- Raw, each block read {'once' if int(passes) == 1 else 'twice'} ({runs[0]['mode']}, O_DIRECT "
+               f"{'on' if runs[0]['direct'] else 'off'}): {spread(rates)} GB/s, {spread([x['seconds'] for x in runs], 1)} s")
+    yield ""
+    yield "| rescale, budget | seconds | of raw | output MB/s | read, in models | cores | peak MiB | limit beside it |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for (name, _, _, passes) in MERGES:
+        runs = r["rows"][name]
+        ratios = [x["raw"] / x["seconds"] for x in runs]
+        yield (f"| {name} | {spread([x['seconds'] for x in runs], 1)} | {spread(ratios)} | "
+               f"{median([size / x['seconds'] / 1e6 for x in runs]):.0f} | {median([x['read'] / size for x in runs]):.2f} | "
+               f"{median([x['cpu'] / x['seconds'] for x in runs]):.2f} | {max(x['peak'] for x in runs) / 2**20:.0f} | "
+               f"raw, {'one read' if passes == 1 else 'two reads'}: goal 0.90 |")
+    yield ""
+    yield (f"The kernel alone, from its cache, would make {r['kernel'] * r['cores'] * 2 / 1e6:.0f} MB/s of output on {r['cores']} cores, "
+           f"{size / 2 / r['kernel'] / r['cores']:.1f} s; casts, facts, the digest and I/O come on top.")
+    yield ""
+    yield ("`of raw` is the raw run's seconds over the merge's, of the same repetition; the merge's include start, the digest of the "
+           "output and the final sync. Above 1 for `true`: part of a tensor was held, and not read twice.")
+
+
+# 2. mergekit.
+def peers(args):
+    venv = args.mergekit_venv
+    if args.mergekit:
+        subprocess.run([sys.executable, PEER, "setup", "--venv", venv], check=True)
+    elif subprocess.run([sys.executable, PEER, "found", "--venv", venv], check=False).returncode != 0:
+        say("item 2 left out: mergekit is not set up; bench/run.sh --mergekit fetches it from PyPI (6 GB on disk)")
+        return None
+    models = family("smol", ["--shape", "smollm2"])
+    size = weights_of(models[0]).stat().st_size
+    path = recipe("smol", models, None)
+    out = DATA / "merged-smol"
+    ours, theirs, raws = [], [], []
+    for rep in range(args.reps):
+        for folder in models:  # into the page cache
+            with open(weights_of(folder), "rb") as file:
+                while file.read(1 << 24):
+                    pass
+        say(f"repetition {rep + 1}: sluice, page cache warm")
+        run = sluice("merge", path, "-o", out, "--force", "--threads", "2", "--max-memory", args.small_budget, cold=False)
+        ours.append({"seconds": run.seconds, "cpu": run.cpu_seconds, "peak": run.peak_bytes})
+        say(f"repetition {rep + 1}: mergekit, page cache warm")
+        theirs.append(Run(PEER, "merge", path, out, "--threads", "2", "--venv", venv).said)
+        shutil.rmtree(out)
+    return {"model_bytes": size, "budget": args.small_budget, "ours": ours, "theirs": theirs}
+
+
+def show_peers(r):
+    size = r["model_bytes"]
+    versions = r["theirs"][0]["versions"]
+    yield (f"dare_ties, base + 7, bf16, mergekit's defaults (`rescale: true`), SmolLM2-135M's shapes ({size / 1e6:.0f} MB a model) in the page cache, two "
+           f"threads each. mergekit {versions['mergekit']}, torch {versions['torch']}, transformers {versions['transformers']}, CPU; "
+           f"its imports and start are not counted, sluice's start is. sluice with `--max-memory {r['budget']}`.")
+    yield ""
+    yield "| | seconds | output MB/s | CPU seconds | peak MiB |"
+    yield "|---|---|---|---|---|"
+    ours, theirs = r["ours"], r["theirs"]
+    o, t = median([x["seconds"] for x in ours]), median([x["seconds"] for x in theirs])
+    op, tp = max(x["peak"] for x in ours), max(x["peak_memory_bytes"] for x in theirs)
+    yield (f"| sluice | {spread([x['seconds'] for x in ours])} | {size / o / 1e6:.0f} | "
+           f"{median([x['cpu'] for x in ours]):.1f} | {op / 2**20:.0f} |")
+    yield (f"| mergekit | {spread([x['seconds'] for x in theirs])} | {size / t / 1e6:.1f} | "
+           f"{median([x['cpu_seconds'] for x in theirs]):.1f} | {tp / 2**20:.0f} "
+           f"(of which {theirs[0]['memory_after_imports_bytes'] / 2**20:.0f} after the imports) |")
+    yield ""
+    yield f"**{t / o:.0f} times the speed in 1/{tp / op:.0f} of the memory** (goal: 30 times, a tenth)."
+
+
+# 3. Digest and verify.
+def digests(args):
+    need_disk(args.big_bytes * 10.5, "item 3")
+    base = model("big-base", *args.big)
+    other = tune("big-tune1", base, 1)
+    copy = DATA / "big-copy"
+    if not copy.is_dir():
+        say("resharding a copy of big-base")
+        sluice("convert", base, "-o", copy, "--out-shard-size", "1GB")
+    size = weights_of(base).stat().st_size
+    hash_rate = kernel_rate("sha256") / 1e9
+    cases = {
+        "digest": ("digest", [base], 1, 1, (0,)),
+        "verify, equal, other shards": ("verify", [base, copy, "--level", "tensors"], 2, 1, (0,)),
+        "verify, all tensors differ": ("verify", [base, other, "--level", "tensors"], 2, 2, (1,)),
+    }
+    rows = {name: [] for name in cases}
+    for rep in range(args.reps):
+        for name, (command, operands, streams, hashed, allowed) in cases.items():
+            say(f"repetition {rep + 1}: raw, {streams} in")
+            files = [weights_of(base), weights_of(other)][:streams]
+            limit = raw(files)
+            say(f"repetition {rep + 1}: {name}")
+            run = sluice(command, *operands, "--max-memory", "256MiB", allowed=allowed)
+            rows[name].append({"seconds": run.seconds, "cpu": run.cpu_seconds, "peak": run.peak_bytes, "raw": limit["seconds"],
+                               "streams": streams, "hashed": hashed})
+    return {"model_bytes": size, "hash_rate": hash_rate, "cores": os.cpu_count(), "rows": rows}
+
+
+def show_digests(r):
+    size, rate = r["model_bytes"], r["hash_rate"] * r["cores"]
+    yield (f"Checkpoints of {size / 1e9:.2f} GB from disk at 256 MiB, page cache dropped. SHA-256 of 1 MiB chunks runs at {r['hash_rate']:.2f} GB/s a core "
+           f"({rate:.2f} GB/s on {r['cores']}), measured by bench_kernels in the same run. Bytes that are equal on both sides are hashed once.")
+    yield ""
+    yield "| | seconds | GB/s read | raw read GB/s | hashing alone, s | of the limit | cores | peak MiB |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for name, runs in r["rows"].items():
+        total = size * runs[0]["streams"]
+        hashing = size * runs[0]["hashed"] / rate / 1e9
+        ratios = [max(x["raw"], hashing) / x["seconds"] for x in runs]
+        yield (f"| {name} | {spread([x['seconds'] for x in runs])} | {median([total / x['seconds'] / 1e9 for x in runs]):.2f} | "
+               f"{median([total / x['raw'] / 1e9 for x in runs]):.2f} | {hashing:.2f} | {spread(ratios)} | "
+               f"{median([x['cpu'] / x['seconds'] for x in runs]):.2f} | {max(x['peak'] for x in runs) / 2**20:.0f} |")
+    yield ""
+    yield "`of the limit`: the longer of the raw read and the hashing alone, over what it took (goal 0.90)."
+
+
+# 4. Peak memory against size.
+def peaks(args):
+    rows = []
+    for layers in args.layers:
+        shape = ["--shape", "smollm2", "--layers", str(layers)]
+        base = model(f"flat{layers}-base", *shape)
+        other = tune(f"flat{layers}-tune", base, 1)
+        path = DATA / "flat.yml"
+        path.write_text(f"models:\n  - model: {base}\n  - model: {other}\n    parameters: {{weight: 0.5, density: 0.5}}\n"
+                        f"merge_method: dare_ties\nbase_model: {base}\ndtype: bfloat16\n")
+        out = DATA / "merged-flat"
+        row = {"bytes": weights_of(base).stat().st_size, "tensors": 0}
+        for budget in ("64MiB", "256MiB"):
+            say(f"peak memory: {layers} layers, {budget}")
+            row[f"digest {budget}"] = sluice("digest", base, "--max-memory", budget).peak_bytes
+            row[f"verify {budget}"] = sluice("verify", base, other, "--level", "tensors", "--max-memory", budget,
+                                             allowed=(1,)).peak_bytes
+            row[f"merge {budget}"] = sluice("merge", path, "-o", out, "--force", "--max-memory", budget).peak_bytes
+            shutil.rmtree(out)
+        rows.append(row)
+        for folder in (base, other):
+            shutil.rmtree(folder)
+    return {"rows": rows}
+
+
+def show_peaks(r):
+    yield "SmolLM2's shapes with more and more layers; peak resident of the whole process (the kernel's), in MiB."
+    yield ""
+    keys = [k for k in r["rows"][0] if k not in ("bytes", "tensors")]
+    yield "| checkpoint | " + " | ".join(keys) + " |"
+    yield "|---|" + "---|" * len(keys)
+    for row in r["rows"]:
+        yield f"| {row['bytes'] / 1e9:.2f} GB | " + " | ".join(f"{row[k] / 2**20:.0f}" for k in keys) + " |"
+
+
+# 5. Kernels.
+def kernels(_args):
+    say("kernels alone")
+    return Run(BIN / "bench_kernels", "--json").said
+
+
+def show_kernels(r):
+    memory = r["memory_read_bytes_per_second"]
+    yield (f"One core, data in its caches; the core reads memory at {memory / 1e9:.1f} GB/s in the same run. Elements are those of the "
+           "output (bytes for sha256). The goal is what a prototype reached on a Zen 3 core.")
+    yield ""
+    yield "| kernel | M elements/s | GB/s in and out | of the memory's rate | goal, M/s |"
+    yield "|---|---|---|---|---|"
+    for k in r["kernels"]:
+        goal = f"{k['goal'] / 1e6:.0f}" if k["goal"] else ""
+        yield (f"| {k['name']} | {k['elements_per_second'] / 1e6:.0f} | {k['bytes_per_second'] / 1e9:.1f} | "
+               f"{k['bytes_per_second'] / memory:.2f} | {goal} |")
+
+
+def kernel_rate(name):
+    """Elements a second on one core, by bench_kernels, now."""
+    say(f"the kernel {name} alone")
+    for k in Run(BIN / "bench_kernels", "--json").said["kernels"]:
+        if k["name"] == name:
+            return k["elements_per_second"]
+    sys.exit(f"bench: bench_kernels has no '{name}'")
+
+
+ITEMS = {
+    1: ("Merge from disk", merges, show_merges),
+    2: ("The same work by mergekit", peers, show_peers),
+    3: ("Digest and verify from disk", digests, show_digests),
+    4: ("Peak memory against size", peaks, show_peaks),
+    5: ("Kernels alone, one core", kernels, show_kernels),
+}
+
+
+def machine():
+    cpu = "?"
+    flags = set()
+    for line in open("/proc/cpuinfo", encoding="ascii", errors="replace"):
+        if line.startswith("model name"):
+            cpu = line.split(":", 1)[1].strip()
+        if line.startswith("flags"):
+            flags = set(line.split(":", 1)[1].split())
+    best = next((f for f in ("avx512_bf16", "avx512bw", "avx2", "sse4_2") if f in flags), "?")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    filesystem = subprocess.run(["stat", "-f", "-c", "%T", DATA], capture_output=True, text=True, check=False).stdout.strip()
+    return (f"{cpu}, {os.cpu_count()} cores ({best}{', sha_ni' if 'sha_ni' in flags else ''}), {memory / 2**30:.0f} GiB, "
+            f"Linux {platform.release()}, {filesystem} file system")
+
+
+def write_results(results, args):
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    lines = ["# Results of the bench", "", "Written by `make bench` (bench/bench.py); absolute figures are one machine's on one day, ratios are what to look at.", ""]
+    for number, (title, _, show) in ITEMS.items():
+        result = results.get(str(number))
+        lines += [f"## {number}. {title}", ""]
+        if result is None:
+            lines += ["Not measured in this run.", ""]
+            continue
+        lines += list(show(result["data"])) + ["", f"{result['date']}, {result['commit']}, `{result['command']}`. {result['machine']}.", ""]
+    RESULTS.write_text("\n".join(lines).rstrip() + "\n")
+    say(f"wrote {RESULTS.relative_to(ROOT)} ({commit})")
+
+
+def main():
+    parser = argparse.ArgumentParser(description="measure sluice beside the machine's limits")
+    parser.add_argument("--small", action="store_true", help="small models: to see that it runs; the figures mean little, and go to standard output only")
+    parser.add_argument("--items", default="5,2,1,3,4", help="which, in this order")
+    parser.add_argument("--reps", type=int, default=3)
+    parser.add_argument("--mergekit", action="store_true", help="fetch mergekit from PyPI (6 GB on disk) and measure it too")
+    parser.add_argument("--mergekit-venv", type=pathlib.Path, default=ROOT / "build" / "peers-mergekit")
+    parser.add_argument("--clean", action="store_true", help="remove the models that earlier runs made, and nothing else")
+    args = parser.parse_args()
+    if args.clean:
+        shutil.rmtree(DATA, ignore_errors=True)
+        return
+    args.small_budget = "256MiB"
+    if args.small:
+        args.big, args.big_bytes, args.layers = ["--shape", "smollm2", "--layers", "31"], 0.28e9, [2, 9, 30]
+    else:
+        args.big, args.big_bytes, args.layers = ["--shape", "yi-34b", "--layers", "2"], 4.07e9, [28, 134, 557]
+    DATA.mkdir(parents=True, exist_ok=True)
+    kept = DATA / ("results-small.json" if args.small else "results.json")
+    results = json.loads(kept.read_text()) if kept.is_file() else {}
+    for number in map(int, args.items.split(",")):
+        title, measure, _ = ITEMS[number]
+        say(f"item {number}: {title}")
+        data = measure(args)
+        if data is None:
+            continue
+        commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+        results[str(number)] = {"data": json.loads(json.dumps(data)), "date": f"{datetime.date.today()}", "commit": commit or "?",
+                                "command": "bench/run.sh" + (" --small" if args.small else "") + f" --items {number} --reps {args.reps}",
+                                "machine": machine()}
+        kept.write_text(json.dumps(results))
+        for line in ITEMS[number][2](results[str(number)]["data"]):
+            print(line)
+    if not args.small:
+        write_results(results, args)
+
+
+if __name__ == "__main__":
+    main()
