@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstring>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -76,8 +75,9 @@ TEST(MemoryBudget, TheChargeIsWhatIsResidentAndNotLeased) {
   // Memory that was leased and touched is not counted twice.
   constexpr uint64_t kSize = 32 * kMiB;
   Result<MemoryLease> lease = budget.Lease(kSize, "buffer");
-  const auto buffer = std::make_unique<char[]>(kSize);
-  std::memset(buffer.get(), 1, kSize);
+  // Volatile, or a compiler may find that nobody reads it and leave it out.
+  const auto buffer = std::make_unique<volatile char[]>(kSize);
+  for (uint64_t i = 0; i < kSize; i += 4096) buffer[i] = 1;
   budget.ChargeResident(kSize);
   EXPECT_NEAR(static_cast<double>(budget.limit_bytes() - budget.free_bytes()), static_cast<double>(charge + kSize),
               4.0 * kMiB);
