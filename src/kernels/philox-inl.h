@@ -1,10 +1,15 @@
 // Philox4x32-10 (base/counter_rng.h) for a block of 32 elements at a time, in vectors of 64-bit lanes.
 //
 // Problem: a random mask needs a word an element and model, and Philox's ten rounds of two 32 x 32 -> 64 bit products
-// are most of what a merge computes. Idea: one counter in each 64-bit lane, where the processor multiplies 32 by 32
-// bits as it is. What lies above a word in its lane is not cleared, for a product looks at the low half alone. Even
-// counters in one vector, odd ones in another: they are blended at the end, and the map from words to elements
-// (task_vectors.h) is such that nothing is transposed. Gain: see task_vectors.cc.
+// are most of what a merge computes.
+//
+// Idea: one counter in each 64-bit lane, where the processor multiplies 32 by 32 bits as it is. What lies above a word
+// in its lane is not cleared, for a product looks at the low half alone. Even counters in one vector, odd ones in
+// another: they are blended at the end, and the map from words to elements (task_vectors.h) is such that nothing is
+// transposed.
+//
+// Gain: 1,760 M words/s on one core of a Zen 3 (AVX2), 230 one word at a time. Even and odd counters worked on side by
+// side, and operations kept in the order written (Pin), are 1.3 times one after the other.
 
 // Per-target include guard.
 #if defined(SLUICE_KERNELS_PHILOX_INL_H_) == defined(HWY_TARGET_TOGGLE)

