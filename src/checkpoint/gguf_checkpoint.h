@@ -1,0 +1,56 @@
+// A GGUF file of the llama architecture as a checkpoint: Hugging Face's names, shapes slowest dimension first, rows of
+// Q and K back in Hugging Face's order, config.json from the keys. Blocks stay as they are stored.
+// docs/formats/gguf.md.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/model_ref.h"
+#include "formats/gguf.h"
+#include "graph/graph.h"
+
+namespace sluice::checkpoint {
+
+// llama.cpp's converter stores a head's rows as reshape(2, head_dim / 2) transposed, so that the two numbers that
+// rotary embedding turns together are neighbours. Row r of Hugging Face's tensor is row SourceRow(r) of GGUF's.
+class LlamaHeadRows final : public graph::RowMap {
+ public:
+  LlamaHeadRows(uint64_t num_heads, uint64_t head_dim) : num_heads_(num_heads), head_dim_(head_dim) {}
+  uint64_t SourceRow(uint64_t row) const override {
+    const uint64_t head = row / head_dim_, in_head = row % head_dim_, half = head_dim_ / 2;
+    return head * head_dim_ + in_head % half * 2 + in_head / half;
+  }
+  uint64_t num_rows() const override { return num_heads_ * head_dim_; }
+
+ private:
+  uint64_t num_heads_, head_dim_;
+};
+
+// What OpenGguf returns. Immutable; thread-safe.
+class GgufCheckpoint final : public Checkpoint {
+ public:
+  static Result<std::shared_ptr<const Checkpoint>> Open(const std::string& path, const OpenOptions& options);
+
+  const graph::Node* MakeNode(size_t i, graph::Graph* graph) const override;
+  // All keys, those of the tokenizer too, read from the file when they are asked for.
+  const formats::GgufFile& file() const { return *file_; }
+
+ private:
+  struct Place {
+    uint64_t offset;
+    uint64_t num_heads;  // rows are permuted in so many heads; 0: as they stand
+  };
+  GgufCheckpoint() = default;
+  Result<void> AddTensors(const struct GgufLlama& model);
+  Result<void> AddTokenizer();
+
+  std::shared_ptr<const formats::GgufFile> file_;
+  std::vector<Place> places_;  // in the catalogue's order
+  uint64_t head_dim_ = 0;
+};
+
+}  // namespace sluice::checkpoint
