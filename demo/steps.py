@@ -42,20 +42,15 @@ def run(log, name, expected, command):
 def summary(said):
     if "verdict" in said:
         yield said["verdict"]
-        for key, verb in (("proves", "proves"), ("does_not_prove", "does not prove")):
-            value = said.get(key)
-            if value:
-                yield f"{verb}: {'; '.join(value) if isinstance(value, list) else value}"
+        yield f"proves: {said['proves']}"
+        yield f"does not prove: {said['does_not_prove']}"
     if "root" in said:
         yield f"root {said['root']}"
     if "parameters" in said:
         yield f"{said.get('architecture')}, {said['parameters']:,} parameters, {size(said.get('bytes', 0))}"
-        dtypes = said.get("dtypes")
-        if isinstance(dtypes, dict):
-            yield ", ".join(f"{name} {value}" for name, value in dtypes.items())
+        yield ", ".join(f"{d['tensors']} tensors in {name}" for name, d in said.get("dtypes", {}).items())
     if "files" in said:
-        names = [f["name"] if isinstance(f, dict) else f for f in said["files"]]
-        weights = [n for n in names if n.endswith(".safetensors")]
+        weights = [f["file"] for f in said["files"] if f["file"].endswith(".safetensors")]
         yield f"{len(weights)} file{'s' if len(weights) != 1 else ''} of weights: {', '.join(weights)}"
 
 
