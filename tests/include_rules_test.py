@@ -31,6 +31,7 @@ LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 # Folder, its namespace, what its functions return, and the room that includes the generated table. As in CMakeLists.txt.
 REGISTRIES = [
     ("quant/encodings", "sluice::quant::encodings", "std::span<const EncodingInfo>", "encodings_table.inc"),
+    ("checkpoint/architectures", "sluice::checkpoint::architectures", "const Architecture&", "architectures_table.inc"),
     ("merge/methods", "sluice::merge::methods", "const Method&", "methods_table.inc"),
     ("cli/commands", "sluice::cli::commands", "const Command&", "commands_table.inc"),
 ]

@@ -1,0 +1,74 @@
+// Architecture: what a family of models consists of, as data: its config's defaults and its tensors with their shapes.
+// One file in checkpoint/architectures adds one; the build finds it. From it come the parameters that a config
+// predicts, what a folder lacks, and the canonical config.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "checkpoint/catalogue.h"
+
+namespace sluice::checkpoint {
+
+class ModelConfig;
+struct Problem;
+
+// A dimension of a tensor, by its meaning.
+enum class Dim { kNone, kVocab, kHidden, kFfn, kQuery, kKeyValue, kHeadDim };  // kQuery: heads x head_dim
+enum class When { kAlways, kUntied, kAttentionBias, kMlpBias };
+
+struct TensorRule {
+  std::string_view name;  // "*" stands for the layer's number
+  Dim rows = Dim::kNone, columns = Dim::kNone;
+  When when = When::kAlways;
+};
+
+struct ConfigDefault {
+  std::string_view key;
+  std::string_view json;  // what a config without the key means; empty where it is derived:
+  // from a config that has the fixed defaults filled in; null where it cannot be.
+  nlohmann::ordered_json (*derive)(const nlohmann::ordered_json& config) = nullptr;
+};
+
+struct Architecture {
+  std::string_view name;                    // of config.json's architectures
+  std::string_view model_type;              // whose defaults are these
+  std::span<const ConfigDefault> defaults;  // without rope_theta, which is part of ...
+  double rope_theta = 10000;                // ... rope_parameters
+  std::span<const TensorRule> tensors;
+};
+
+// Null where there is none.
+const Architecture* ArchitectureByName(std::string_view name);
+const Architecture* ArchitectureByModelType(std::string_view model_type);
+
+// By architectures[0] of the config, or by its model_type where it names none.
+const Architecture* ArchitectureOf(const ModelConfig& config);
+
+// A whole number of 0 or more, however it is written (4096, 4096.0); nullopt for anything else.
+std::optional<uint64_t> WholeNumber(const nlohmann::ordered_json& value);
+
+// Sizes by their meaning, of a config with the architecture's defaults; nullopt where one is missing or not a number.
+struct ModelSizes {
+  uint64_t layers = 0, vocab = 0, hidden = 0, ffn = 0, heads = 0, kv_heads = 0, head_dim = 0;
+  bool tied = false, attention_bias = false, mlp_bias = false;
+};
+std::optional<ModelSizes> SizesOf(const ModelConfig& config);
+
+// Rows and columns of a rule's tensor; nullopt where they do not fit in 64 bits.
+std::optional<std::vector<uint64_t>> ShapeOf(const TensorRule& rule, const ModelSizes& sizes);
+bool IsWanted(const TensorRule& rule, const ModelSizes& sizes);
+
+// Compares what the config predicts with what is there, and appends what differs: tensors missing, of another shape, or
+// not known to the architecture, one problem for each kind; a note for a head that is tied. Nothing for unknown
+// architectures and for quantised checkpoints. O(tensors log tensors), whatever the config says.
+void CompareWithConfig(const ModelConfig& config, const Catalogue& tensors, const std::string& file,
+                       std::vector<Problem>* problems);
+
+}  // namespace sluice::checkpoint

@@ -1,0 +1,32 @@
+// The canonical config: one text for all configs that make the same model. docs/formats/digest.md specifies it.
+#pragma once
+
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "base/result.h"
+#include "checkpoint/architecture.h"
+
+namespace sluice::checkpoint {
+
+// kCorrupt where two keys of `config` that mean the same thing say different things; the message names both.
+Result<void> CheckForContradictions(const nlohmann::ordered_json& config);
+
+// Rotary embedding as transformers 5 writes it, {rope_type, rope_theta, ...} or one of these per layer type, from the
+// keys of either version. Null where the config says nothing about it.
+nlohmann::ordered_json RopeParameters(const nlohmann::ordered_json& config);
+
+// The defaults of the config's model_type (or, where it has none, of its architecture); null where it is not known.
+const Architecture* DefaultsOf(const nlohmann::ordered_json& config);
+// The default of one key, fixed or derived; null where there is none.
+nlohmann::ordered_json DefaultOf(const Architecture& architecture, std::string_view key,
+                                 const nlohmann::ordered_json& config);
+
+std::string CanonicalConfig(const nlohmann::ordered_json& config);
+
+// JSON on one line, keys sorted by code points, no spaces, UTF-8 as it is; a number that is whole without point or
+// exponent, any other as the shortest text that reads back as the same double, in Python's form.
+std::string CanonicalJson(const nlohmann::ordered_json& value);
+
+}  // namespace sluice::checkpoint
