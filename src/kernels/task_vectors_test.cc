@@ -87,7 +87,7 @@ TEST(TaskVectors, NaNVotesForNothingAndIsCanonical) {
 }
 
 TEST(TaskVectors, MagnitudeMaskKeepsTiesByIndex) {
-  const float x[] = {1, -2, 2, 3, -2, 0, kNaN, kInfinity};
+  const float x[] = {1, -2, 2, 3, -2, 0, std::bit_cast<float>(0x7FC12345u), kInfinity};
   const std::vector<float> base(8, 0.0f);
   const auto kept = [&](float threshold, uint64_t last_tie) {
     std::string text;
