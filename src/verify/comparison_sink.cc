@@ -7,6 +7,7 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <utility>
 
 #include "base/check.h"
 #include "base/units.h"
@@ -317,7 +318,7 @@ Result<void> ComparisonSink::Take(const stream::Lease& lease, stream::Stream& st
     if (piece.first) current_ = MakeTensor(piece.group);
     SLUICE_CHECK(current_ != nullptr && current_->group == piece.group);
     TakePiece(current_, piece, lease, stream);
-    if (piece.last) Release(std::move(current_));
+    if (piece.last) Release(std::exchange(current_, nullptr));
   }
   post_small();
   if (stopped_) return Fail(ErrorCode::kCancelled, "stopped at the first difference");
