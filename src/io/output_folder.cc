@@ -1,5 +1,6 @@
 #include "io/output_folder.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -8,8 +9,11 @@
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
+#include <memory>
 
 #include "base/check.h"
+#include "base/units.h"
+#include "io/byte_source.h"
 
 namespace sluice::io {
 namespace fs = std::filesystem;
@@ -98,6 +102,20 @@ OutputFolder::~OutputFolder() {
 
 Result<void> OutputFolder::WriteFile(const std::string& name, std::string_view bytes) {
   return CreateFile(partial_path() + "/" + name, bytes);
+}
+
+Result<uint64_t> OutputFolder::CopyFile(const std::string& name, const std::string& from) {
+  SLUICE_ASSIGN(const std::shared_ptr<const ByteSource> source, OpenFile(from));
+  const std::string path = partial_path() + "/" + name;
+  SLUICE_ASSIGN(OwnedFd fd, OpenToWrite(path, O_WRONLY | O_CREAT | O_EXCL));
+  std::vector<uint8_t> buffer(std::min(source->size_bytes(), kMiB));
+  for (uint64_t at = 0; at < source->size_bytes(); at += buffer.size()) {
+    const std::span<uint8_t> bytes(buffer.data(), std::min<uint64_t>(buffer.size(), source->size_bytes() - at));
+    SLUICE_TRY(source->Read(at, bytes));
+    SLUICE_TRY(WriteAll(fd.get(), path, bytes, at));
+  }
+  SLUICE_TRY(SyncFile(fd.get(), path));
+  return source->size_bytes();
 }
 
 Result<void> OutputFolder::Commit() {

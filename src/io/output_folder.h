@@ -31,6 +31,8 @@ class OutputFolder {
   const std::string& partial_path() const { return partial_->path(); }
   // A small file, synced. `name` has no folder in it and is new.
   Result<void> WriteFile(const std::string& name, std::string_view bytes);
+  // The same with the bytes of the file at `from`, through 1 MiB of memory. Returns its size.
+  Result<uint64_t> CopyFile(const std::string& name, const std::string& from);
 
   // Syncs the folder, gives it its name, and removes what stood there (with force). When it fails the name is as it
   // was, unless the error says that only the removal of the old contents failed.

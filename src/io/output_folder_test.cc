@@ -83,6 +83,22 @@ TEST(OutputFolder, AnEmptyFolderIsTakenAndAFullOneRefused) {
   EXPECT_THAT(Names(dir.path()), ElementsAre("empty", "file"));
 }
 
+TEST(OutputFolder, CopiesFilesOfAnySize) {
+  tests::TempDir dir;
+  std::string text(2 * 1024 * 1024 + 17, 'x');
+  for (size_t i = 0; i < text.size(); i += 1001) text[i] = static_cast<char>(i);
+  tests::WriteText(dir / "tokenizer.json", text);
+  tests::WriteText(dir / "empty", "");
+  auto folder = OutputFolder::Create(dir / "out", false);
+  ASSERT_TRUE(folder);
+  EXPECT_EQ(folder->CopyFile("tokenizer.json", dir / "tokenizer.json").value(), text.size());
+  EXPECT_EQ(folder->CopyFile("none", dir / "empty").value(), 0u);
+  EXPECT_FALSE(folder->CopyFile("missing", dir / "missing"));
+  ASSERT_TRUE(folder->Commit());
+  EXPECT_EQ(tests::ReadText(dir / "out/tokenizer.json"), text);
+  EXPECT_THAT(Names(dir / "out"), ElementsAre("none", "tokenizer.json"));
+}
+
 TEST(OutputFolder, ForceReplacesAllOfIt) {
   tests::TempDir dir;
   fs::create_directories(dir / "out/deep");

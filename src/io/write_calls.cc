@@ -164,7 +164,7 @@ Result<void> CheckFreeSpace(const std::string& folder, uint64_t size_bytes) {
 }
 
 Result<void> CreateAllocated(const std::string& path, uint64_t size_bytes) {
-  SLUICE_ASSIGN(OwnedFd fd, OpenToWrite(path, O_WRONLY | O_CREAT | O_EXCL));
+  SLUICE_ASSIGN(OwnedFd fd, OpenToWrite(path, O_WRONLY | O_CREAT));
   int error = Fault(WriteCall::kAllocate, path);
   // Not posix_fallocate: where the file system cannot reserve, that writes zeros.
   while (error == 0 && size_bytes > 0 && fallocate(fd.get(), 0, 0, static_cast<off_t>(size_bytes)) != 0) {
@@ -173,7 +173,8 @@ Result<void> CreateAllocated(const std::string& path, uint64_t size_bytes) {
   if (error == 0 || error == EOPNOTSUPP || error == ENOSYS || error == EINVAL) return {};
   if (error == ENOSPC) {
     const std::string folder = std::filesystem::path(path).parent_path().string();
-    if (const auto free_bytes = FreeBytesOn(folder)) return Fail(NoSpace(path, size_bytes, *free_bytes));
+    const auto free_bytes = FreeBytesOn(folder);
+    if (free_bytes && *free_bytes < size_bytes) return Fail(NoSpace(path, size_bytes, *free_bytes));
   }
   return Fail(WriteError(path, fmt::format("reserving {}", FormatBytes(size_bytes)), error));
 }

@@ -64,8 +64,8 @@ Result<void> Exchange(const std::string& a, const std::string& b);
 
 // kWrite "needs X, Y free on ..." where the file system of `folder` has less than `size_bytes` for us.
 Result<void> CheckFreeSpace(const std::string& folder, uint64_t size_bytes);
-// Makes a new file and reserves its space, where the file system can: a full disk then shows before the work, not
-// after.
+// Makes a file where it misses and reserves its space, where the file system can: a full disk then shows before the
+// work, not after.
 Result<void> CreateAllocated(const std::string& path, uint64_t size_bytes);
 // A new file of these bytes, synced.
 Result<void> CreateFile(const std::string& path, std::string_view bytes);
