@@ -465,7 +465,8 @@ Result<std::shared_ptr<const Checkpoint>> OpenSafetensorsFile(const std::string&
     checkpoint->AddProblem(Severity::kWarning, name, "",
                            fmt::format("opened alone: it is number {} of {} files", shard->number, shard->count));
   }
-  return Finish(folder, name, is_whole && checkpoint->config() != nullptr, ties, std::move(checkpoint));
+  const bool has_config = checkpoint->config() != nullptr;  // asked before the move
+  return Finish(folder, name, is_whole && has_config, ties, std::move(checkpoint));
 }
 
 }  // namespace sluice::checkpoint
