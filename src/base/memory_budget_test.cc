@@ -93,6 +93,7 @@ TEST(MemoryBudget, AChargeBeyondTheLimitLeavesNothing) {
 TEST(MemoryBudget, ThreadsShareIt) {
   MemoryBudget budget(1000);
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&] {
       for (int i = 0; i < 2000; ++i) {
