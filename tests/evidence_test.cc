@@ -149,9 +149,10 @@ TEST(Evidence2, ASinkOfFortyLinesRunsOnAStoredModelAGgufACastAndARecipe) {
   EXPECT_NEAR(SumOf(*cast), expected, bound + 0x1p-8 * magnitudes);  // half a unit of 8 bits for each number
   EXPECT_NE(SumOf(*cast), expected);
 
+  tests::MakeTinyLlama(dir / "copy", shape);  // a model is listed once
   tests::WriteText(dir / "recipe.yml",
                    "merge_method: linear\ndtype: float32\nmodels:\n"
-                   "  - {model: stored, parameters: {weight: 1}}\n  - {model: stored, parameters: {weight: 3}}\n");
+                   "  - {model: stored, parameters: {weight: 1}}\n  - {model: copy, parameters: {weight: 3}}\n");
   EXPECT_NEAR(SumOf(Open(dir / "recipe.yml")), expected, bound + 0x1p-22 * magnitudes);  // (x + 3x) / 4: two roundings
 }
 
@@ -252,7 +253,7 @@ class LayerReader {
     held_ = std::move(arriving);
   }
   // Uses the layer where it lies: a hash of each tensor, by group.
-  void Use(const Checkpoint& model, std::map<uint32_t, kernels::Hash256>* hashes) {
+  void Use(const Checkpoint& model, std::map<uint32_t, std::string>* hashes) {
     std::map<uint32_t, kernels::Sha256> open;
     for (const Lease& lease : held_) {
       for (const Piece& piece : lease.pieces()) {
@@ -260,7 +261,7 @@ class LayerReader {
         open[piece.group].Update(std::span(piece.views[0].data, size));
       }
     }
-    for (auto& [group, sha] : open) (*hashes)[group] = sha.Finish();
+    for (auto& [group, sha] : open) (*hashes)[group] = kernels::ToHex(sha.Finish());
   }
 
  private:
@@ -281,7 +282,7 @@ TEST(Evidence3, ARecipeIsReadInLayerOrderTwiceByAReaderThatAsksAhead) {
   LayerReader reader(*recipe, stream.get());
   EXPECT_EQ(reader.num_layers(), 8u);
 
-  std::map<uint32_t, kernels::Hash256> passes[2];
+  std::map<uint32_t, std::string> passes[2];
   parents.Forget();
   reader.Ask(0);
   for (int pass = 0; pass < 2; ++pass) {

@@ -68,8 +68,9 @@ void Engine::Enqueue(std::span<const uint32_t> groups) {
   std::lock_guard lock(mutex_);
   for (const uint32_t group : groups) {
     SLUICE_CHECK(group < groups_.size());
-    shared_.queue.push_back(group);
+    shared_.queue.push_back({group, next_batch_});
   }
+  ++next_batch_;
   if (!groups.empty()) idle_ = false;
   io_wake_.notify_one();
 }

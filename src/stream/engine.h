@@ -86,7 +86,7 @@ class Engine final : public Stream, private SlotOwner {
   std::list<std::shared_ptr<Job>> active_;    // admitted, not done, in order
   std::deque<Task> tasks_;
   uint64_t tasks_running_ = 0, strips_running_ = 0;
-  uint64_t next_sequence_ = 0;
+  uint64_t next_sequence_ = 0, next_batch_ = 0;
   uint64_t ahead_slots_ = 0;  // of jobs admitted and not yet handed out, held tiles aside
   bool idle_ = true;          // the generator has nothing to give and the queue is empty
   bool consumer_waits_ = false, stop_ = false, io_sleeps_ = false;

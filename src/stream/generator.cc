@@ -67,16 +67,17 @@ Generator::Generator(const GroupSource& groups, const StreamOptions& options, co
                      Shared* shared)
     : groups_(groups), options_(options), layout_(layout), owner_(owner), shared_(shared) {}
 
-std::shared_ptr<GroupRun> Generator::Begin(uint32_t group) {
+std::shared_ptr<GroupRun> Generator::Begin(Shared::Queued queued) {
   auto run = std::make_shared<GroupRun>();
-  run->group = group;
-  groups_.Build(group, &run->graph, &run->outs);
+  run->group = queued.group;
+  run->batch = queued.batch;
+  groups_.Build(queued.group, &run->graph, &run->outs);
   run->num_elements = run->outs[0]->num_elements();
 
   std::set<const Node*> seen;
   std::vector<const Node*> with_facts;
   for (const Node* out : run->outs) CollectNeeded(out, &seen, &with_facts);
-  const uint64_t granule = with_facts.empty() ? groups_.granule(group) : 0;
+  const uint64_t granule = with_facts.empty() ? groups_.granule(queued.group) : 0;
   run->tile_elements = TileElements(run->outs, layout_.tile_bytes, granule);
   run->num_tiles = std::max<uint64_t>(1, CeilDiv(run->num_elements, run->tile_elements));
 
@@ -126,16 +127,16 @@ std::shared_ptr<GroupRun> Generator::NextRun() {
     begun_.pop_front();
     return run;
   }
-  uint32_t group = 0;
+  Shared::Queued queued{};
   {
     std::lock_guard lock(shared_->mutex);
     if (shared_->queue.empty()) return nullptr;
     // Whether the next group folds is not known before it is begun: begin it only where its folds would fit.
     if (shared_->fold_bytes_in_use + layout_.max_fold_bytes > layout_.fact_bytes) return nullptr;
-    group = shared_->queue.front();
+    queued = shared_->queue.front();
     shared_->queue.pop_front();
   }
-  return Begin(group);
+  return Begin(queued);
 }
 
 std::shared_ptr<Job> Generator::Next() {
@@ -252,7 +253,7 @@ std::shared_ptr<Job> Generator::Pack() {
       ++streams;
     }
     if (runs.empty()) limit = std::max<uint64_t>(1, streams) * layout_.tile_bytes / 2;
-    if (!runs.empty() && (run->num_tiles > 1 || bytes + run_bytes > limit)) {
+    if (!runs.empty() && (run->num_tiles > 1 || bytes + run_bytes > limit || run->batch != runs.front()->batch)) {
       begun_.push_front(std::move(run));
       break;
     }

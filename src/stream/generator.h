@@ -4,7 +4,7 @@
 //   tiles k..n-1 to fold; tiles 0..k-1 to fold and keep; [facts known: 0..k-1 are computed where they lie]; tiles
 //   k..n-1
 // so that the next group's folding overlaps this one's values unasked. A fact that may need another pass makes the
-// generator wait for it. Small groups are packed into one job.
+// generator wait for it. Small groups that were enqueued together are packed into one job.
 #pragma once
 
 #include <deque>
@@ -21,7 +21,11 @@ namespace sluice::stream {
 // State that the generator shares with the engine, under `mutex`.
 struct Shared {
   std::mutex mutex;
-  std::deque<uint32_t> queue;                            // groups not yet begun
+  struct Queued {
+    uint32_t group;
+    uint64_t batch;  // the call of Enqueue
+  };
+  std::deque<Queued> queue;                              // groups not yet begun
   std::map<graph::Key, std::shared_ptr<FactRun>> facts;  // known and under way
   uint64_t fold_bytes_in_use = 0;
   uint64_t fact_passes = 0;
@@ -41,7 +45,7 @@ class Generator {
  private:
   enum class Phase { kFold, kHeld, kAwait, kValues };
 
-  std::shared_ptr<GroupRun> Begin(uint32_t group);
+  std::shared_ptr<GroupRun> Begin(Shared::Queued queued);
   std::shared_ptr<GroupRun> NextRun();
   std::shared_ptr<Job> Pack();
   std::shared_ptr<Job> NextOfRun();

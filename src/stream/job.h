@@ -39,6 +39,7 @@ struct GroupRun {
   };
 
   uint32_t group = 0;
+  uint64_t batch = 0;  // groups of one call of Enqueue may share a job
   graph::Graph graph;
   std::vector<const Node*> outs;
   uint64_t num_elements = 0, tile_elements = 0, num_tiles = 1;

@@ -120,6 +120,7 @@ class Stream {
   virtual ~Stream() = default;  // stops reading and computing, waits for what is under way
 
   virtual const Plan& plan() const = 0;
+  // Groups of one call may share a lease, groups of two never do: what is enqueued together can be let go together.
   virtual void Enqueue(std::span<const uint32_t> groups) = 0;
   void EnqueueAll();
   // The next tile of the queue; an empty lease where the queue is empty. kCorrupt, kRead with file and byte,
