@@ -168,10 +168,10 @@ Result<void> GgufCheckpoint::AddTensors(const GgufLlama& model) {
                               "damaged or was converted by a program that this version does not know",
                               ShapeText(shape), ShapeText(expected)));
     }
-    if (!tensor.encoding->is_float) {
+    if (tensor.encoding->decode == nullptr) {
       return fail(
           ErrorCode::kCorrupt,
-          fmt::format("is of type {}, but weights are numbers with a fraction; the file is damaged: fetch it again",
+          fmt::format("is of type {}, which no weight of a llama model has; the file is damaged: fetch it again",
                       tensor.encoding.name()));
     }
     if (parsed->bias && parsed->tensor->heads != 0 && tensor.encoding.is_block()) {

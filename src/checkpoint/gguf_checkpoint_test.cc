@@ -464,7 +464,7 @@ TEST(GgufCheckpoint, RefusesTensorsThatItDoesNotKnow) {
               "is damaged or "
               "was converted by a program that this version does not know");
   ExpectError(with("blk.0.attn_q.bias", {64}, 26), ErrorCode::kCorrupt,
-              "dir/x.gguf: blk.0.attn_q.bias: is of type I32, but weights are numbers with a fraction; the file is "
+              "dir/x.gguf: blk.0.attn_q.bias: is of type I32, which no weight of a llama model has; the file is "
               "damaged: fetch "
               "it again");
   ExpectError(with("blk.0.attn_q.bias", {64}, kQ4_1), ErrorCode::kUnsupported,
