@@ -346,11 +346,11 @@ class Merge(Case):
 
     def test_a_set_parameter_is_in_the_statement(self):
         out = self.dir / "merged"
-        self.run_ok("merge", self.recipe, "-o", out, "--set", "lambda=0.5")
+        self.run_ok("merge", self.recipe, "-o", out, "--set", "parameters.lambda=0.5")
         plain = self.run_ok("digest", self.recipe, "--json").json()["root"]
         statement = json.loads((out / "sluice_merge.json").read_text())
         self.assertNotEqual(statement["root"], plain)
-        self.assertIn("lambda=0.5", json.dumps(statement))
+        self.assertIn("parameters.lambda=0.5", json.dumps(statement))
 
 
 if __name__ == "__main__":

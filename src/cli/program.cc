@@ -91,7 +91,10 @@ Error UnknownArgument(const CLI::App& app, const std::string& argument) {
 std::string OptionLine(const CLI::Option& option) {
   constexpr size_t kColumn = 28, kWidth = 72;
   std::string name = option.get_positional() ? option.get_name(true) : option.get_name(false, true);
-  if (!option.get_positional() && option.get_items_expected_max() > 0) name += " " + option.get_type_name();
+  if (!option.get_positional() && option.get_items_expected_max() > 0) {
+    const std::string type = option.get_type_name();  // "N:INT in [1 - 4096]": what checks say stays out
+    name += " " + type.substr(0, type.find(':'));
+  }
   std::string text = "  " + name;
   if (text.size() + 2 > kColumn) {
     text += "\n" + std::string(kColumn, ' ');

@@ -34,7 +34,7 @@ TEST(ProgramTest, ExitStatusOfRequestsThatNeedNoModel) {
   EXPECT_EQ(RunProgram({"digest", "--no-such-option", "x"}, cancelled), 2);
   EXPECT_EQ(RunProgram({"digest", "x", "--threads", "-3"}, cancelled), 2);
   const std::string out = testing::internal::GetCapturedStdout(), err = testing::internal::GetCapturedStderr();
-  EXPECT_EQ(out.find("error"), std::string::npos);
+  EXPECT_EQ(out.find("sluice: error"), std::string::npos);
   EXPECT_NE(err.find("perplexity"), std::string::npos);
 }
 

@@ -231,11 +231,17 @@ std::string ClassText(const TensorDiff& tensor) {
 
 // The largest changes first: what a person wants to see of hundreds.
 std::string TensorDetails(std::vector<TensorDiff> unequal) {
+  // Nothing is to be seen of numbers that are equal.
+  std::erase_if(unequal, [](const TensorDiff& tensor) { return tensor.tensor_class == TensorClass::kEqualAfterCast; });
   if (unequal.empty()) return "";
-  std::ranges::stable_sort(unequal, [](const TensorDiff& x, const TensorDiff& y) {
-    const double dx = x.stats ? x.stats->relative_l2 : 0, dy = y.stats ? y.stats->relative_l2 : 0;
-    const bool plain_x = x.stats.has_value(), plain_y = y.stats.has_value();
-    return plain_x != plain_y ? !plain_x : dx > dy;
+  const auto rank = [](const TensorDiff& tensor) {
+    if (tensor.tensor_class == TensorClass::kRounded) return 3;
+    if (tensor.tensor_class == TensorClass::kWithinTolerance) return 2;
+    return tensor.stats ? 1 : 0;
+  };
+  std::ranges::stable_sort(unequal, [&](const TensorDiff& x, const TensorDiff& y) {
+    if (rank(x) != rank(y)) return rank(x) < rank(y);
+    return x.stats && y.stats && x.stats->relative_l2 > y.stats->relative_l2;
   });
   Table table({"tensor", "encodings", "what", ">changed", ">max |d|", ">|d|/|A|", ">cosine", ""});
   for (size_t i = 0; i < std::min(unequal.size(), kMostRows); ++i) {

@@ -154,7 +154,7 @@ Action Declare(CLI::App& app) {
   app.add_option("--arithmetic", values->arithmetic, "exact: inputs as stored, sums in f32, one rounding (the default)")
       ->type_name("MODE")
       ->group("Options");
-  app.add_option("--set", values->set, "Set a parameter of the recipe, as density=0.5. Repeatable")
+  app.add_option("--set", values->set, "Set a key of the recipe, as parameters.lambda=0.5. Repeatable")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false)
       ->group("Options");

@@ -192,6 +192,10 @@ Result<int> Run(const Values& values, Session& session) {
     return Fail(ErrorCode::kUsage,
                 "--first-difference stops at any change of a bit, so it does not go with --atol and --rtol");
   }
+  if (values.refs.size() > 2) {
+    return Fail(ErrorCode::kUsage,
+                fmt::format("{} models are too many: name two, or one merged folder", values.refs.size()));
+  }
   if (values.refs.size() == 1) return VerifyStatement(values, session);
 
   const std::optional<std::string> arithmetic =
@@ -236,7 +240,7 @@ Action Declare(CLI::App& app) {
   auto values = std::make_shared<Values>();
   app.add_option("REF", values->refs, "Two models, or one merged folder with its statement")
       ->required()
-      ->expected(1, 2)
+      ->expected(1, 1 << 20)
       ->group("Arguments");
   app.add_option("--level", values->level, "auto, config or tensors")->type_name("LEVEL")->group("Options");
   app.add_option("--atol", values->atol,
