@@ -83,6 +83,11 @@ std::optional<HubName> ParseHubName(const std::string& ref) {
   return is_name(hub.org) && is_name(hub.name) ? std::optional(hub) : std::nullopt;
 }
 
+std::string DownloadCommand(const HubName& hub) {
+  const std::string revision = hub.revision.empty() ? "" : " --revision " + hub.revision;
+  return fmt::format("hf download {}/{}{}", hub.org, hub.name, revision);
+}
+
 // Where huggingface_hub keeps what it downloads, by its own variables.
 fs::path HubCache() {
   const auto variable = [](const char* name) -> std::string {
@@ -110,12 +115,9 @@ Result<std::shared_ptr<const Checkpoint>> OpenFromHubCache(const std::string& re
       commit.find('/') == std::string::npos && !commit.empty() && fs::is_directory(snapshot, ignored)) {
     return OpenFolderAs(ref, snapshot.string(), options);
   }
-  const std::string of_revision = hub.revision.empty() ? "" : " --revision " + hub.revision;
-  return FailIn(
-      ErrorCode::kNotFound, ref,
-      fmt::format(
-          "there is no such path, and the hub cache in {} does not have it: fetch it with `hf download {}/{}{}`",
-          cache.string(), hub.org, hub.name, of_revision));
+  return FailIn(ErrorCode::kNotFound, ref,
+                fmt::format("there is no such path, and the hub cache in {} does not have it: fetch it with `{}`",
+                            cache.string(), DownloadCommand(hub)));
 }
 
 }  // namespace
@@ -136,9 +138,10 @@ Result<std::shared_ptr<const Checkpoint>> OpenCheckpoint(const std::string& ref,
   constexpr std::array<std::string_view, 5> kRemote = {"hf://", "s3://", "gs://", "https://", "http://"};
   for (const std::string_view scheme : kRemote) {
     if (!ref.starts_with(scheme)) continue;
-    const std::string hint = scheme == "hf://" ? fmt::format(" (`hf download {}`)", ref.substr(scheme.size())) : "";
+    const auto hub = ParseHubName(ref.substr(scheme.size()));
+    const std::string hint = scheme == "hf://" && hub ? fmt::format(" with `{}`", DownloadCommand(*hub)) : "";
     return FailIn(ErrorCode::kUnsupported, ref,
-                  fmt::format("{} is not supported yet: download the model{} and name the folder", scheme, hint));
+                  fmt::format("{} is not supported yet: download the model{} and name it by its path", scheme, hint));
   }
   if (const size_t plus = ref.find('+'); plus != std::string::npos && plus > 0 && plus + 1 < ref.size()) {
     return FailIn(

@@ -47,8 +47,9 @@ Recognised Recognise(std::string_view bytes) {
         "a ZIP archive, not safetensors: PyTorch saves its .bin and .pt files so; use the model's safetensors files"};
   }
   const std::string_view first = bytes.substr(0, 8);
-  if (std::all_of(first.begin(), first.end(),
-                  [](char c) { return (c >= 0x20 && c < 0x7f) || c == '\n' || c == '\r' || c == '\t'; })) {
+  if (!first.empty() && std::all_of(first.begin(), first.end(), [](char c) {
+        return (c >= 0x20 && c < 0x7f) || c == '\n' || c == '\r' || c == '\t';
+      })) {
     return {FileKind::kText, fmt::format("a text that begins with \"{}\", not safetensors: download the file again",
                                          Printable(bytes.substr(0, bytes.substr(0, 40).find_first_of("\r\n"))))};
   }
