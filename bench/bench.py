@@ -20,7 +20,7 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-BIN = ROOT / "build" / "release"
+BIN = pathlib.Path(os.environ.get("SLUICE_BIN", ROOT / "build" / "release")).resolve()
 DATA = pathlib.Path(os.environ.get("SLUICE_BENCH_DIR", ROOT / "build" / "bench-data"))
 RESULTS = ROOT / "bench" / "RESULTS.md"
 PEER = ROOT / "bench" / "mergekit_peer.py"

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-bin=build/release
+bin=${SLUICE_BIN:-build/release}
 work=build/demo
 log=$work/log
 budget=128MiB
