@@ -1,0 +1,403 @@
+// The contract that every method keeps, whatever it is: its metadata is complete, its result is that of a plain scalar
+// formula written here, and neither the cuts nor the threads change a bit of it.
+#include "merge/method.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <numeric>
+#include <set>
+#include <sstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/counter_rng.h"
+#include "merge/mask_key.h"
+#include "merge/testing/node_runner.h"
+
+namespace sluice::merge {
+namespace {
+
+using Floats = std::vector<float>;
+
+// ---- the plain formulas ------------------------------------------------------------------------------------------
+
+struct Settings {
+  std::vector<double> weight, density;  // per model
+  bool normalize = false;
+  double rescale = 0;  // 0, 1, kDensityWord
+  double lambda = 1;
+  uint64_t seed = 5;
+  std::string tensor = "model.layers.0.mlp.up_proj.weight";
+};
+
+std::vector<bool> KeepLargest(const Floats& d, uint64_t k) {
+  std::vector<size_t> order(d.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return std::fabs(d[a]) > std::fabs(d[b]); });
+  std::vector<bool> kept(d.size());
+  for (uint64_t i = 0; i < k; ++i) kept[order[i]] = true;
+  return kept;
+}
+
+std::vector<bool> KeepByChance(size_t n, double density, const Settings& s, uint64_t ordinal) {
+  const PhiloxKey key = MaskKey(s.seed, s.tensor, ordinal);
+  const auto below = static_cast<uint64_t>(std::floor(density * 4294967296.0 + 0.5));
+  std::vector<bool> kept(n);
+  for (uint64_t e = 0; e < n; ++e) {
+    const uint64_t counter = e / 32 * 8 + e % 8;
+    const auto words = Philox4x32({static_cast<uint32_t>(counter), static_cast<uint32_t>(counter >> 32), 0, 0}, key);
+    kept[e] = words[e % 32 / 8] < below;
+  }
+  return kept;
+}
+
+// Blocks of 65,536 elements, each in 16 lanes that are added up in pairs, blocks in order.
+double SumOfMagnitudes(const Floats& d, const std::vector<bool>& kept) {
+  double total = 0;
+  for (size_t block = 0; block < d.size(); block += graph::kBlockElements) {
+    double lanes[16] = {};
+    for (size_t i = block; i < std::min<size_t>(d.size(), block + graph::kBlockElements); ++i) {
+      if (kept[i]) lanes[i % 16] += static_cast<double>(std::fabs(d[i]));
+    }
+    for (int distance = 8; distance > 0; distance /= 2) {
+      for (int i = 0; i < distance; ++i) lanes[i] += lanes[i + distance];
+    }
+    total += lanes[0];
+  }
+  return total;
+}
+
+Floats Linear(const std::vector<Floats>& x, const Settings& s) {
+  Floats out(x[0].size());
+  for (size_t i = 0; i < out.size(); ++i) {
+    float sum = 0, weights = 0;
+    for (size_t m = 0; m < x.size(); ++m) {
+      const float w = static_cast<float>(s.weight[m]);
+      const float product = w * x[m][i];
+      sum = m == 0 ? product : sum + product;
+      weights += w;
+    }
+    out[i] = s.normalize && weights != 1 ? sum / weights : sum;
+  }
+  return out;
+}
+
+Floats TaskVectors(const Floats& base, const std::vector<Floats>& x, const Settings& s, const std::string& sparsifier,
+                   bool consensus) {
+  const size_t n = base.size();
+  std::vector<Floats> p;
+  for (size_t m = 0; m < x.size(); ++m) {
+    Floats d(n);
+    for (size_t i = 0; i < n; ++i) d[i] = x[m][i] - base[i];
+    const double density = s.density[m];
+    if (sparsifier != "none" && density < 1) {
+      const std::vector<bool> kept = sparsifier == "magnitude"
+                                         ? KeepLargest(d, static_cast<uint64_t>(density * static_cast<double>(n)))
+                                         : KeepByChance(n, density, s, m);
+      float scale = s.rescale == kDensityWord ? static_cast<float>(1 / density) : 1;
+      if (s.rescale == 1) {
+        const double all = SumOfMagnitudes(d, std::vector<bool>(n, true)), some = SumOfMagnitudes(d, kept);
+        if (all >= 1e-7 && some >= 1e-7) scale = static_cast<float>(all / some);
+      }
+      for (size_t i = 0; i < n; ++i) d[i] = kept[i] ? d[i] * scale : 0.0f;
+    }
+    for (float& value : d) value *= static_cast<float>(s.weight[m]);
+    p.push_back(std::move(d));
+  }
+  Floats out(n);
+  for (size_t i = 0; i < n; ++i) {
+    float sum = p[0][i];
+    for (size_t m = 1; m < p.size(); ++m) sum += p[m][i];
+    float mixed = 0, divisor = 0;
+    for (size_t m = 0; m < p.size(); ++m) {
+      if (consensus && !(sum >= 0 ? p[m][i] > 0 : p[m][i] < 0)) continue;
+      mixed += p[m][i];
+      divisor += static_cast<float>(s.weight[m]);
+    }
+    if (!consensus) mixed = sum;  // a sum begins with its first term: -0 stays what it is
+    if (consensus ? divisor == 0 : std::fabs(divisor) < 1e-8f) divisor = 1;
+    if (s.normalize) mixed /= divisor;
+    out[i] = base[i] + static_cast<float>(s.lambda) * mixed;
+  }
+  return out;
+}
+
+Floats Reference(const Method& method, const Floats& base, const std::vector<Floats>& x, const Settings& s) {
+  if (method.name == "linear") return Linear(x, s);
+  if (method.name == "task_arithmetic") return TaskVectors(base, x, s, "none", false);
+  if (method.name == "ties") return TaskVectors(base, x, s, "magnitude", true);
+  if (method.name == "dare_linear") return TaskVectors(base, x, s, "random", false);
+  if (method.name == "dare_ties") return TaskVectors(base, x, s, "random", true);
+  ADD_FAILURE() << "write down the plain formula of " << method.name;
+  return {};
+}
+
+// ---- running a method --------------------------------------------------------------------------------------------
+
+float Value(uint64_t i, uint32_t seed) {
+  const auto words = Philox4x32({static_cast<uint32_t>(i), 0, 0, 0}, {seed, 77});
+  const float u = static_cast<float>(static_cast<int32_t>(words[0])) * 0x1p-31f;
+  return words[1] % 16 == 0 ? 0.0f : u * 0.05f;  // some zeros, of both kinds of product
+}
+
+struct Inputs {
+  Floats base;
+  std::vector<Floats> x;
+};
+
+Inputs MakeInputs(size_t n, size_t models) {
+  Inputs inputs;
+  inputs.base.resize(n);
+  for (size_t i = 0; i < n; ++i) inputs.base[i] = Value(i, 1);
+  for (size_t m = 0; m < models; ++m) {
+    Floats x(n);
+    for (size_t i = 0; i < n; ++i) {
+      // Updates that are often equal, so that there are ties, and often nothing.
+      x[i] = inputs.base[i] + std::round(Value(i, 2 + static_cast<uint32_t>(m)) * 400) / 4096;
+    }
+    inputs.x.push_back(std::move(x));
+  }
+  return inputs;
+}
+
+ParameterValues Values(const Method& method, const Settings& s, size_t model) {
+  ParameterValues values;
+  for (const ParameterInfo& info : method.parameters) {
+    double value = info.default_value.value_or(0);
+    if (info.name == "weight") value = s.weight[model];
+    if (info.name == "density") value = s.density[model];
+    if (info.name == "normalize") value = s.normalize;
+    if (info.name == "rescale") value = s.rescale;
+    if (info.name == "lambda") value = s.lambda;
+    values.push_back(value);
+  }
+  return values;
+}
+
+Floats Merged(const Method& method, const Inputs& inputs, const Settings& s, const tests::RunOptions& options = {}) {
+  graph::Graph graph;
+  const graph::Node* base = method.needs_base ? tests::AddFloats(&graph, inputs.base) : nullptr;
+  std::vector<ParameterValues> values;
+  std::vector<ModelInput> models;
+  for (size_t m = 0; m < inputs.x.size(); ++m) values.push_back(Values(method, s, m));
+  for (size_t m = 0; m < inputs.x.size(); ++m) models.push_back({tests::AddFloats(&graph, inputs.x[m]), &values[m]});
+  const ParameterValues recipe = Values(method, s, 0);
+  const graph::Node* node = method.build({.graph = &graph,
+                                          .tensor_name = s.tensor,
+                                          .base = base,
+                                          .models = models,
+                                          .parameters = &recipe,
+                                          .seed = s.seed});
+  EXPECT_EQ(node->encoding(), quant::F32());
+  EXPECT_EQ(node->num_elements(), inputs.base.size());
+  return tests::NodeRunner(options).RunF32(node);
+}
+
+void ExpectSameBits(const Floats& a, const Floats& b) {
+  ASSERT_EQ(a.size(), b.size());
+  size_t different = 0, first = 0;
+  for (size_t i = a.size(); i-- > 0;) {
+    if (std::bit_cast<uint32_t>(a[i]) != std::bit_cast<uint32_t>(b[i])) {
+      ++different;
+      first = i;
+    }
+  }
+  if (different > 0)
+    ADD_FAILURE() << different << " of " << a.size() << " differ, first " << first << ": " << a[first] << " and "
+                  << b[first];
+}
+
+std::vector<Settings> AllSettings(const Method& method) {
+  std::vector<Settings> all;
+  const bool sparse = method.Find("density") != nullptr && method.Find("density")->used;
+  const bool scales = method.Find("rescale") != nullptr && sparse;
+  for (const auto& weight : std::vector<std::vector<double>>{{0.5, 0.3, 0.4}, {1, -1, 0.25}, {0.7, 0, -0.2}}) {
+    for (const auto& density : std::vector<std::vector<double>>{{1, 1, 1}, {0.62, 0.08, 0.3}, {0.5, 1, 0.99}}) {
+      if (!sparse && density[0] != 1) continue;
+      for (const bool normalize : {false, true}) {
+        for (const double rescale : {0.0, 1.0, kDensityWord}) {
+          if (!scales && rescale != 0) continue;
+          for (const double lambda : {1.0, 0.7}) {
+            if (!method.Find("lambda") && lambda != 1) continue;
+            all.push_back(
+                {.weight = weight, .density = density, .normalize = normalize, .rescale = rescale, .lambda = lambda});
+          }
+        }
+      }
+    }
+  }
+  return all;
+}
+
+class EveryMethod : public testing::TestWithParam<const Method*> {};
+INSTANTIATE_TEST_SUITE_P(Methods, EveryMethod, testing::ValuesIn(AllMethods().begin(), AllMethods().end()),
+                         [](const auto& info) { return std::string(info.param->name); });
+
+TEST_P(EveryMethod, HasCompleteMetadata) {
+  const Method& method = *GetParam();
+  EXPECT_EQ(FindMethod(method.name), &method);
+  EXPECT_TRUE(method.summary.ends_with(".")) << method.summary;
+  EXPECT_EQ(method.summary.find('\n'), std::string_view::npos);
+  EXPECT_NE(method.formula.find("out = "), std::string_view::npos);
+  EXPECT_NE(method.paper.find("arXiv"), std::string_view::npos);
+  EXPECT_FALSE(method.differences.empty());
+  EXPECT_GE(method.min_models, 1u);
+  EXPECT_TRUE(method.max_models == 0 || method.max_models >= method.min_models);
+  EXPECT_GE(method.bytes_per_element, 4u);
+  EXPECT_NE(method.build, nullptr);
+  EXPECT_THAT(UnsupportedMethods(), testing::Not(testing::Contains(method.name)));
+  std::set<std::string_view> names;
+  for (const ParameterInfo& info : method.parameters) {
+    SCOPED_TRACE(info.name);
+    EXPECT_TRUE(names.insert(info.name).second);
+    EXPECT_FALSE(info.help.empty());
+    EXPECT_LT(info.min, info.max);
+    if (info.type == ParameterType::kNumber && info.default_value) {
+      EXPECT_GE(*info.default_value, info.min);
+      EXPECT_LE(*info.default_value, info.max);
+    } else if (info.default_value) {
+      EXPECT_TRUE(*info.default_value == 0 || *info.default_value == 1);
+    }
+    EXPECT_TRUE(info.used || info.default_value) << "a parameter that is not used cannot be required";
+  }
+  const std::string page = MethodPage(method);
+  for (const ParameterInfo& info : method.parameters) EXPECT_THAT(page, testing::HasSubstr(info.name));
+}
+
+TEST_P(EveryMethod, HasItsPage) {
+  const Method& method = *GetParam();
+  std::ifstream file(SLUICE_SOURCE_DIR "/docs/methods/" + std::string(method.name) + ".md");
+  std::stringstream page;
+  page << file.rdbuf();
+  EXPECT_EQ(page.str(), MethodPage(method)) << "write the pages again: method_pages docs/methods";
+}
+
+TEST_P(EveryMethod, ComputesThePlainFormula) {
+  const Method& method = *GetParam();
+  const Inputs inputs = MakeInputs(1234, 3);
+  for (const Settings& s : AllSettings(method)) {
+    SCOPED_TRACE(testing::Message() << "weights " << s.weight[0] << " densities " << s.density[0] << " normalize "
+                                    << s.normalize << " rescale " << s.rescale << " lambda " << s.lambda);
+    ExpectSameBits(Merged(method, inputs, s), Reference(method, inputs.base, inputs.x, s));
+  }
+}
+
+TEST_P(EveryMethod, ComputesItAtAnySizeAndAnyNumberOfModels) {
+  const Method& method = *GetParam();
+  for (const size_t models : {1, 2, 8}) {
+    for (const size_t n : {0, 1, 31, 32, 33, 8192, 8193, 70000}) {
+      Settings s;
+      for (size_t m = 0; m < models; ++m) {
+        s.weight.push_back(0.3 + 0.1 * static_cast<double>(m));
+        s.density.push_back(n < 10 ? 1 : 0.9 - 0.1 * static_cast<double>(m));
+      }
+      s.rescale = method.Find("rescale") ? 1 : 0;
+      SCOPED_TRACE(testing::Message() << models << " models, " << n << " elements");
+      const Inputs inputs = MakeInputs(n, models);
+      ExpectSameBits(Merged(method, inputs, s), Reference(method, inputs.base, inputs.x, s));
+    }
+  }
+}
+
+TEST_P(EveryMethod, DoesNotDependOnCutsThreadsOrAlignment) {
+  const Method& method = *GetParam();
+  const size_t n = 5 * graph::kBlockElements + 4321;  // more than what a magnitude fact keeps whole
+  const Inputs inputs = MakeInputs(n, 2);
+  Settings s = {.weight = {0.6, 0.4}, .density = {0.5, 0.3}, .normalize = true, .rescale = 1, .lambda = 1.1};
+  if (!method.Find("rescale")) s.rescale = 0;
+  const Floats expected = Reference(method, inputs.base, inputs.x, s);
+  ExpectSameBits(Merged(method, inputs, s), expected);
+  ExpectSameBits(Merged(method, inputs, s, {.piece_elements = 1024, .threads = 3, .backwards = true}), expected);
+  ExpectSameBits(Merged(method, inputs, s, {.piece_elements = 4096, .threads = 2, .misalign_bytes = 2}), expected);
+  ExpectSameBits(Merged(method, inputs, s, {.piece_elements = 8192, .misalign_bytes = 4}), expected);
+}
+
+TEST_P(EveryMethod, KnowsItsFamily) {
+  const Method& method = *GetParam();
+  if (!method.needs_base) return;
+  // name, whether used and defaults: people swap the method within one recipe.
+  const bool sparse = method.name != "task_arithmetic", dare = method.name.starts_with("dare");
+  EXPECT_FALSE(method.Find("weight")->default_value.has_value());
+  EXPECT_EQ(method.Find("density")->default_value, 1);
+  EXPECT_EQ(method.Find("density")->used, sparse);
+  EXPECT_EQ(method.Find("density")->min, 0);
+  EXPECT_EQ(method.Find("density")->max, 1);
+  EXPECT_EQ(method.Find("normalize")->default_value, method.name == "ties" ? 1 : 0);
+  EXPECT_EQ(method.Find("rescale")->default_value, dare ? 1 : 0);
+  EXPECT_EQ(method.Find("lambda")->default_value, 1);
+  EXPECT_EQ(method.Find("int8_mask")->default_value, 0);
+  EXPECT_FALSE(method.Find("int8_mask")->used);
+}
+
+TEST(Methods, SeedTensorAndOrdinalChooseTheMask) {
+  const Method& method = *FindMethod("dare_linear");
+  const Inputs inputs = MakeInputs(1000, 2);
+  const Settings s = {.weight = {1, 1}, .density = {0.5, 0.5}};
+  const Floats first = Merged(method, inputs, s);
+  Settings other = s;
+  other.seed = 6;
+  EXPECT_NE(Merged(method, inputs, other), first);
+  other = s;
+  other.tensor = "lm_head.weight";
+  EXPECT_NE(Merged(method, inputs, other), first);
+  Inputs swapped = inputs;
+  std::swap(swapped.x[0], swapped.x[1]);
+  EXPECT_NE(Merged(method, swapped, s), first);
+}
+
+TEST(Methods, ADensityThatKeepsNothingLeavesTheBase) {
+  const Inputs inputs = MakeInputs(1000, 1);
+  for (const char* name : {"dare_linear", "dare_ties"}) {
+    for (const double rescale : {0.0, 1.0, kDensityWord}) {
+      const Settings s = {.weight = {1}, .density = {1e-10}, .rescale = rescale};
+      const Floats out = Merged(*FindMethod(name), inputs, s);
+      for (size_t i = 0; i < out.size(); ++i) EXPECT_EQ(out[i], inputs.base[i]);
+    }
+  }
+}
+
+TEST(Methods, TiesRefusesToKeepNothing) {
+  const Method& method = *FindMethod("ties");
+  ParameterValues values = {1, 0.01, 1, 0, 1, 0};
+  EXPECT_THAT(method.check_tensor(values, 99), testing::HasSubstr("density 0.01 of 99 elements keeps none"));
+  EXPECT_EQ(method.check_tensor(values, 100), "");
+  EXPECT_EQ(method.check_tensor(values, 0), "");
+  values[1] = 1;
+  EXPECT_EQ(method.check_tensor(values, 1), "");
+  values[1] = 0;
+  EXPECT_NE(method.check_tensor(values, 1 << 20), "");
+}
+
+TEST(Methods, LinearRefusesToDivideByNothing) {
+  const Method& method = *FindMethod("linear");
+  const std::vector<ParameterValues> models = {{0.5, 1}, {-0.5, 1}};
+  EXPECT_THAT(method.check_models(models, {0, 1}), testing::HasSubstr("normalize: false"));
+  EXPECT_EQ(method.check_models(models, {0, 0}), "");
+}
+
+TEST(Methods, EqualSettingsAreOneNode) {
+  graph::Graph graph;
+  const graph::Node* base = tests::AddFloats(&graph, {1, 2});
+  const graph::Node* x = tests::AddFloats(&graph, {3, 4});
+  const Method& method = *FindMethod("dare_ties");
+  ParameterValues values = {0.5, 0.5, 0, 1, 1, 0};
+  const ModelInput models[] = {{x, &values}};
+  const auto build = [&](uint64_t seed) {
+    return method.build(
+        {.graph = &graph, .tensor_name = "t", .base = base, .models = models, .parameters = &values, .seed = seed});
+  };
+  const graph::Node* first = build(1);
+  EXPECT_EQ(build(1), first);
+  EXPECT_NE(build(2), first);
+  values[0] = 0.25;
+  EXPECT_NE(build(1), first);
+  // The fact does not depend on the weight.
+  EXPECT_EQ(build(1)->facts()[0]->key(), first->facts()[0]->key());
+}
+
+}  // namespace
+}  // namespace sluice::merge
