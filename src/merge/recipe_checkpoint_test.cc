@@ -1,0 +1,470 @@
+#include "merge/recipe_checkpoint.h"
+
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/check.h"
+#include "checkpoint/testing/tiny_models.h"
+#include "io/recording_source.h"
+#include "kernels/convert.h"
+#include "merge/testing/node_runner.h"
+
+namespace sluice::merge {
+namespace {
+
+using checkpoint::OpenOptions;
+using checkpoint::Problem;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Not;
+
+OpenOptions WithRecipes() {
+  OpenOptions options;
+  options.openers.push_back(OpenRecipeReference);
+  return options;
+}
+
+class RecipeCheckpointTest : public testing::Test {
+ protected:
+  // Writes the recipe into the folder and opens it.
+  Result<std::shared_ptr<const RecipeCheckpoint>> Open(const std::string& text,
+                                                       const OpenOptions& options = WithRecipes()) {
+    tests::WriteText(dir_ / "r.yml", text);
+    Result<Recipe> recipe = ReadRecipe(dir_ / "r.yml");
+    if (!recipe) return Fail(std::move(recipe).error());
+    return OpenRecipe(std::move(*recipe), options);
+  }
+  // The errors, without the folder's name.
+  std::vector<std::string> ErrorsOf(const std::string& text, const OpenOptions& options = WithRecipes()) {
+    const auto opened = Open(text, options);
+    if (opened) return {};
+    EXPECT_EQ(opened.error().code, ErrorCode::kRecipe) << opened.error().ToString();
+    std::vector<std::string> errors = opened.error().context;
+    for (std::string& error : errors) {
+      for (size_t at = error.find(dir_.path() + "/"); at != std::string::npos; at = error.find(dir_.path() + "/")) {
+        error.erase(at, dir_.path().size() + 1);
+      }
+    }
+    return errors;
+  }
+  std::shared_ptr<const RecipeCheckpoint> Good(const std::string& text, const OpenOptions& options = WithRecipes()) {
+    auto opened = Open(text, options);
+    if (!opened) {
+      ADD_FAILURE() << opened.error().ToString();
+      return nullptr;
+    }
+    return *opened;
+  }
+  std::string Llama(const std::string& name, const tests::TinyLlama& options) {
+    return tests::MakeTinyLlama(dir_ / name, options);
+  }
+  static std::vector<std::string> Messages(const checkpoint::Checkpoint& checkpoint, Problem::Severity severity) {
+    std::vector<std::string> messages;
+    for (const Problem& problem : checkpoint.problems()) {
+      if (problem.severity == severity) messages.push_back(problem.message);
+    }
+    return messages;
+  }
+  static std::vector<uint8_t> Tensor(const checkpoint::Checkpoint& checkpoint, std::string_view name) {
+    const auto place = checkpoint.tensors().Find(name);
+    SLUICE_CHECK(place.has_value());
+    graph::Graph graph;
+    return tests::NodeRunner().Run(checkpoint.MakeNode(*place, &graph));
+  }
+
+  tests::TempDir dir_;
+};
+
+constexpr char kTwoOfOneBase[] =
+    "merge_method: task_arithmetic\nbase_model: base\n"
+    "models:\n  - {model: one, parameters: {weight: 0.5}}\n  - {model: two, parameters: {weight: 0.25}}\n"
+    "dtype: float32\n";
+
+TEST_F(RecipeCheckpointTest, IsTheCheckpointThatTheRecipeMakes) {
+  Llama("base", {.seed = 1});
+  Llama("one", {.seed = 1, .update_seed = 2, .shards = 3});
+  Llama("two", {.seed = 1, .update_seed = 3});
+  const auto recipe = Good(kTwoOfOneBase);
+  ASSERT_NE(recipe, nullptr);
+  const auto base = *checkpoint::OpenCheckpoint(dir_ / "base", {});
+  const auto one = *checkpoint::OpenCheckpoint(dir_ / "one", {});
+  const auto two = *checkpoint::OpenCheckpoint(dir_ / "two", {});
+  ASSERT_EQ(recipe->tensors().size(), base->tensors().size());
+  for (size_t i = 0; i < base->tensors().size(); ++i) {
+    const checkpoint::TensorInfo made = recipe->tensors()[i], theirs = base->tensors()[i];
+    EXPECT_EQ(made.name, theirs.name);
+    EXPECT_EQ(made.encoding, quant::F32());
+    EXPECT_TRUE(std::ranges::equal(made.shape, theirs.shape));
+  }
+  const std::string name = "model.layers.1.mlp.down_proj.weight";
+  const auto b = Tensor(*base, name), x1 = Tensor(*one, name), x2 = Tensor(*two, name), out = Tensor(*recipe, name);
+  ASSERT_EQ(out.size(), 2 * b.size());
+  for (size_t i = 0; i < b.size() / 2; ++i) {
+    const auto value = [&](const std::vector<uint8_t>& bytes) {
+      uint16_t bits;
+      std::memcpy(&bits, &bytes[2 * i], 2);
+      return kernels::reference::Bf16ToF32(bits);
+    };
+    const float mixed = 0.5f * (value(x1) - value(b)) + 0.25f * (value(x2) - value(b));
+    float made;
+    std::memcpy(&made, &out[4 * i], 4);
+    ASSERT_EQ(made, value(b) + mixed) << i;
+  }
+  EXPECT_EQ(recipe->kind(), "recipe");
+  EXPECT_EQ(recipe->ref(), dir_ / "r.yml");
+  EXPECT_EQ(recipe->files().size(), 1u + 3u + 1u);
+  EXPECT_EQ(recipe->side_files().size(), base->side_files().size());
+  EXPECT_EQ(recipe->config()->json()["torch_dtype"], "float32");
+  EXPECT_EQ(recipe->dtype(), "float32");
+  ASSERT_EQ(recipe->parents().size(), 3u);
+  EXPECT_TRUE(recipe->parents()[0].is_base);
+  EXPECT_EQ(recipe->parents()[1].reference, "one");
+  EXPECT_EQ(recipe->parents()[1].path, dir_ / "one");
+  EXPECT_EQ(recipe->parents()[1].size_bytes, base->tensors().total_bytes());
+}
+
+TEST_F(RecipeCheckpointTest, OpensEachParentOnceInAnySpelling) {
+  Llama("base", {});
+  Llama("one", {.update_seed = 2});
+  std::filesystem::create_directory_symlink(dir_ / "base", dir_ / "link");
+  int opened = 0;
+  OpenOptions options = WithRecipes();
+  options.open_source = [&](const std::string& path) {
+    ++opened;
+    return io::OpenFile(path);
+  };
+  const auto recipe =
+      Good("merge_method: ties\nbase_model: " + dir_.path() +
+               "//base/\nmodels:\n  - model: ./link\n  - {model: one/., parameters: {weight: 1, density: 0.5}}\n",
+           options);
+  ASSERT_NE(recipe, nullptr);
+  EXPECT_EQ(opened, 2);
+  EXPECT_EQ(recipe->parents().size(), 2u);
+}
+
+TEST_F(RecipeCheckpointTest, AListedBaseIsNotMerged) {
+  Llama("base", {});
+  Llama("one", {.update_seed = 2});
+  const std::string tail =
+      "  - {model: one, parameters: {weight: 0.7, density: 0.5}}\nparameters: {rescale: density}\n";
+  const auto listed = Good("merge_method: dare_ties\nbase_model: base\nmodels:\n  - model: base\n" + tail);
+  const auto unlisted = Good("merge_method: dare_ties\nbase_model: base\nmodels:\n" + tail);
+  ASSERT_TRUE(listed && unlisted);
+  EXPECT_EQ(Tensor(*listed, "lm_head.weight"), Tensor(*unlisted, "lm_head.weight"));
+  const auto weighted =
+      Good("merge_method: dare_ties\nbase_model: base\nmodels:\n  - {model: base, parameters: {weight: 1}}\n" + tail);
+  EXPECT_THAT(Messages(*weighted, Problem::Severity::kNote),
+              ElementsAre("'base' is the base: its parameters have no effect"));
+}
+
+TEST_F(RecipeCheckpointTest, TheFlagsSeedWinsOverTheRecipes) {
+  Llama("base", {});
+  Llama("one", {.update_seed = 2});
+  const std::string text =
+      "merge_method: dare_linear\nbase_model: base\nmodels:\n  - {model: one, parameters: {weight: 1, density: 0.5}}\n"
+      "parameters: {rescale: false}\n";
+  EXPECT_EQ(Good(text)->seed(), 0u);
+  const auto seven = Good(text + "sluice: {seed: 7}\n");
+  EXPECT_EQ(seven->seed(), 7u);
+  OpenOptions options = WithRecipes();
+  options.seed = 9;
+  const auto nine = Good(text + "sluice: {seed: 7}\n", options);
+  EXPECT_EQ(nine->seed(), 9u);
+  EXPECT_NE(Tensor(*seven, "lm_head.weight"), Tensor(*nine, "lm_head.weight"));
+  EXPECT_EQ(Tensor(*Good(text + "sluice: {seed: 9}\n"), "lm_head.weight"), Tensor(*nine, "lm_head.weight"));
+}
+
+TEST_F(RecipeCheckpointTest, MergekitsArithmeticIsRefused) {
+  Llama("base", {});
+  const std::string text = "merge_method: linear\nmodels: [{model: base, parameters: {weight: 1}}]\n";
+  EXPECT_THAT(ErrorsOf(text + "sluice: {arithmetic: mergekit}\n"),
+              ElementsAre("r.yml:3:22: mergekit's arithmetic is not supported yet; leave it out for exact"));
+  OpenOptions options = WithRecipes();
+  options.arithmetic = "mergekit";
+  EXPECT_THAT(ErrorsOf(text, options), ElementsAre(HasSubstr("not supported yet")));
+  options.arithmetic = "exact";
+  EXPECT_NE(Good(text + "sluice: {arithmetic: mergekit}\n", options), nullptr);
+}
+
+TEST_F(RecipeCheckpointTest, TheOutputsDtype) {
+  Llama("half", {.dtype = "F16"});
+  Llama("full", {.update_seed = 2, .dtype = "F32"});
+  const std::string text =
+      "merge_method: linear\nmodels:\n  - {model: half, parameters: {weight: 1}}\n  - {model: full, parameters: "
+      "{weight: 1}}\n";
+  const auto encoding = [&](const std::string& more) { return Good(text + more)->tensors()[0].encoding; };
+  EXPECT_EQ(encoding(""), quant::F16());  // the first model's
+  EXPECT_EQ(encoding("dtype: bfloat16\n"), quant::BF16());
+  EXPECT_EQ(encoding("dtype: bfloat16\nout_dtype: float32\n"), quant::F32());
+  EXPECT_EQ(Good(text)->config()->json(), (*checkpoint::OpenCheckpoint(dir_ / "half", {}))->config()->json());
+  EXPECT_EQ(Good(text + "dtype: bfloat16\n")->config()->json()["torch_dtype"], "bfloat16");
+}
+
+TEST_F(RecipeCheckpointTest, TellsErrorsOfTextAndOfModelsTogether) {
+  Llama("base", {});
+  Llama("wide", {.hidden = 128});
+  Llama("short", {.layers = 1, .update_seed = 4});
+  EXPECT_THAT(
+      ErrorsOf("merge_method: ties\n"
+               "base_model: base\n"
+               "models:\n"
+               "  - {model: gone, parameters: {weight: 1}}\n"
+               "  - {model: wide, parameters: {weight: 1}}\n"
+               "  - {model: short}\n"
+               "  - {model: org/name, parameters: {weight: 1, density: 2}}\n"
+               "dtyp: float32\n"),
+      ElementsAre("r.yml:4:13: 'gone' does not exist, neither beside the recipe nor in the working directory",
+                  HasSubstr("r.yml:5:13: 'wide' has tensors of another shape: lm_head.weight is [96, 128] there and "
+                            "[96, 64] in 'base'; model.embed_tokens.weight is"),
+                  "r.yml:6:13: 'short' has no weight: give it one, or one for all under the top level's parameters",
+                  HasSubstr("r.yml:6:13: 'short' lacks tensors that are to be merged: "
+                            "model.layers.1.input_layernorm.weight; "),
+                  HasSubstr("r.yml:7:13: "), "r.yml:7:56: density 2 is outside 0 to 1",
+                  "r.yml:8:1: unknown key 'dtyp' in a recipe: did you mean 'dtype'?"));
+}
+
+TEST_F(RecipeCheckpointTest, RefusesWhatCannotBeMerged) {
+  Llama("base", {});
+  Llama("one", {.update_seed = 2});
+  Llama("more", {.vocab = 100});
+  Llama("tied", {.update_seed = 3, .tied = true});
+  tests::WriteText(Llama("qwen", {.update_seed = 2}) + "/config.json", "{\"architectures\": [\"Qwen2ForCausalLM\"]}");
+  const std::string one = "models: [{model: one, parameters: {weight: 1, density: 0.5}}]\n";
+  const auto model = [](const std::string& name) {
+    return "models: [{model: " + name + ", parameters: {weight: 1}}]\n";
+  };
+  struct Case {
+    std::string text, error;
+  };
+  const Case cases[] = {
+      {"merge_method: ties\n" + one, "r.yml:1:15: ties needs a base to take differences from: say base_model: PATH"},
+      {"merge_method: ties\nbase_model: base\nmodels: [{model: base}]\n",
+       "r.yml:1:15: ties needs at least 1 model beside the base, there are 0"},
+      {"merge_method: ties\nbase_model: base\nparameters: {density: 0}\n" + model("one"),
+       "r.yml:4:18: 'one' cannot be trimmed so: lm_head.weight: density 0 of 6144 elements keeps none: use "},
+      {"merge_method: ties\nbase_model: base\nparameters: {density: 0.01}\n" + model("one"),
+       "r.yml:4:18: 'one' cannot be trimmed so: model.layers.0.input_layernorm.weight: density 0.01 of 64 elements "
+       "keeps none"},
+      {"merge_method: linear\nbase_model: base\n" + model("one"),
+       "r.yml:2:13: base_model 'base' is not among the models, and linear merges it with them: list it with a weight, "
+       "or leave "
+       "base_model out"},
+      {"merge_method: linear\nmodels: [{model: one}, {model: base, parameters: {weight: 1}}]\n",
+       "r.yml:2:18: 'one' has no weight"},
+      {"merge_method: linear\nmodels: [{model: one, parameters: {weight: 1}}, {model: ./one/, parameters: {weight: "
+       "1}}]\n",
+       "r.yml:2:57: './one/' is listed twice, first on line 2: list it once, with one weight"},
+      {"merge_method: linear\nmodels: [{model: one, parameters: {weight: 1}}, {model: base, parameters: {weight: "
+       "-1}}]\n",
+       "r.yml:1:15: the weights add up to 0, and normalize divides by that"},
+      {"merge_method: ties\nbase_model: base\n" + model("more"),
+       "r.yml:3:18: 'more' has another vocabulary: lm_head.weight is [100, 64] there and [96, 64] in 'base'; "
+       "model.embed_tokens.weight is [100, 64] there and [96, 64] in 'base'; rules for tokenizers that differ are not "
+       "supported "
+       "yet"},
+      {"merge_method: ties\nbase_model: tied\n" + model("one"),
+       "r.yml:3:18: 'one' has a head of its own (lm_head.weight), 'tied' one that is tied to its embedding: merging "
+       "the two is "
+       "not supported yet"},
+      {"merge_method: ties\nbase_model: base\n" + model("qwen"),
+       "r.yml:3:18: 'qwen' is a Qwen2ForCausalLM, 'base' a LlamaForCausalLM: different architectures do not merge"},
+      {"merge_method: ties\nbase_model: base\n" + model("one+lora"),
+       "r.yml:3:18: 'one+lora': a LoRA applied to a model is not"},
+      {"merge_method: ties\nbase_model: base\n" + model("one+a+b"), "r.yml:3:18: 'one+a+b' has a second '+'"},
+      {"merge_method: ties\nbase_model: base\n" + model("org/one@main"),
+       "r.yml:3:18: 'org/one@main': a revision is not"},
+      {"merge_method: ties\nbase_model: base\n" + model("org/one@a@b"), "r.yml:3:18: 'org/one@a@b' has a second '@'"},
+      {"merge_method: ties\nbase_model: base\n" + model("r.yml"), "r.yml:3:18: 'r.yml' is this recipe"},
+      {"merge_method: ties\nbase_model: base\n" + model("/nowhere/at/all"),
+       "r.yml:3:18: '/nowhere/at/all' does not exist"},
+  };
+  for (const Case& c : cases) EXPECT_THAT(ErrorsOf(c.text), ElementsAre(testing::StartsWith(c.error))) << c.text;
+}
+
+TEST_F(RecipeCheckpointTest, AParentThatCannotBeReadIsNotTheRecipesFault) {
+  Llama("base", {});
+  tests::WriteText(Llama("one", {.update_seed = 2}) + "/model.safetensors",
+                   "version https://git-lfs.github.com/spec/v1\n");
+  const auto opened = Open("merge_method: ties\nbase_model: base\nmodels: [{model: one, parameters: {weight: 1}}]\n");
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code, ErrorCode::kCorrupt);
+  EXPECT_THAT(opened.error().message, HasSubstr("r.yml:3:18: "));
+}
+
+TEST_F(RecipeCheckpointTest, ATiedModelsHeadIsItsEmbedding) {
+  Llama("base", {.dtype = "F32"});
+  Llama("tied", {.update_seed = 2, .dtype = "F32", .tied = true});
+  const auto recipe =
+      Good("merge_method: task_arithmetic\nbase_model: base\nmodels: [{model: tied, parameters: {weight: 1}}]\n");
+  ASSERT_NE(recipe, nullptr);
+  EXPECT_THAT(Messages(*recipe, Problem::Severity::kNote),
+              ElementsAre("'tied' is tied: its embedding is merged as its head"));
+  const auto head = Tensor(*recipe, "lm_head.weight");
+  const auto embedding = Tensor(**checkpoint::OpenCheckpoint(dir_ / "tied", {}), "model.embed_tokens.weight");
+  // b + (x - b): x but for the rounding of a difference and a sum, each at most half a unit in the last place of values
+  // below 1.
+  for (size_t i = 0; i < head.size(); i += 4) {
+    float made, wanted;
+    std::memcpy(&made, &head[i], 4);
+    std::memcpy(&wanted, &embedding[i], 4);
+    ASSERT_NEAR(made, wanted, 0x1p-23);
+  }
+}
+
+TEST_F(RecipeCheckpointTest, AStoredCopyOfATiedHeadIsLeftOut) {
+  Llama("base", {.tied = true});
+  auto tensors = tests::TinyLlamaTensors({.update_seed = 2, .tied = true});
+  tests::TestTensor head = tensors[0];
+  head.name = "lm_head.weight";
+  tensors.push_back(head);
+  Llama("copy", {.update_seed = 2, .tied = true});
+  tests::WriteSafetensors(dir_ / "copy/model.safetensors", tensors);
+  const std::string models =
+      "models: [{model: base, parameters: {weight: 1}}, {model: copy, parameters: {weight: 1}}]\n";
+  const auto of_copy = Good("merge_method: linear\nbase_model: copy\n" + models);
+  ASSERT_NE(of_copy, nullptr);
+  EXPECT_EQ(of_copy->tensors().Find("lm_head.weight"), std::nullopt);
+  EXPECT_THAT(Messages(*of_copy, Problem::Severity::kNote), ElementsAre(HasSubstr("the copy is left out")));
+  EXPECT_NE(Good("merge_method: linear\nbase_model: base\n" + models), nullptr);
+}
+
+TEST_F(RecipeCheckpointTest, OtherTensorsAreCarriedOrToldOf) {
+  const auto with = [&](const std::string& name, uint64_t update_seed, std::vector<tests::TestTensor> more) {
+    Llama(name, {.update_seed = update_seed});
+    auto tensors = tests::TinyLlamaTensors({.update_seed = update_seed});
+    tensors.insert(tensors.end(), more.begin(), more.end());
+    tests::WriteSafetensors(dir_ / name + "/model.safetensors", tensors);
+  };
+  const std::vector<uint8_t> ids = {1, 0, 0, 0, 0, 0, 0, 0};
+  with("base", 0,
+       {{"model.position_ids", "I64", {1}, ids},
+        tests::FloatTensor("model.layers.0.self_attn.rotary_emb.inv_freq", "F32", {2}, {1, 2})});
+  with("one", 2, {tests::FloatTensor("model.extra", "F32", {2}, {1, 2})});
+  const auto recipe = Good(
+      "merge_method: ties\nbase_model: base\nmodels: [{model: one, parameters: {weight: 1, density: 0.5}}]\n"
+      "dtype: float16\n");
+  ASSERT_NE(recipe, nullptr);
+  EXPECT_THAT(Messages(*recipe, Problem::Severity::kWarning),
+              testing::Contains("tensors of 'one' that 'base' lacks are left out: model.extra"));
+  EXPECT_EQ(Tensor(*recipe, "model.position_ids"), ids);
+  const auto buffer = recipe->tensors().Find("model.layers.0.self_attn.rotary_emb.inv_freq");
+  ASSERT_TRUE(buffer);
+  EXPECT_EQ(recipe->tensors()[*buffer].encoding, quant::F32());
+  EXPECT_EQ(recipe->tensors()[*recipe->tensors().Find("lm_head.weight")].encoding, quant::F16());
+}
+
+TEST_F(RecipeCheckpointTest, WhatNothingDecodesIsRefused) {
+  const auto file = [&](const std::string& name, const std::string& dtype, size_t bytes) {
+    tests::WriteSafetensors(dir_ / name, {{"w", dtype, {4}, std::vector<uint8_t>(bytes)}});
+  };
+  file("a.safetensors", "F32", 16);
+  file("b.safetensors", "F64", 32);
+  const auto text = [](const std::string& first, const std::string& second) {
+    return "merge_method: linear\nmodels: [{model: " + first + ", parameters: {weight: 1}}, {model: " + second +
+           ", parameters: {weight: 1}}]\n";
+  };
+  EXPECT_THAT(ErrorsOf(text("a.safetensors", "b.safetensors")),
+              ElementsAre("r.yml:2:67: 'b.safetensors' stores tensors in a way that cannot be merged yet: w is F64"));
+  EXPECT_THAT(ErrorsOf(text("b.safetensors", "a.safetensors")),
+              ElementsAre("r.yml:2:18: 'b.safetensors' stores tensors in a way that cannot be merged yet: w is F64"));
+  // Files alone are checkpoints without a config.
+  file("c.safetensors", "F32", 16);
+  const auto recipe = Good(text("a.safetensors", "c.safetensors"));
+  ASSERT_NE(recipe, nullptr);
+  EXPECT_EQ(recipe->config(), nullptr);
+}
+
+TEST_F(RecipeCheckpointTest, ModelsAreLookedForBesideTheRecipeThenHere) {
+  Llama("base", {});
+  Llama("one", {.update_seed = 2});
+  std::filesystem::create_directory(dir_ / "recipes");
+  const std::string text = "merge_method: linear\nmodels: [{model: one, parameters: {weight: 1}}]\n";
+  const std::string path = dir_ / "recipes/r.yml";
+  tests::WriteText(path, text);
+  const std::filesystem::path before = std::filesystem::current_path();
+  std::filesystem::current_path(dir_.path());
+  const auto here = OpenRecipe(*ReadRecipe(path), WithRecipes());
+  EXPECT_TRUE(here.has_value()) << here.error().ToString();
+  std::filesystem::create_directory_symlink(dir_ / "one", dir_ / "recipes/one");
+  EXPECT_TRUE(OpenRecipe(*ReadRecipe(path), WithRecipes()).has_value()) << "the same in both places";
+  std::filesystem::remove(dir_ / "recipes/one");
+  std::filesystem::create_directory_symlink(dir_ / "base", dir_ / "recipes/one");
+  const auto both = OpenRecipe(*ReadRecipe(path), WithRecipes());
+  std::filesystem::current_path(before);
+  ASSERT_FALSE(both);
+  EXPECT_THAT(both.error().context, ElementsAre(HasSubstr("'one' exists twice, beside the recipe (")));
+}
+
+TEST_F(RecipeCheckpointTest, ARecipeIsAModelOfAnother) {
+  Llama("base", {});
+  Llama("one", {.update_seed = 2});
+  Llama("two", {.update_seed = 3});
+  tests::WriteText(dir_ / "inner.yml",
+                   "name: step\nmerge_method: dare_linear\nbase_model: base\n"
+                   "models: [{model: one, parameters: {weight: 1, density: 0.5}}]\nparameters: {rescale: false}\n"
+                   "dtype: bfloat16\n");
+  const auto outer = [](const std::string& inner) {
+    return "merge_method: linear\nmodels: [{model: " + inner + ", parameters: {weight: 1}}]\ndtype: bfloat16\n";
+  };
+  OpenOptions options = WithRecipes();
+  options.seed = 5;  // of the outer recipe only
+  const auto recipe = Good(outer("inner.yml"), options);
+  ASSERT_NE(recipe, nullptr);
+  EXPECT_EQ(recipe->seed(), 5u);
+  const auto inner = *checkpoint::OpenCheckpoint(dir_ / "inner.yml", WithRecipes());
+  EXPECT_EQ(inner->kind(), "recipe");
+  EXPECT_EQ(Tensor(*recipe, "lm_head.weight"), Tensor(*inner, "lm_head.weight"));
+  EXPECT_NE(Good(outer("'inner.yml#step'")), nullptr);
+  EXPECT_THAT(ErrorsOf(outer("'inner.yml#other'")),
+              ElementsAre(HasSubstr("inner.yml has no document named 'other'; its name is 'step'")));
+  tests::WriteText(dir_ / "inner.yml", outer("r.yml"));
+  EXPECT_THAT(ErrorsOf(outer("inner.yml")),
+              ElementsAre(HasSubstr("'r.yml' is this recipe, or one that it is a part of")));
+}
+
+TEST_F(RecipeCheckpointTest, AnswersOnlyToRecipes) {
+  Llama("base.yml", {});
+  EXPECT_FALSE(OpenRecipeReference(dir_ / "base", WithRecipes()).has_value());
+  EXPECT_FALSE(OpenRecipeReference(dir_ / "base.yml", WithRecipes()).has_value()) << "a folder";
+  const auto none = OpenRecipeReference(dir_ / "none.yaml", WithRecipes());
+  ASSERT_TRUE(none.has_value());
+  EXPECT_EQ(none->error().code, ErrorCode::kNotFound);
+}
+
+// Opening looks at headers alone; the read that fetches one may reach a few KiB past it.
+TEST_F(RecipeCheckpointTest, OpensFromHeadersAlone) {
+  Llama("base", {});
+  Llama("one", {.update_seed = 2});
+  std::vector<std::shared_ptr<io::RecordingSource>> sources;
+  OpenOptions options = WithRecipes();
+  options.open_source = [&](const std::string& path) -> Result<std::shared_ptr<const io::ByteSource>> {
+    SLUICE_ASSIGN(auto source, io::OpenFile(path));
+    sources.push_back(std::make_shared<io::RecordingSource>(std::move(source)));
+    return std::shared_ptr<const io::ByteSource>(sources.back());
+  };
+  const auto recipe = Good(
+      "merge_method: ties\nbase_model: base\nmodels: [{model: one, parameters: {weight: 1, density: 0.5}}]\n", options);
+  ASSERT_NE(recipe, nullptr);
+  graph::Graph graph;
+  for (size_t i = 0; i < recipe->tensors().size(); ++i) recipe->MakeNode(i, &graph);
+  ASSERT_EQ(sources.size(), 2u);
+  for (const auto& source : sources) {
+    uint8_t header[8];
+    ASSERT_TRUE(source->Read(0, header).has_value());
+    uint64_t header_bytes = 0;
+    std::memcpy(&header_bytes, header, 8);
+    ASSERT_GT(source->size_bytes(), 8 + header_bytes + 3 * 4096);
+    for (const auto& [times, bytes] : source->TimesRead(8 + header_bytes + 4096, source->size_bytes())) {
+      EXPECT_TRUE(times == 0 || bytes == 0) << bytes << " bytes of weights were read";
+    }
+  }
+}
+
+}  // namespace
+}  // namespace sluice::merge

@@ -1,0 +1,141 @@
+#include "merge/recipe_parents.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+namespace sluice::merge {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool Exists(const fs::path& path) {
+  std::error_code error;
+  return fs::exists(path, error);
+}
+
+// other.yml#name: the file is what exists.
+std::string WithoutFragment(const std::string& reference) {
+  const size_t hash = reference.rfind('#');
+  if (hash == std::string::npos) return reference;
+  const std::string file = reference.substr(0, hash);
+  return file.ends_with(".yml") || file.ends_with(".yaml") ? file : reference;
+}
+
+// "org/name", as the hub writes it.
+bool LooksLikeHubName(const std::string& reference) {
+  const size_t slash = reference.find('/');
+  return slash != std::string::npos && slash > 0 && slash + 1 < reference.size() && reference[0] != '.' &&
+         reference[0] != '~' && reference.find('/', slash + 1) == std::string::npos;
+}
+
+Result<void> RefuseSuffixes(const std::string& reference) {
+  if (std::count(reference.begin(), reference.end(), '+') > 1) {
+    return Fail(ErrorCode::kRecipe, fmt::format("'{}' has a second '+'", reference));
+  }
+  const size_t plus = reference.find('+');
+  for (const std::string& part :
+       {reference.substr(0, plus), plus == std::string::npos ? "" : reference.substr(plus + 1)}) {
+    if (std::count(part.begin(), part.end(), '@') > 1) {
+      return Fail(ErrorCode::kRecipe, fmt::format("'{}' has a second '@'", reference));
+    }
+  }
+  if (plus != std::string::npos) {
+    return Fail(ErrorCode::kUnsupported,
+                fmt::format("'{}': a LoRA applied to a model is not supported yet", reference));
+  }
+  if (reference.find('@') != std::string::npos) {
+    return Fail(ErrorCode::kUnsupported,
+                fmt::format("'{}': a revision is not supported yet; download it and name its folder", reference));
+  }
+  return {};
+}
+
+// A recipe within a recipe tells all its errors in one line.
+std::string OneLine(const Error& error) {
+  if (error.code != ErrorCode::kRecipe || error.context.empty()) return error.ToString();
+  return fmt::format("{} ({})", error.message, fmt::join(error.context, "; "));
+}
+
+}  // namespace
+
+std::string CanonicalPath(const std::string& path) {
+  std::error_code error;
+  const fs::path canonical = fs::canonical(path, error);
+  return error ? path : canonical.string();
+}
+
+Result<FoundReference> FindReference(const std::string& reference, const std::string& recipe_path) {
+  const std::string file = WithoutFragment(reference);
+  const std::string fragment = reference.substr(file.size());
+  const auto found = [&](const fs::path& path) {
+    return FoundReference{path.string() + fragment, CanonicalPath(path.string()) + fragment};
+  };
+  const fs::path path(file);
+  if (path.is_absolute()) {
+    if (Exists(path)) return found(path);
+    SLUICE_TRY(RefuseSuffixes(reference));
+    return Fail(ErrorCode::kNotFound, fmt::format("'{}' does not exist", reference));
+  }
+  const fs::path beside = fs::path(recipe_path).parent_path() / path;
+  const bool beside_exists = Exists(beside), here_exists = Exists(path);
+  if (beside_exists && here_exists) {
+    std::error_code error;
+    if (!fs::equivalent(beside, path, error) || error) {
+      return Fail(
+          ErrorCode::kRecipe,
+          fmt::format("'{}' exists twice, beside the recipe ({}) and in the working directory ({}): write a full path",
+                      reference, CanonicalPath(beside.string()), CanonicalPath(path.string())));
+    }
+  }
+  if (beside_exists) return found(beside);
+  if (here_exists) return found(path);
+  if (reference.find("://") != std::string::npos) return FoundReference{reference, reference};
+  SLUICE_TRY(RefuseSuffixes(reference));
+  if (LooksLikeHubName(reference)) return FoundReference{reference, reference};
+  return Fail(ErrorCode::kNotFound,
+              fmt::format("'{}' does not exist, neither beside the recipe nor in the working directory", reference));
+}
+
+Parents OpenParents(Recipe* recipe, const checkpoint::OpenOptions& options, const std::vector<std::string>& chain) {
+  Parents parents;
+  std::map<std::string, size_t> by_identity;
+  // A parent that is a recipe has a seed of its own, or the default: the flags are for the recipe that was named.
+  checkpoint::OpenOptions inner = options;
+  inner.seed.reset();
+  inner.arithmetic.reset();
+  const auto open = [&](const RecipeModel& model) {
+    Result<FoundReference> found = FindReference(model.reference, recipe->path);
+    if (!found) {
+      recipe->diagnostics.AddError(model.mark, found.error().ToString());
+      return Parents::kNone;
+    }
+    const auto [place, is_new] = by_identity.try_emplace(found->identity, parents.all.size());
+    if (!is_new) return place->second;
+    Parent parent{model.reference, found->path, model.mark, nullptr};
+    if (std::find(chain.begin(), chain.end(), CanonicalPath(WithoutFragment(found->path))) != chain.end()) {
+      recipe->diagnostics.AddError(model.mark,
+                                   fmt::format("'{}' is this recipe, or one that it is a part of", model.reference));
+    } else {
+      Result<std::shared_ptr<const checkpoint::Checkpoint>> opened = checkpoint::OpenCheckpoint(found->path, inner);
+      if (opened) {
+        parent.checkpoint = std::move(*opened);
+      } else {
+        // What does not exist is the recipe's mistake; what cannot be read is the input's.
+        const ErrorCode code = opened.error().code;
+        const bool is_input = code == ErrorCode::kCorrupt || code == ErrorCode::kRead || code == ErrorCode::kCancelled;
+        recipe->diagnostics.AddError(model.mark, OneLine(opened.error()), is_input ? code : ErrorCode::kRecipe);
+      }
+    }
+    parents.all.push_back(std::move(parent));
+    return place->second;
+  };
+  if (recipe->base) parents.base = open(*recipe->base);
+  for (const RecipeModel& model : recipe->models) parents.of_model.push_back(open(model));
+  return parents;
+}
+
+}  // namespace sluice::merge
