@@ -1,0 +1,237 @@
+#include "merge/statement.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <initializer_list>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "generated/version.h"
+#include "io/byte_source.h"
+
+namespace sluice::merge {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr char kSchema[] = "sluice/merge-statement/v1";
+constexpr uint64_t kMaxStatementBytes = 256 << 20;  // 100,000 tensors with their roots are 15 MB
+
+std::string Absolute(const std::string& path) {
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) return path;
+  const std::filesystem::path absolute = std::filesystem::absolute(path, error);
+  return error ? path : absolute.lexically_normal().string();
+}
+
+bool IsRoot(const std::string& text) {
+  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+}
+
+// Takes the keys of one object, each once and all of them. The first thing that is wrong stays.
+class ObjectReader {
+ public:
+  ObjectReader(const Json& json, std::string where, std::string* problem)
+      : json_(json), where_(std::move(where)), problem_(problem) {
+    if (!json.is_object()) Complain("is not an object");
+  }
+
+  void Text(const char* key, std::string* value) {
+    if (const Json* json = Take(key); json && Check(key, json->is_string(), "text")) *value = json->get<std::string>();
+  }
+  void Root(const char* key, std::string* value) {
+    Text(key, value);
+    if (problem_->empty() && !IsRoot(*value))
+      Complain(fmt::format("has a '{}' that is not 64 hexadecimal digits", key));
+  }
+  void Count(const char* key, uint64_t* value) {
+    if (const Json* json = Take(key); json && Check(key, json->is_number_unsigned(), "a whole number")) {
+      *value = json->get<uint64_t>();
+    }
+  }
+  const Json* Object(const char* key) {
+    const Json* json = Take(key);
+    return json && Check(key, json->is_object(), "an object") ? json : nullptr;
+  }
+  const Json* List(const char* key) {
+    const Json* json = Take(key);
+    return json && Check(key, json->is_array(), "a list") ? json : nullptr;
+  }
+  // Whatever was not asked for is too much.
+  void End() {
+    if (!problem_->empty()) return;
+    for (const auto& [key, value] : json_.items()) {
+      if (std::find(taken_.begin(), taken_.end(), key) == taken_.end())
+        Complain(fmt::format("has an unknown key '{}'", key));
+    }
+  }
+  void Complain(const std::string& what) {
+    if (problem_->empty()) *problem_ = fmt::format("{} {}", where_, what);
+  }
+
+ private:
+  const Json* Take(const char* key) {
+    if (!problem_->empty()) return nullptr;
+    taken_.emplace_back(key);
+    const auto found = json_.find(key);
+    if (found == json_.end()) Complain(fmt::format("has no '{}'", key));
+    return found == json_.end() ? nullptr : &*found;
+  }
+  bool Check(const char* key, bool good, const char* wanted) {
+    if (!good) Complain(fmt::format("has a '{}' that is not {}", key, wanted));
+    return good;
+  }
+
+  const Json& json_;
+  const std::string where_;
+  std::string* problem_;
+  std::vector<std::string> taken_;
+};
+
+void ReadParents(const Json& list, Statement* statement, std::string* problem) {
+  for (const Json& item : list) {
+    Statement::Parent parent;
+    std::string role;
+    ObjectReader reader(item, fmt::format("parents[{}]", statement->parents.size()), problem);
+    reader.Text("role", &role);
+    reader.Text("reference", &parent.reference);
+    reader.Text("path", &parent.path);
+    reader.Text("kind", &parent.kind);
+    reader.Count("bytes", &parent.size_bytes);
+    reader.End();
+    if (role != "base" && role != "model") reader.Complain("has a 'role' that is neither base nor model");
+    if (!problem->empty()) return;
+    parent.is_base = role == "base";
+    statement->parents.push_back(std::move(parent));
+  }
+}
+
+void ReadTensors(const Json& list, Statement* statement, std::string* problem) {
+  for (const Json& item : list) {
+    Statement::Tensor tensor;
+    ObjectReader reader(item, fmt::format("tensors[{}]", statement->tensors.size()), problem);
+    reader.Text("name", &tensor.name);
+    reader.Root("root", &tensor.root);
+    reader.End();
+    if (!problem->empty()) return;
+    statement->tensors.push_back(std::move(tensor));
+  }
+}
+
+void ReadAll(const Json& json, Statement* statement, std::string* problem) {
+  ObjectReader reader(json, "the statement", problem);
+  std::string schema;
+  reader.Text("schema", &schema);
+  if (problem->empty() && schema != kSchema) {
+    reader.Complain(fmt::format("is of the schema '{}'; this version reads '{}'", schema, kSchema));
+  }
+  if (const Json* object = reader.Object("program")) {
+    std::string name;
+    ObjectReader program(*object, "program", problem);
+    program.Text("name", &name);
+    program.Text("version", &statement->program_version);
+    program.End();
+  }
+  if (const Json* object = reader.Object("recipe")) {
+    ObjectReader recipe(*object, "recipe", problem);
+    recipe.Text("path", &statement->recipe_path);
+    recipe.Text("text", &statement->recipe_text);
+    if (const Json* list = recipe.List("overrides")) {
+      for (const Json& item : *list) {
+        if (!item.is_string()) {
+          recipe.Complain("has overrides that are not text");
+          break;
+        }
+        statement->recipe_overrides.push_back(item.get<std::string>());
+      }
+    }
+    recipe.End();
+  }
+  reader.Text("merge_method", &statement->method);
+  reader.Count("seed", &statement->seed);
+  reader.Text("arithmetic", &statement->arithmetic);
+  reader.Text("dtype", &statement->dtype);
+  if (const Json* list = reader.List("parents")) ReadParents(*list, statement, problem);
+  reader.Root("root", &statement->root);
+  reader.Root("weights_root", &statement->weights_root);
+  if (const Json* list = reader.List("tensors")) ReadTensors(*list, statement, problem);
+  reader.End();
+}
+
+}  // namespace
+
+Statement MakeStatement(const RecipeCheckpoint& checkpoint) {
+  Statement statement;
+  statement.program_version = kVersion;
+  statement.recipe_text = checkpoint.recipe().text;
+  statement.recipe_path = Absolute(checkpoint.recipe().path);
+  statement.recipe_overrides = checkpoint.recipe().overrides;
+  statement.method = std::string(checkpoint.recipe().method->name);
+  statement.seed = checkpoint.seed();
+  statement.arithmetic = checkpoint.arithmetic();
+  statement.dtype = checkpoint.dtype();
+  for (const RecipeCheckpoint::ParentInfo& parent : checkpoint.parents()) {
+    statement.parents.push_back(
+        {parent.is_base, parent.reference, Absolute(parent.path), parent.kind, parent.size_bytes});
+  }
+  return statement;
+}
+
+std::string WriteStatement(const Statement& statement) {
+  Json json;
+  json["schema"] = kSchema;
+  json["program"] = {{"name", "sluice"}, {"version", statement.program_version}};
+  json["recipe"] = {{"path", statement.recipe_path}, {"text", statement.recipe_text}};
+  json["recipe"]["overrides"] = statement.recipe_overrides;
+  json["merge_method"] = statement.method;
+  json["seed"] = statement.seed;
+  json["arithmetic"] = statement.arithmetic;
+  json["dtype"] = statement.dtype;
+  json["parents"] = Json::array();
+  for (const Statement::Parent& parent : statement.parents) {
+    json["parents"].push_back({{"role", parent.is_base ? "base" : "model"},
+                               {"reference", parent.reference},
+                               {"path", parent.path},
+                               {"kind", parent.kind},
+                               {"bytes", parent.size_bytes}});
+  }
+  json["root"] = statement.root;
+  json["weights_root"] = statement.weights_root;
+  json["tensors"] = Json::array();
+  for (const Statement::Tensor& tensor : statement.tensors) {
+    json["tensors"].push_back({{"name", tensor.name}, {"root", tensor.root}});
+  }
+  // A path or a recipe need not be UTF-8; JSON must be.
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+Result<Statement> ParseStatement(std::string_view text, const std::string& file) {
+  // The strict reader of config.json: no repeated keys, and errors with line and column.
+  SLUICE_ASSIGN(const std::shared_ptr<const checkpoint::ModelConfig> config,
+                checkpoint::ModelConfig::Parse(text, file));
+  Statement statement;
+  std::string problem;
+  ReadAll(config->json(), &statement, &problem);
+  if (!problem.empty()) return Fail(ErrorCode::kCorrupt, fmt::format("{}: {}", file, problem));
+  return statement;
+}
+
+Result<Statement> ReadStatement(const std::string& folder) {
+  const std::string file = (std::filesystem::path(folder) / kStatementFile).string();
+  std::error_code error;
+  if (!std::filesystem::exists(file, error)) {
+    return Fail(ErrorCode::kUsage,
+                fmt::format("{} has no {}, so it does not say what it was made of: name the model or the "
+                            "recipe to compare it with",
+                            folder, kStatementFile));
+  }
+  SLUICE_ASSIGN(const std::string text, io::ReadWholeFile(file, kMaxStatementBytes));
+  return ParseStatement(text, file);
+}
+
+Recipe RecipeOf(const Statement& statement) {
+  return ParseRecipe(statement.recipe_text, statement.recipe_path, statement.recipe_overrides);
+}
+
+}  // namespace sluice::merge

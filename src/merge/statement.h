@@ -1,0 +1,61 @@
+// Statement: what a merge was made of, written beside it as sluice_merge.json, so that `verify DIR` can make it again.
+// docs/formats/merge_statement.md is the specification.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "merge/recipe_checkpoint.h"
+
+namespace sluice::merge {
+
+inline constexpr char kStatementFile[] = "sluice_merge.json";
+
+struct Statement {
+  struct Parent {
+    bool is_base = false;
+    std::string reference, path, kind;  // as the recipe writes it; absolute where it is a file; "safetensors", ...
+    uint64_t size_bytes = 0;            // of its tensors
+    bool operator==(const Parent&) const = default;
+  };
+  struct Tensor {
+    std::string name, root;  // the root in hexadecimal
+    bool operator==(const Tensor&) const = default;
+  };
+
+  std::string program_version;
+  std::string recipe_text;                    // verbatim
+  std::string recipe_path;                    // absolute; its folder is where relative models were looked for
+  std::vector<std::string> recipe_overrides;  // --set, in order
+  std::string method;
+  uint64_t seed = 0;
+  std::string arithmetic;
+  std::string dtype;  // "bfloat16", ...; empty: each tensor as the base stores it
+  std::vector<Parent> parents;
+  std::string root, weights_root;  // hexadecimal
+  std::vector<Tensor> tensors;     // may be empty
+
+  bool operator==(const Statement&) const = default;
+};
+
+// All but root, weights_root and tensors, which are known when the merge is written.
+Statement MakeStatement(const RecipeCheckpoint& recipe);
+
+// Two spaces of indentation, a final newline; keys in a fixed order.
+std::string WriteStatement(const Statement& statement);
+
+// Strict: every key of the schema, no other, of the right type, roots of 64 lower-case hexadecimal digits. kCorrupt,
+// naming `file` and the key.
+Result<Statement> ParseStatement(std::string_view text, const std::string& file);
+
+// DIR/sluice_merge.json. kUsage where there is none: exit 2, as for every `verify DIR` of a folder without a statement.
+Result<Statement> ReadStatement(const std::string& folder);
+
+// The recipe that the statement tells of, with its overrides; looked for where the merge found it. The statement's seed
+// and arithmetic are not put into it: hand them over as OpenOptions.
+Recipe RecipeOf(const Statement& statement);
+
+}  // namespace sluice::merge
