@@ -1,8 +1,7 @@
 #include "formats/safetensors.h"
 
 #include <algorithm>
-#include <array>
-#include <numeric>
+#include <functional>
 
 #include <fmt/format.h>
 
@@ -412,22 +411,38 @@ bool SafetensorsParser::ParseOffsets(Entry* entry) {
   return true;
 }
 
-// Sorting finds duplicates in n log n whatever the names are; a hash table could be made slow by them.
+// Sorting finds duplicates in n log n whatever the names are; a hash table could be made slow by them. Hashes come
+// first, since names have long beginnings in common.
 bool SafetensorsParser::CheckNames() {
-  std::vector<uint32_t> order(header_.entries_.size());
-  std::iota(order.begin(), order.end(), 0u);
-  const auto name = [this](uint32_t i) { return header_.NameOf(header_.entries_[i]); };
-  std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
+  struct Keyed {
+    size_t hash;
+    uint32_t entry;
+  };
+  const auto name = [this](const Keyed& keyed) { return header_.NameOf(header_.entries_[keyed.entry]); };
+  std::vector<Keyed> order;
+  order.reserve(header_.entries_.size());
+  for (uint32_t i = 0; i < header_.entries_.size(); ++i) {
+    order.push_back({std::hash<std::string_view>()(header_.NameOf(header_.entries_[i])), i});
+  }
+  std::sort(order.begin(), order.end(), [&](const Keyed& a, const Keyed& b) {
+    if (a.hash != b.hash) return a.hash < b.hash;
     const int sign = name(a).compare(name(b));
-    return sign != 0 ? sign < 0 : a < b;
+    return sign != 0 ? sign < 0 : a.entry < b.entry;
   });
-  const auto twice =
-      std::adjacent_find(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return name(a) == name(b); });
-  key_offsets_.swap(order);  // `order` now has the offsets
-  if (twice == key_offsets_.end()) return true;
-  return FailIn(name(*twice), SafetensorsError::kDuplicateTensor,
-                fmt::format("byte {}: the tensor stands here a second time, the first was at byte {}; {}",
-                            kPrefixBytes + order[*(twice + 1)], kPrefixBytes + order[*twice], kWriteAgain));
+  // Of several, the one whose second place comes first in the file, whatever the hashes are.
+  const Keyed* first = nullptr;
+  const Keyed* second = nullptr;
+  for (size_t i = 1; i < order.size(); ++i) {
+    if (order[i - 1].hash != order[i].hash || name(order[i - 1]) != name(order[i])) continue;
+    if (second != nullptr && second->entry < order[i].entry) continue;
+    first = &order[i - 1];
+    second = &order[i];
+  }
+  if (second == nullptr) return true;
+  return FailIn(
+      name(*second), SafetensorsError::kDuplicateTensor,
+      fmt::format("byte {}: the tensor stands here a second time, the first was at byte {}; {}",
+                  kPrefixBytes + key_offsets_[second->entry], kPrefixBytes + key_offsets_[first->entry], kWriteAgain));
 }
 
 bool SafetensorsParser::CheckPlaces() {
