@@ -48,7 +48,7 @@ class Run:
         kept.unlink()
         code = os.waitstatus_to_exitcode(status)
         if code not in allowed:
-            sys.exit(f"bench: '{' '.join(map(str, command))}' ended with {code}: {text.strip()}")
+            sys.exit(f"bench: '{' '.join(map(str, command))}' ended with {code}: {text.strip()[:1000]}")
         self.cpu_seconds = usage.ru_utime + usage.ru_stime
         self.peak_bytes = usage.ru_maxrss * 1024
         self.said = json.loads(text) if text.strip().startswith("{") else {"text": text}
@@ -79,30 +79,30 @@ def synth(*args):
     Run(BIN / "sluice_synth", *args, "--quiet")
 
 
-def model(name, *shape):
+def made(name, recipe, make):
+    """DATA/name, as `recipe` describes it: kept from an earlier run where that had the same description, else made."""
     folder = DATA / name
     stamp = folder / "made-by"
-    text = " ".join(shape)
-    if stamp.is_file() and stamp.read_text() == text:
-        return folder
-    shutil.rmtree(folder, ignore_errors=True)
-    say(f"making {name} ({text})")
-    synth("model", *shape, "-o", folder)
-    stamp.write_text(text)
+    if not stamp.is_file() or stamp.read_text() != recipe:
+        shutil.rmtree(folder, ignore_errors=True)
+        say(f"making {name} ({recipe})")
+        make(folder)
+        stamp.write_text(recipe)
     return folder
+
+
+def model(name, *shape):
+    return made(name, " ".join(shape), lambda folder: synth("model", *shape, "-o", folder))
 
 
 def tune(name, base, seed):
-    folder = DATA / name
-    stamp = folder / "made-by"
-    text = f"tune {seed} of {(base / 'made-by').read_text()}"
-    if stamp.is_file() and stamp.read_text() == text:
-        return folder
-    shutil.rmtree(folder, ignore_errors=True)
-    say(f"making {name} (update of {base.name}, seed {seed})")
-    synth("finetune", base, "-o", folder, "--seed", str(seed))
-    stamp.write_text(text)
-    return folder
+    return made(name, f"update with seed {seed} of {(base / 'made-by').read_text()}",
+                lambda folder: synth("finetune", base, "-o", folder, "--seed", str(seed)))
+
+
+def resharded(name, base):
+    return made(name, f"in shards of 1 GB, {(base / 'made-by').read_text()}",
+                lambda folder: sluice("convert", base, "-o", folder, "--out-shard-size", "1GB"))
 
 
 def family(prefix, shape):
@@ -255,10 +255,7 @@ def digests(args):
     need_disk(args.big_bytes * 10.5, "item 3")
     base = model("big-base", *args.big)
     other = tune("big-tune1", base, 1)
-    copy = DATA / "big-copy"
-    if not copy.is_dir():
-        say("resharding a copy of big-base")
-        sluice("convert", base, "-o", copy, "--out-shard-size", "1GB")
+    copy = resharded("big-copy", base)
     size = weights_of(base).stat().st_size
     hash_rate = kernel_rate("sha256") / 1e9
     cases = {
@@ -401,7 +398,7 @@ def write_results(results, args):
 def main():
     parser = argparse.ArgumentParser(description="measure sluice beside the machine's limits")
     parser.add_argument("--small", action="store_true", help="small models: to see that it runs; the figures mean little, and go to standard output only")
-    parser.add_argument("--items", default="5,2,1,3,4", help="which, in this order")
+    parser.add_argument("--items", default="5,2,4,1,3", help="which, in this order")
     parser.add_argument("--reps", type=int, default=3)
     parser.add_argument("--mergekit", action="store_true", help="fetch mergekit from PyPI (6 GB on disk) and measure it too")
     parser.add_argument("--mergekit-venv", type=pathlib.Path, default=ROOT / "build" / "peers-mergekit")

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 bin=${SLUICE_BIN:-build/release}
 work=build/demo
 log=$work/log
-budget=128MiB
+budget=64MiB
 for program in sluice sluice_synth; do
   if [[ ! -x $bin/$program ]]; then
     echo "demo: no $bin/$program; 'make demo' builds it" >&2
@@ -15,7 +15,7 @@ for program in sluice sluice_synth; do
   fi
 done
 export PATH="$PWD/$bin:$PATH"
-sluice=(sluice)
+
 common=(--json --max-memory "$budget")
 
 heading() { printf '\n== %s\n' "$1"; }
