@@ -173,6 +173,46 @@ double MeasureReadRate(const io::ByteSource& source, io::BlockReader& reader) {
   return ok && seconds > 0 ? static_cast<double>(completed) / seconds : 0;
 }
 
+// Bytes a second at which memory that the process has not used before becomes its own. On a virtual machine whose host
+// has not backed it yet this can be slower than the disk.
+double MeasureTouchRate() {
+  constexpr uint64_t kTouchBytes = 8 * kMiB;
+  auto arena = Arena::Make(1, kTouchBytes);
+  if (!arena) return 0;
+  uint8_t* memory = (*arena)->Take();
+  const auto start = std::chrono::steady_clock::now();
+  for (uint64_t at = 0; at < kTouchBytes; at += io::kBlockBytes) memory[at] = 1;
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return static_cast<double>(kTouchBytes) / std::max(seconds, 1e-6);
+}
+
+// Bytes that are read for facts alone where `held_bytes` of each tensor are kept for its values.
+uint64_t FactReads(const Totals& totals, uint64_t held_bytes) {
+  double bytes = 0;
+  for (const Totals::Folded& folded : totals.folded) {
+    const auto whole = static_cast<double>(folded.read_bytes);
+    bytes += folded.passes * (whole - std::min(whole, static_cast<double>(held_bytes)));
+  }
+  return static_cast<uint64_t>(bytes);
+}
+
+// How many slots to hold tiles in: touching them costs time once, each tensor that is folded gains by them.
+uint64_t WorthHolding(const Totals& totals, uint64_t most_slots, const Layout& layout, double read_rate) {
+  if (most_slots == 0 || totals.folded.empty()) return 0;
+  const double touch_rate = MeasureTouchRate();
+  uint64_t best = 0;
+  double best_seconds = static_cast<double>(FactReads(totals, 0)) / read_rate;
+  for (uint64_t slots = most_slots; slots > layout.max_job_slots; slots /= 2) {
+    const double seconds = static_cast<double>(slots * layout.slot_bytes) / touch_rate +
+                           static_cast<double>(FactReads(totals, slots * layout.tile_bytes)) / read_rate;
+    if (seconds < best_seconds) {
+      best = slots;
+      best_seconds = seconds;
+    }
+  }
+  return best;
+}
+
 }  // namespace
 
 std::vector<const graph::Fact*> CollectFacts(std::span<const Node* const> outs) {
@@ -262,22 +302,8 @@ Result<Planned> MakePlan(const GroupSource& groups, const StreamOptions& options
   const uint64_t limit_slots = arena_limit / layout.slot_bytes;
   const uint64_t held = held_slots(layout.tile_bytes);
   layout.ahead_slots = std::max(kJobsInFlight * layout.max_job_slots, options.read_ahead_bytes / layout.slot_bytes);
-  const uint64_t wish = held + layout.ahead_slots + (options.hold ? totals.max_folded_slots << chosen : 0);
-  layout.num_slots = std::min(limit_slots, wish);
+  layout.num_slots = std::min(limit_slots, held + layout.ahead_slots);
   layout.ahead_slots = std::min(layout.ahead_slots, layout.num_slots - held);
-  const uint64_t reserve = held + 3 * layout.max_job_slots;
-  if (options.hold && layout.num_slots > reserve) layout.hold_slots = layout.num_slots - reserve;
-
-  for (const Totals::Folded& folded : totals.folded) {
-    const double share_held = std::min(1.0, static_cast<double>(layout.hold_slots * layout.tile_bytes) /
-                                                std::max(1.0, static_cast<double>(folded.read_bytes)));
-    plan.fact_read_bytes +=
-        static_cast<uint64_t>(static_cast<double>(folded.read_bytes) * folded.passes * (1 - share_held));
-  }
-  plan.read_bytes += plan.fact_read_bytes;
-  plan.tile_bytes = layout.tile_bytes;
-  plan.arena_bytes = layout.num_slots * layout.slot_bytes;
-  plan.peak_bytes = used + fixed + plan.arena_bytes;
 
   SLUICE_ASSIGN(const std::unique_ptr<io::BlockReader> reader, io::MakeBlockReader(options.reader));
   plan.reader = reader->mode();
@@ -286,6 +312,19 @@ Result<Planned> MakePlan(const GroupSource& groups, const StreamOptions& options
   }
   constexpr double kUsualRate = 1.5e9;  // of a local disk where nothing was measured
   const double rate = plan.read_bytes_per_second > 0 ? plan.read_bytes_per_second : kUsualRate;
+
+  const uint64_t reserve = held + 3 * layout.max_job_slots;
+  if (options.hold != Hold::kNever && limit_slots > reserve) {
+    const uint64_t most = std::min(limit_slots - reserve, totals.max_folded_slots << chosen);
+    layout.hold_slots = options.hold == Hold::kAlways ? most : WorthHolding(totals, most, layout, rate);
+    layout.num_slots = std::max(layout.num_slots, reserve + layout.hold_slots);
+  }
+  plan.fact_read_bytes = FactReads(totals, layout.hold_slots * layout.tile_bytes);
+  plan.read_bytes += plan.fact_read_bytes;
+  plan.tile_bytes = layout.tile_bytes;
+  plan.arena_bytes = layout.num_slots * layout.slot_bytes;
+  plan.peak_bytes = used + fixed + plan.arena_bytes;
+
   plan.io_seconds = static_cast<double>(plan.read_bytes + options.wants.write_bytes) / rate;
   plan.cpu_seconds = totals.cpu_nanoseconds * 1e-9 / options.num_threads;
   plan.seconds = std::max(plan.io_seconds, plan.cpu_seconds);

@@ -50,6 +50,10 @@ struct Wants {
   double nanoseconds_per_byte = 0;  // its work per byte of output on one core, for the prediction
 };
 
+// Tiles kept between facts and values save reading them again, but fresh memory costs time too: kIfFaster measures
+// both.
+enum class Hold { kNever, kIfFaster, kAlways };
+
 struct StreamOptions {
   int num_threads = 1;
   Wants wants;
@@ -58,7 +62,7 @@ struct StreamOptions {
   io::ReaderKind reader = io::ReaderKind::kAuto;
   uint64_t max_tile_bytes = 1u << 20;     // of the widest stream of a job
   uint64_t read_ahead_bytes = 32u << 20;  // most that is read or computed ahead of the consumer (four jobs at least)
-  bool hold = true;                       // keep what fits of a tensor between its facts and its values
+  Hold hold = Hold::kIfFaster;            // keep what fits of a tensor between its facts and its values
 };
 
 struct Plan {

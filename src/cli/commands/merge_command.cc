@@ -9,6 +9,7 @@
 #include "cli/command.h"
 #include "cli/write_checkpoint.h"
 #include "kernels/sha256.h"
+#include "merge/method.h"
 #include "merge/recipe_checkpoint.h"
 #include "merge/statement.h"
 #include "report/model_report.h"
@@ -23,7 +24,7 @@ struct Values {
   std::string recipe, folder, arithmetic, nan = "keep";
   std::optional<uint64_t> seed;
   std::vector<std::string> set;
-  bool check = false;
+  bool check = false, list_methods = false;
   WriteRequest write;
   RefusedOptions refused;
   std::vector<std::pair<CLI::Option*, std::string>> no_ops;  // mergekit's, with what to say of each
@@ -62,8 +63,33 @@ Result<int> Check(const merge::RecipeCheckpoint& recipe, const Session& session)
   return 0;
 }
 
+// The metadata of every method of this build, as it drives the recipe's validation.
+int ListMethods(const Session& session) {
+  nlohmann::ordered_json json;
+  json["methods"] = nlohmann::ordered_json::array();
+  std::string text;
+  for (const merge::Method* method : merge::AllMethods()) {
+    nlohmann::ordered_json entry = {
+        {"name", method->name}, {"summary", method->summary}, {"needs_base", method->needs_base}};
+    entry["parameters"] = nlohmann::ordered_json::array();
+    text += fmt::format("{}\n  {}\n", method->name, method->summary);
+    for (const merge::ParameterInfo& parameter : method->parameters) {
+      entry["parameters"].push_back({{"name", parameter.name},
+                                     {"scope", parameter.scope == merge::ParameterScope::kModel ? "model" : "recipe"},
+                                     {"used", parameter.used},
+                                     {"help", parameter.help}});
+      text += fmt::format("    {:<10}  {}\n", parameter.name, parameter.help);
+    }
+    json["methods"].push_back(std::move(entry));
+  }
+  session.Print(json, text);
+  return 0;
+}
+
 Result<int> Run(const Values& values, Session& session) {
   SLUICE_TRY(values.refused.Check());
+  if (values.list_methods) return ListMethods(session);
+  if (values.recipe.empty()) return Fail(ErrorCode::kUsage, "RECIPE is missing: name a recipe in mergekit's YAML");
   for (const auto& [option, note] : values.no_ops) {
     if (option->count() > 0) session.Note(option->get_name() + " changes nothing here: " + note);
   }
@@ -144,10 +170,11 @@ Result<int> Run(const Values& values, Session& session) {
 Action Declare(CLI::App& app) {
   auto values = std::make_shared<Values>();
   values->write.what = "merge";
-  app.add_option("RECIPE", values->recipe, "A recipe in mergekit's YAML")->required()->group("Arguments");
+  app.add_option("RECIPE", values->recipe, "A recipe in mergekit's YAML")->group("Arguments");
   app.add_option("DIR", values->folder, "The folder to write, as mergekit has it; the same as -o")->group("Arguments");
   app.add_option("-o", values->write.output, "The folder to write")->type_name("DIR")->group("Options");
   app.add_flag("--check", values->check, "Validate the recipe and its models; write nothing")->group("Options");
+  app.add_flag("--list-methods", values->list_methods, "Print the methods and their parameters")->group("Options");
   app.add_option("--seed,--random-seed", values->seed, "Seed of the random masks (default: the recipe's, else 0)")
       ->type_name("N")
       ->group("Options");
