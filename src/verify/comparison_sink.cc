@@ -1,8 +1,10 @@
 #include "verify/comparison_sink.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
+#include <condition_variable>
 #include <cstring>
 #include <functional>
 #include <limits>
@@ -28,6 +30,7 @@ using stream::Range;
 
 constexpr uint64_t kBlocksPerTask = 4;             // of comparison: 512 KiB of bf16 a side
 constexpr uint64_t kSmallBatchBytes = 512 * kKiB;  // small tensors that share a task
+constexpr uint64_t kMaxHeldBytes = 5 * kMiB;  // an odd chunk's tile may wait for the next: two sides of a MiB and a bit
 constexpr uint64_t kNone = std::numeric_limits<uint64_t>::max();
 
 bool CanDecode(Encoding encoding) { return encoding->decode != nullptr; }
@@ -157,8 +160,8 @@ class ComparisonSink::BufferPool {
     free_.push_back(std::move(buffer));
     returned_.notify_one();
   }
-  // Two open chunks, and as many being hashed as there are workers, up to four pairs.
-  static int Most(int num_threads) { return 2 + 2 * std::clamp(num_threads, 1, 4); }
+  // Two open chunks, an odd pair, and as many being hashed as there are workers, up to four tasks of two pairs.
+  static int Most(int num_threads) { return 4 + 4 * std::clamp(num_threads, 1, 4); }
 
  private:
   std::mutex mutex_;
@@ -247,6 +250,7 @@ stream::Wants ComparisonSink::wants() const {
   }
   constexpr uint64_t kTensorDigestBytes = 320;  // name, encoding and shape of a TensorDigest on the heap
   stream::Wants wants;
+  wants.held_bytes = kMaxHeldBytes;
   wants.own_bytes = BufferPool::Most(options_.num_threads) * kChunkBytes + options_.num_threads * Worker::kBytes +
                     4 * most_chunks * sizeof(Hash256) + most_blocks * 16 +
                     records_.size() * (sizeof(Record) + sizeof(DifferenceStats) + 2 * kTensorDigestBytes);
@@ -321,6 +325,7 @@ Result<void> ComparisonSink::Take(const stream::Lease& lease, stream::Stream& st
     if (piece.last) Release(std::exchange(current_, nullptr));
   }
   post_small();
+  if (odd_ && lease.size_bytes() > kMaxHeldBytes) PostOdd(stream);
   if (stopped_) return Fail(ErrorCode::kCancelled, "stopped at the first difference");
   return {};
 }
@@ -358,17 +363,16 @@ void ComparisonSink::AppendChunks(const std::shared_ptr<Tensor>& tensor, int fir
   const auto data = [&](int i) { return piece.views[first_view + i].data; };
 
   for (uint64_t at = 0; at < piece_bytes;) {
-    const uint64_t chunk = taken / kChunkBytes;
-    const uint64_t chunk_bytes = std::min(kChunkBytes, tensor_bytes - chunk * kChunkBytes);
-    const uint64_t count = std::min(chunk_bytes - open, piece_bytes - at);
-    if (count == chunk_bytes) {
-      const uint8_t* const whole[2] = {data(0) + at, num_sides == 2 ? data(1) + at : nullptr};
-      ++tensor->open_tasks;
-      stream.Post(lease, [this, tensor, first_side, num_sides, chunk, a = whole[0], b = whole[1], count](int) {
-        const uint8_t* const both[2] = {a, b};
-        HashChunk(tensor.get(), first_side, num_sides, chunk, both, count);
-        Release(tensor);
-      });
+    Chunk chunk;
+    chunk.tensor = tensor;
+    chunk.first_side = first_side;
+    chunk.num_sides = num_sides;
+    chunk.index = taken / kChunkBytes;
+    chunk.size_bytes = std::min(kChunkBytes, tensor_bytes - chunk.index * kChunkBytes);
+    const uint64_t count = std::min(chunk.size_bytes - open, piece_bytes - at);
+    if (count == chunk.size_bytes) {
+      for (int i = 0; i < num_sides; ++i) chunk.data[i] = data(i) + at;
+      TakeChunk(std::move(chunk), lease, stream);
     } else {
       for (int i = 0; i < num_sides; ++i) {
         Buffer& buffer = tensor->open[first_side + i];
@@ -376,18 +380,13 @@ void ComparisonSink::AppendChunks(const std::shared_ptr<Tensor>& tensor, int fir
         std::memcpy(buffer.get() + open, data(i) + at, count);
       }
       open += count;
-      if (open == chunk_bytes) {
-        // A task is copied about, a buffer is not: it goes along by shared ownership and back to the pool at the task's
-        // end.
-        auto buffers = std::make_shared<std::array<Buffer, 2>>();
-        for (int i = 0; i < num_sides; ++i) (*buffers)[i] = std::move(tensor->open[first_side + i]);
-        ++tensor->open_tasks;
-        stream.Post(stream::Lease(), [this, tensor, first_side, num_sides, chunk, buffers, chunk_bytes](int) {
-          const uint8_t* const both[2] = {(*buffers)[0].get(), (*buffers)[1].get()};
-          HashChunk(tensor.get(), first_side, num_sides, chunk, both, chunk_bytes);
-          for (Buffer& buffer : *buffers) buffers_->Return(std::move(buffer));
-          Release(tensor);
-        });
+      if (open == chunk.size_bytes) {
+        chunk.buffers = std::make_shared<std::array<Buffer, 2>>();
+        for (int i = 0; i < num_sides; ++i) {
+          (*chunk.buffers)[i] = std::move(tensor->open[first_side + i]);
+          chunk.data[i] = (*chunk.buffers)[i].get();
+        }
+        TakeChunk(std::move(chunk), stream::Lease(), stream);
         open = 0;
       }
     }
@@ -396,27 +395,80 @@ void ComparisonSink::AppendChunks(const std::shared_ptr<Tensor>& tensor, int fir
   }
 }
 
-void ComparisonSink::HashChunk(Tensor* tensor, int first_side, int num_sides, uint64_t chunk,
-                               const uint8_t* const data[2], uint64_t size_bytes) {
-  const std::span<const uint8_t> first(data[0], size_bytes);
-  if (num_sides == 1) {
-    tensor->chunks[first_side][chunk] = kernels::HashLeaf(first);
+void ComparisonSink::TakeChunk(Chunk chunk, const stream::Lease& lease, stream::Stream& stream) {
+  ++chunk.tensor->open_tasks;
+  if (chunk.size_bytes == kChunkBytes && !odd_) {
+    odd_.emplace(std::move(chunk), lease);
     return;
   }
-  if (std::memcmp(data[0], data[1], size_bytes) == 0) {
-    tensor->chunks[0][chunk] = tensor->chunks[1][chunk] = kernels::HashLeaf(first);
+  if (chunk.size_bytes < kChunkBytes) {
+    stream.Post(lease, [this, chunk = std::move(chunk)](int) { HashChunks({&chunk, 1}); });
     return;
   }
-  kernels::HashLeafPair(first, {data[1], size_bytes}, &tensor->chunks[0][chunk], &tensor->chunks[1][chunk]);
+  stream.Post(lease, [this, first = *std::exchange(odd_, std::nullopt), second = std::move(chunk)](int) {
+    const Chunk both[2] = {first.first, second};
+    HashChunks(both);
+  });
+}
+
+void ComparisonSink::PostOdd(stream::Stream& stream) {
+  auto [chunk, lease] = *std::exchange(odd_, std::nullopt);
+  stream.Post(lease, [this, chunk = std::move(chunk)](int) { HashChunks({&chunk, 1}); });
+}
+
+void ComparisonSink::HashChunks(std::span<const Chunk> chunks) {
+  struct Job {
+    const uint8_t* data;
+    uint64_t size_bytes;
+    Hash256* hash;
+  };
+  std::array<Job, 4> jobs;  // at most two sides of two chunks
+  size_t num_jobs = 0;
+  for (const Chunk& chunk : chunks) {
+    Tensor* tensor = chunk.tensor.get();
+    for (int i = 0; i < chunk.num_sides; ++i) {
+      if (i == 1) {
+        if (std::memcmp(chunk.data[0], chunk.data[1], chunk.size_bytes) == 0)
+          continue;  // the first side's hash is its own
+        NoteBytesDiffer(chunk);
+      }
+      jobs[num_jobs++] = {chunk.data[i], chunk.size_bytes, &tensor->chunks[chunk.first_side + i][chunk.index]};
+    }
+  }
+  for (size_t i = 0; i < num_jobs; i += 2) {
+    if (i + 1 < num_jobs && jobs[i].size_bytes == jobs[i + 1].size_bytes) {
+      kernels::HashLeafPair({jobs[i].data, jobs[i].size_bytes}, {jobs[i + 1].data, jobs[i + 1].size_bytes},
+                            jobs[i].hash, jobs[i + 1].hash);
+    } else {
+      for (size_t j = i; j < std::min(i + 2, num_jobs); ++j) {
+        *jobs[j].hash = kernels::HashLeaf({jobs[j].data, jobs[j].size_bytes});
+      }
+    }
+  }
+  for (const Chunk& chunk : chunks) {
+    Tensor* tensor = chunk.tensor.get();
+    const bool one_hash = chunk.num_sides == 2 &&
+                          std::none_of(jobs.begin(), jobs.begin() + num_jobs,
+                                       [&](const Job& job) { return job.hash == &tensor->chunks[1][chunk.index]; });
+    if (one_hash) tensor->chunks[1][chunk.index] = tensor->chunks[0][chunk.index];
+    if (chunk.buffers != nullptr) {
+      for (Buffer& buffer : *chunk.buffers) buffers_->Return(std::move(buffer));
+    }
+    Release(chunk.tensor);
+  }
+}
+
+void ComparisonSink::NoteBytesDiffer(const Chunk& chunk) {
+  Tensor* tensor = chunk.tensor.get();
   tensor->bytes_differ = true;
-  if (!tensor->numbers || options_.first_difference) {
-    // The element is known to the byte; for blocks, to the block.
-    const auto at = static_cast<uint64_t>(std::mismatch(data[0], data[0] + size_bytes, data[1]).first - data[0]);
-    const Encoding encoding = tensor->encoding[0];
-    const uint64_t element = (chunk * kChunkBytes + at) / encoding->block_bytes * encoding->block_elements;
-    LowerTo(&tensor->first_changed, element);
-    if (options_.first_difference) NoteDifference(tensor->group, element);
-  }
+  if (tensor->numbers && !options_.first_difference) return;
+  // The element is known to the byte; of a block, its first.
+  const auto at = static_cast<uint64_t>(
+      std::mismatch(chunk.data[0], chunk.data[0] + chunk.size_bytes, chunk.data[1]).first - chunk.data[0]);
+  const Encoding encoding = tensor->encoding[0];
+  const uint64_t element = (chunk.index * kChunkBytes + at) / encoding->block_bytes * encoding->block_elements;
+  LowerTo(&tensor->first_changed, element);
+  if (options_.first_difference) NoteDifference(tensor->group, element);
 }
 
 void ComparisonSink::CompareBlocks(Tensor* tensor, Range range, const uint8_t* a, const uint8_t* b, Worker* worker) {
@@ -477,12 +529,16 @@ void ComparisonSink::CompareBlocks(Tensor* tensor, Range range, const uint8_t* a
 }
 
 void ComparisonSink::CompareWhole(uint32_t group, const stream::Piece& piece, Worker* worker) {
-  const std::shared_ptr<Tensor> tensor = MakeTensor(group);
+  const std::shared_ptr<Tensor> tensor = MakeTensor(group);  // its one open task is ours, until the end
   const auto hash = [&](int first_side, int num_sides) {
-    const int first_view = tensor->num_sides == 2 ? first_side : 0;
-    const uint8_t* const data[2] = {piece.views[first_view].data,
-                                    num_sides == 2 ? piece.views[first_view + 1].data : nullptr};
-    HashChunk(tensor.get(), first_side, num_sides, 0, data, tensor->encoding[first_side].BytesOf(tensor->num_elements));
+    Chunk chunk;
+    chunk.tensor = tensor;
+    chunk.first_side = first_side;
+    chunk.num_sides = num_sides;
+    chunk.size_bytes = tensor->encoding[first_side].BytesOf(tensor->num_elements);
+    for (int i = 0; i < num_sides; ++i) chunk.data[i] = piece.views[(tensor->num_sides == 2 ? first_side : 0) + i].data;
+    ++tensor->open_tasks;
+    HashChunks({&chunk, 1});
   };
   if (tensor->num_sides == 2 && tensor->same_encoding) {
     hash(0, 2);
@@ -493,7 +549,7 @@ void ComparisonSink::CompareWhole(uint32_t group, const stream::Piece& piece, Wo
   if (tensor->numbers && (!tensor->same_encoding || tensor->bytes_differ)) {
     CompareBlocks(tensor.get(), piece.range, piece.views[0].data, piece.views[1].data, worker);
   }
-  Finalise(tensor.get());
+  Release(tensor);
 }
 
 void ComparisonSink::Release(const std::shared_ptr<Tensor>& tensor) {
@@ -534,7 +590,7 @@ void ComparisonSink::Finalise(Tensor* tensor) {
 
 void ComparisonSink::NoteDifference(uint32_t group, std::optional<uint64_t> element) {
   const std::lock_guard lock(first_mutex_);
-  // Pieces come in order and tasks that were posted all run, so the least of what is noted is the first difference.
+  // Pieces come in order and all that were taken are looked at, so the least of what is noted is the first difference.
   if (!first_ || group < first_->first ||
       (group == first_->first && element && (!first_->second || *element < *first_->second))) {
     first_ = {group, element};
@@ -544,8 +600,17 @@ void ComparisonSink::NoteDifference(uint32_t group, std::optional<uint64_t> elem
 
 Result<void> ComparisonSink::End() {
   SLUICE_CHECK(current_ == nullptr);
+  if (odd_) HashChunks({&odd_->first, 1});
+  odd_.reset();
   if (stopped_) return Fail(ErrorCode::kCancelled, "stopped at the first difference");
   return {};
+}
+
+void ComparisonSink::Abandon() {
+  // It came before whatever stopped the pass, so the first difference may be in it.
+  if (odd_ && stopped_) HashChunks({&odd_->first, 1});
+  odd_.reset();
+  current_ = nullptr;
 }
 
 TensorDiff ComparisonSink::MakeDiff(uint32_t group) const {

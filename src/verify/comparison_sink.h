@@ -6,12 +6,14 @@
 // their index, so that results depend neither on threads nor on tiles.
 #pragma once
 
+#include <array>
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "base/memory_budget.h"
@@ -40,6 +42,7 @@ class ComparisonSink final : public stream::Sink {
   // kCancelled where first_difference found one: not an error then, see stopped_early().
   Result<void> Take(const stream::Lease& lease, stream::Stream& stream) override;
   Result<void> End() override;
+  void Abandon() override;
 
   bool stopped_early() const { return stopped_.load(); }
 
@@ -52,21 +55,30 @@ class ComparisonSink final : public stream::Sink {
   std::vector<checkpoint::TensorDigest> DigestsOfB() const;
 
  private:
-  struct Record;     // what stays of a tensor
-  struct Tensor;     // a tensor that is passing by
-  struct Worker;     // scratch of one thread
-  struct ChunkTask;  // bytes to hash, of one side or of both
+  struct Record;  // what stays of a tensor
+  struct Tensor;  // a tensor that is passing by
+  struct Worker;  // scratch of one thread
 
   class BufferPool;
   using Buffer = std::unique_ptr<uint8_t[]>;
+
+  struct Chunk {  // bytes to hash, of one side, or of both where they have one encoding
+    std::shared_ptr<Tensor> tensor;
+    int first_side = 0, num_sides = 1;
+    uint64_t index = 0, size_bytes = 0;
+    const uint8_t* data[2] = {};
+    std::shared_ptr<std::array<Buffer, 2>> buffers;  // that the data lies in, if it does
+  };
 
   std::shared_ptr<Tensor> MakeTensor(uint32_t group) const;
   void TakePiece(const std::shared_ptr<Tensor>& tensor, const stream::Piece& piece, const stream::Lease& lease,
                  stream::Stream& stream);
   void AppendChunks(const std::shared_ptr<Tensor>& tensor, int first_side, int num_sides, const stream::Piece& piece,
                     const stream::Lease& lease, stream::Stream& stream);
-  void HashChunk(Tensor* tensor, int first_side, int num_sides, uint64_t chunk, const uint8_t* const data[2],
-                 uint64_t size_bytes);
+  void TakeChunk(Chunk chunk, const stream::Lease& lease, stream::Stream& stream);
+  void PostOdd(stream::Stream& stream);
+  void HashChunks(std::span<const Chunk> chunks);  // of one size where there are two
+  void NoteBytesDiffer(const Chunk& chunk);
   void CompareBlocks(Tensor* tensor, stream::Range range, const uint8_t* a, const uint8_t* b, Worker* worker);
   void CompareWhole(uint32_t group, const stream::Piece& piece, Worker* worker);
   void Finalise(Tensor* tensor);
@@ -83,7 +95,10 @@ class ComparisonSink final : public stream::Sink {
   std::vector<Record> records_;                   // by group; each written by one thread, once
   std::vector<std::unique_ptr<Worker>> workers_;  // by worker, made on first use by that worker
   std::unique_ptr<BufferPool> buffers_;
+  // The consumer's thread alone:
   std::shared_ptr<Tensor> current_;  // the tensor whose pieces are arriving
+  std::optional<std::pair<Chunk, stream::Lease>>
+      odd_;  // waits for another: two are hashed in little more than one's time
   std::atomic<bool> stopped_{false};
   std::mutex first_mutex_;
   std::optional<std::pair<uint32_t, std::optional<uint64_t>>> first_;  // least group, and element where known

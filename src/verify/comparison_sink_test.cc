@@ -304,6 +304,19 @@ TEST(ComparisonSinkTest, FirstDifferenceIsTheFirstAtAnyNumberOfThreads) {
     EXPECT_EQ(run.unequal[0].first_changed, 900'000u);
     EXPECT_EQ(run.unequal[0].tensor_class, TensorClass::kChanged);
   }
+  // A chunk that waits for another to be hashed with comes before the small tensor behind it.
+  constexpr uint64_t kThreeChunks = 3 * kMiB / 2;
+  MemoryTensor long_a = EncodedTensor("a", "BF16", {kThreeChunks}, Normal(kThreeChunks, 1)), long_b = long_a;
+  MemoryTensor short_a = EncodedTensor("b", "BF16", {2}, {1, 2}), short_b = EncodedTensor("b", "BF16", {2}, {1, 3});
+  long_b.bytes.back() ^= 1;
+  const auto waiting_a = MakeMemoryCheckpoint("a", {long_a, short_a}),
+             waiting_b = MakeMemoryCheckpoint("b", {long_b, short_b});
+  for (int i = 0; i < 20; ++i) {
+    const Outcome run = Compare(*waiting_a, *waiting_b, {.options = {.num_threads = 2, .first_difference = true}});
+    ASSERT_EQ(run.unequal.size(), 1u);
+    EXPECT_EQ(run.unequal[0].name, "a");
+    EXPECT_EQ(run.unequal[0].first_changed, kThreeChunks - 1);
+  }
   // Nothing differs: it reads to the end, and says all that the whole comparison says.
   const Outcome same = Compare(*left, *left, {.options = {.num_threads = 2, .first_difference = true}});
   EXPECT_FALSE(same.stopped_early);
