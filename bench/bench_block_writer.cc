@@ -53,7 +53,7 @@ void Ours(const std::string& path, uint64_t size_bytes, const uint8_t* data, boo
           const sluice::io::BlockWriter::Options& options) {
   if (reserve) SLUICE_CHECK(sluice::io::CreateAllocated(path, size_bytes));
   sluice::io::BlockWriter writer(options);
-  writer.Begin(path);
+  SLUICE_CHECK(writer.Begin(path));
   for (uint64_t at = 0; at < size_bytes; at += kPieceBytes)
     SLUICE_CHECK(writer.Append({data + at % (4 * kMiB), kPieceBytes}));
   SLUICE_CHECK(writer.End());
@@ -94,7 +94,7 @@ int main(int argc, char** argv) {
       {"raw_direct", [&] { Raw(path, size_bytes, data); }},
       {"direct_reserved", [&] { Ours(path, size_bytes, data, true, {}); }},
       {"direct_new", [&] { Ours(path, size_bytes, data, false, {}); }},
-      {"direct_1mib", [&] { Ours(path, size_bytes, data, true, {.buffer_bytes = kMiB}); }},
+      {"direct_4mib", [&] { Ours(path, size_bytes, data, true, {.buffer_bytes = 4 * kMiB}); }},
       {"direct_8mib", [&] { Ours(path, size_bytes, data, true, {.buffer_bytes = 8 * kMiB}); }},
       {"buffered_reserved", [&] { Ours(path, size_bytes, data, true, {.allow_direct = false}); }},
   };

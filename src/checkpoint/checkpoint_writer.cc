@@ -63,7 +63,7 @@ std::string CheckpointWriter::PathOf(const std::string& file_name) const {
 
 Result<void> CheckpointWriter::OpenShard() {
   const ShardPlan::Shard& shard = plan_.shards[shard_];
-  writer_->Begin(PathOf(shard.file_name));
+  SLUICE_TRY(writer_->Begin(PathOf(shard.file_name)));
   SLUICE_ASSIGN(const std::string header, HeaderText(tensors_, plan_, shard_));
   return writer_->Append(Bytes(header));
 }
@@ -100,7 +100,7 @@ Result<void> CheckpointWriter::FinishTensors() {
   if (folder_ && plan_.has_index()) {
     const std::string name(kIndexName);
     uint64_t size_bytes = 0;
-    writer_->Begin(PathOf(name));
+    SLUICE_TRY(writer_->Begin(PathOf(name)));
     SLUICE_TRY(EmitIndex(tensors_, plan_, [&](std::string_view piece) {
       size_bytes += piece.size();
       return writer_->Append(Bytes(piece));

@@ -299,7 +299,7 @@ TEST(CheckpointWriter, SaysWhatItHolds) {
   large.Sort();
   const auto plan = PlanShards(large, kDefaultShardBytes);
   ASSERT_TRUE(plan);
-  EXPECT_EQ(CheckpointWriter::MemoryBytes(*plan), 12u << 20);
+  EXPECT_EQ(CheckpointWriter::MemoryBytes(*plan), 8u << 20);
   const Model model;
   EXPECT_LT(CheckpointWriter::MemoryBytes(*PlanShards(model.catalogue, kDefaultShardBytes)), 1u << 20);
 }

@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cerrno>
 #include <condition_variable>
 #include <cstring>
@@ -54,7 +56,7 @@ class BlockWriter::Impl {
         buffers_(buffer_bytes_ * kNumBuffers) {
     SLUICE_CHECK(buffer_bytes_ > 0 && buffer_bytes_ % kDiskBlockBytes == 0);
     for (int i = 0; i < kNumBuffers; ++i) free_.push_back(i);
-    thread_ = std::thread([this] { Run(); });
+    for (std::thread& thread : threads_) thread = std::thread([this] { Run(); });
   }
 
   ~Impl() {
@@ -62,18 +64,28 @@ class BlockWriter::Impl {
       std::lock_guard lock(mutex_);
       abandoned_ = true;
     }
-    work_.notify_one();
-    thread_.join();
+    work_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
   }
 
-  void Begin(const std::string& path) {
-    SLUICE_CHECK(!open_);
-    open_ = true;
-    Push({.kind = Item::kOpen, .path = path});
+  Result<void> Begin(const std::string& path) {
+    SLUICE_CHECK(file_ == nullptr);
+    {
+      std::lock_guard lock(mutex_);
+      SLUICE_TRY(Failure());
+    }
+    auto file = std::make_shared<File>();
+    file->path = path;
+    SLUICE_ASSIGN(file->fd, OpenToWrite(path, O_WRONLY | O_CREAT));
+    // Set afterwards: where O_DIRECT is refused the open itself stands.
+    const int flags = fcntl(file->fd.get(), F_GETFL);
+    file->direct = allow_direct_ && fcntl(file->fd.get(), F_SETFL, flags | O_DIRECT) == 0;
+    file_ = std::move(file);
+    return {};
   }
 
   Result<void> Append(std::span<const uint8_t> bytes) {
-    SLUICE_CHECK(open_);
+    SLUICE_CHECK(file_ != nullptr);
     while (!bytes.empty()) {
       if (filling_ < 0) SLUICE_TRY(TakeBuffer());
       const uint64_t n = std::min<uint64_t>(bytes.size(), buffer_bytes_ - filled_bytes_);
@@ -86,18 +98,24 @@ class BlockWriter::Impl {
   }
 
   Result<void> End() {
-    SLUICE_CHECK(open_);
+    SLUICE_CHECK(file_ != nullptr);
     if (filling_ >= 0) PushBuffer();
-    open_ = false;
-    Push({.kind = Item::kClose});
+    {
+      std::lock_guard lock(mutex_);
+      file_->ended = true;
+      ++open_files_;
+      if (file_->blocks_left == 0) queue_.push_back({.file = file_, .close = true});
+    }
+    work_.notify_one();
+    file_ = nullptr;
     std::lock_guard lock(mutex_);
     return Failure();
   }
 
   Result<void> Finish() {
-    SLUICE_CHECK(!open_);
+    SLUICE_CHECK(file_ == nullptr);
     std::unique_lock lock(mutex_);
-    done_.wait(lock, [this] { return queue_.empty() && !busy_; });
+    done_.wait(lock, [this] { return open_files_ == 0; });
     return Failure();
   }
 
@@ -109,11 +127,19 @@ class BlockWriter::Impl {
   uint64_t memory_bytes() const { return buffer_bytes_ * kNumBuffers; }
 
  private:
+  struct File {
+    std::string path;
+    OwnedFd fd;
+    std::atomic<bool> direct;
+    uint64_t size_bytes = 0;   // appended; the producer's until it has ended
+    uint64_t blocks_left = 0;  // handed over and not yet written; under mutex_, like what follows
+    bool ended = false;
+  };
   struct Item {
-    enum Kind { kOpen, kBlock, kClose } kind;
-    std::string path = {};
+    std::shared_ptr<File> file;
+    bool close = false;  // else a block:
     int buffer = -1;
-    uint64_t size_bytes = 0;
+    uint64_t offset = 0, size_bytes = 0;
   };
 
   uint8_t* Buffer(int i) const { return buffers_.data() + buffer_bytes_ * static_cast<uint64_t>(i); }
@@ -134,19 +160,17 @@ class BlockWriter::Impl {
   }
 
   void PushBuffer() {
-    Push({.kind = Item::kBlock, .buffer = filling_, .size_bytes = filled_bytes_});
+    {
+      std::lock_guard lock(mutex_);
+      ++file_->blocks_left;
+      queue_.push_back({.file = file_, .buffer = filling_, .offset = file_->size_bytes, .size_bytes = filled_bytes_});
+    }
+    work_.notify_one();
+    file_->size_bytes += filled_bytes_;
     filling_ = -1;
   }
 
-  void Push(Item item) {
-    {
-      std::lock_guard lock(mutex_);
-      queue_.push_back(std::move(item));
-    }
-    work_.notify_one();
-  }
-
-  // The writing thread. After a failure it goes on taking items, so that the producer never waits for ever.
+  // A writing thread. After a failure they go on taking items, so that the producer never waits for ever.
   void Run() {
     std::unique_lock lock(mutex_);
     for (;;) {
@@ -154,113 +178,90 @@ class BlockWriter::Impl {
       if (abandoned_) return;
       Item item = std::move(queue_.front());
       queue_.pop_front();
-      busy_ = true;
       const bool failed = error_.has_value();
       lock.unlock();
-      auto result = failed ? Result<void>() : Do(item);
+      auto result = failed ? Result<void>() : item.close ? Close(*item.file) : Write(item);
       lock.lock();
-      busy_ = false;
-      if (!result) error_ = std::move(result).error();
-      if (item.kind == Item::kBlock) {
+      if (!result && !error_) error_ = std::move(result).error();
+      if (item.close) {
+        --open_files_;
+        ++stats_.files;
+        stats_.direct = item.file->direct;
+      } else {
         free_.push_back(item.buffer);
         if (!failed) stats_.written_bytes += item.size_bytes;
-      }
-      if (item.kind == Item::kClose) {
-        ++stats_.files;
-        stats_.direct = direct_;
+        // The close follows the last block, whichever thread wrote that.
+        if (--item.file->blocks_left == 0 && item.file->ended) {
+          queue_.push_front({.file = item.file, .close = true});
+          work_.notify_one();
+        }
       }
       done_.notify_one();
     }
   }
 
-  Result<void> Do(const Item& item) {
-    switch (item.kind) {
-      case Item::kOpen:
-        return Open(item.path);
-      case Item::kBlock:
-        return Write(Buffer(item.buffer), item.size_bytes);
-      case Item::kClose:
-        return Close();
-    }
-    return {};
-  }
-
-  Result<void> Open(const std::string& path) {
-    path_ = path;
-    written_bytes_ = 0;
-    SLUICE_ASSIGN(file_, OpenToWrite(path, O_WRONLY | O_CREAT));
-    // Set afterwards: where O_DIRECT is refused the open itself stands.
-    const int flags = fcntl(file_.get(), F_GETFL);
-    direct_ = allow_direct_ && fcntl(file_.get(), F_SETFL, flags | O_DIRECT) == 0;
-    return {};
-  }
-
-  Result<void> Write(uint8_t* data, uint64_t size_bytes) {
-    int error_number = 0;
-    if (direct_) {
-      const uint64_t whole_bytes = RoundUp(size_bytes, kDiskBlockBytes);
-      std::memset(data + size_bytes, 0, whole_bytes - size_bytes);
-      auto result = WriteAll(file_.get(), path_, {data, whole_bytes}, written_bytes_, &error_number);
-      if (result || error_number != EINVAL) {
-        written_bytes_ += size_bytes;
-        return result;
-      }
+  Result<void> Write(const Item& item) {
+    File& file = *item.file;
+    uint8_t* data = Buffer(item.buffer);
+    if (file.direct) {
+      int error_number = 0;
+      const uint64_t whole_bytes = RoundUp(item.size_bytes, kDiskBlockBytes);
+      std::memset(data + item.size_bytes, 0, whole_bytes - item.size_bytes);
+      auto result = WriteAll(file.fd.get(), file.path, {data, whole_bytes}, item.offset, &error_number);
+      if (result || error_number != EINVAL) return result;
       // Taken by open and refused by write: some file systems do that.
-      fcntl(file_.get(), F_SETFL, fcntl(file_.get(), F_GETFL) & ~O_DIRECT);
-      direct_ = false;
+      fcntl(file.fd.get(), F_SETFL, fcntl(file.fd.get(), F_GETFL) & ~O_DIRECT);
+      file.direct = false;
     }
-    SLUICE_TRY(WriteAll(file_.get(), path_, {data, size_bytes}, written_bytes_));
-    // Start this block, wait for the one before and drop its pages: the cache holds two blocks and fsync finds little
-    // to do.
-    const auto begin = static_cast<off_t>(written_bytes_);
-    sync_file_range(file_.get(), begin, static_cast<off_t>(size_bytes), SYNC_FILE_RANGE_WRITE);
-    if (written_bytes_ >= buffer_bytes_) {
-      const off_t before = begin - static_cast<off_t>(buffer_bytes_);
-      sync_file_range(file_.get(), before, static_cast<off_t>(buffer_bytes_),
+    SLUICE_TRY(WriteAll(file.fd.get(), file.path, {data, item.size_bytes}, item.offset));
+    // Start this block; wait for the one that was written before it and drop its pages: the cache holds a few blocks
+    // and fsync finds little to do.
+    const auto begin = static_cast<off_t>(item.offset), block = static_cast<off_t>(buffer_bytes_);
+    sync_file_range(file.fd.get(), begin, static_cast<off_t>(item.size_bytes), SYNC_FILE_RANGE_WRITE);
+    if (begin >= kNumThreads * block) {
+      const off_t before = begin - kNumThreads * block;
+      sync_file_range(file.fd.get(), before, block,
                       SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
-      posix_fadvise(file_.get(), before, static_cast<off_t>(buffer_bytes_), POSIX_FADV_DONTNEED);
+      posix_fadvise(file.fd.get(), before, block, POSIX_FADV_DONTNEED);
     }
-    written_bytes_ += size_bytes;
     return {};
   }
 
-  Result<void> Close() {
+  static Result<void> Close(File& file) {
     // Cuts the padding of the last block, or what was reserved too much.
-    SLUICE_TRY(Truncate(file_.get(), path_, written_bytes_));
-    SLUICE_TRY(SyncFile(file_.get(), path_));
-    if (!direct_) posix_fadvise(file_.get(), 0, 0, POSIX_FADV_DONTNEED);
-    file_.Close();
+    SLUICE_TRY(Truncate(file.fd.get(), file.path, file.size_bytes));
+    SLUICE_TRY(SyncFile(file.fd.get(), file.path));
+    if (!file.direct) posix_fadvise(file.fd.get(), 0, 0, POSIX_FADV_DONTNEED);
+    file.fd.Close();
     return {};
   }
+
+  // Two writes under way: the disk has work while a thread wakes up.
+  static constexpr int kNumThreads = 2;
 
   const uint64_t buffer_bytes_;
   const bool allow_direct_;
   const Buffers buffers_;
 
   // The producer's.
-  bool open_ = false;
+  std::shared_ptr<File> file_;
   int filling_ = -1;
   uint64_t filled_bytes_ = 0;
-
-  // The writing thread's.
-  OwnedFd file_;
-  std::string path_;
-  uint64_t written_bytes_ = 0;
-  bool direct_ = false;
 
   mutable std::mutex mutex_;
   std::condition_variable work_, done_;
   std::deque<Item> queue_;
   std::vector<int> free_;
-  bool busy_ = false, abandoned_ = false;
+  uint64_t open_files_ = 0;  // ended and not yet closed
+  bool abandoned_ = false;
   std::optional<Error> error_;
   BlockWriterStats stats_;
-  std::thread thread_;
+  std::array<std::thread, kNumThreads> threads_;
 };
 
 BlockWriter::BlockWriter(const Options& options) : impl_(std::make_unique<Impl>(options)) {}
 BlockWriter::~BlockWriter() = default;
-void BlockWriter::Begin(const std::string& path) { impl_->Begin(path); }
+Result<void> BlockWriter::Begin(const std::string& path) { return impl_->Begin(path); }
 Result<void> BlockWriter::Append(std::span<const uint8_t> bytes) { return impl_->Append(bytes); }
 Result<void> BlockWriter::End() { return impl_->End(); }
 Result<void> BlockWriter::Finish() { return impl_->Finish(); }

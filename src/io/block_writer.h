@@ -1,9 +1,11 @@
-// BlockWriter: files written from front to back at the disk's rate: Append copies into one of three buffers, a thread
-// of its own writes the full ones. O_DIRECT in whole blocks where the file system takes it, so that nothing goes
-// through the page cache and the rate is steady; else buffered, with writing back started behind each block and its
-// pages dropped.
+// BlockWriter: files written from front to back at the disk's rate. Append copies into one of four buffers, two threads
+// of its own write the full ones. O_DIRECT in whole blocks where the file system takes it, so that nothing goes through
+// the page cache and the rate is steady; else buffered, with writing back started behind each block and its pages
+// dropped.
 //
-// Measured (ext4 on a virtio disk, Zen 3, 1 GB, median of 5; bench_block_writer): see docs/decisions/writing.md.
+// Two writes under way and reserved space (CreateAllocated) make it 0.95 of what plain 4 MiB O_DIRECT writes reach on
+// the same disk, 0.08 core; one write at a time 0.85, a file that grows 0.8, the page cache 0.5 (bench_block_writer;
+// docs/decisions/2026-11-22-writing.md).
 #pragma once
 
 #include <cstdint>
@@ -21,11 +23,11 @@ struct BlockWriterStats {
   bool direct = false;  // whether the last file was written with O_DIRECT
 };
 
-// One producer thread. A failure of the writing thread is kWrite at the next Append, End or Finish, and stays.
+// One producer thread. A failure of a writing thread is kWrite at the next call, and stays.
 class BlockWriter {
  public:
-  static constexpr uint64_t kBufferBytes = uint64_t{4} << 20;  // 1 MiB is 10% slower, 8 MiB gains nothing
-  static constexpr int kNumBuffers = 3;                        // one fills, one is written, one waits
+  static constexpr uint64_t kBufferBytes = uint64_t{2} << 20;
+  static constexpr int kNumBuffers = 3;  // one fills, one is written, one waits
 
   struct Options {
     uint64_t buffer_bytes = kBufferBytes;  // a multiple of 4096; smaller where the files are
@@ -39,7 +41,7 @@ class BlockWriter {
   BlockWriter& operator=(const BlockWriter&) = delete;
 
   // Starts a file: made where it misses, kept as reserved by CreateAllocated where it is. The one before was ended.
-  void Begin(const std::string& path);
+  Result<void> Begin(const std::string& path);
   Result<void> Append(std::span<const uint8_t> bytes);
   // The file is complete: its last block, its size, and its sync follow while the next one begins.
   Result<void> End();

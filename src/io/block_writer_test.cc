@@ -49,7 +49,7 @@ TEST_P(BlockWriterModes, WritesEverySizeAsItIs) {
                                        kSmall, kSmall + 1, 3 * kSmall, 3 * kSmall + 1, 4 * kSmall, 7 * kSmall + 4099};
   uint64_t total = 0;
   for (uint64_t size : sizes) {
-    writer.Begin(dir / std::to_string(size));
+    ASSERT_TRUE(writer.Begin(dir / std::to_string(size)));
     ASSERT_TRUE(AppendInPieces(&writer, Noise(size, static_cast<uint32_t>(size)), 3 * kSmall, 7));
     ASSERT_TRUE(writer.End());
     total += size;
@@ -70,7 +70,7 @@ TEST_P(BlockWriterModes, AReservedFileGetsItsOwnSize) {
   ASSERT_TRUE(CreateAllocated(dir / "x", 10 * kSmall));
   const std::string text = Noise(2 * kSmall + 5, 1);
   BlockWriter writer({.buffer_bytes = kSmall, .allow_direct = GetParam()});
-  writer.Begin(dir / "x");
+  ASSERT_TRUE(writer.Begin(dir / "x"));
   ASSERT_TRUE(writer.Append(Bytes(text)));
   ASSERT_TRUE(writer.End());
   ASSERT_TRUE(writer.Finish());
@@ -81,7 +81,7 @@ TEST_P(BlockWriterModes, AFullDiskEndsItForGood) {
   tests::TempDir dir;
   DiskFault fault({.nth = 3, .error_number = ENOSPC});
   BlockWriter writer({.buffer_bytes = kSmall, .allow_direct = GetParam()});
-  writer.Begin(dir / "x");
+  ASSERT_TRUE(writer.Begin(dir / "x"));
   const std::string text = Noise(kSmall, 1);
   Result<void> result;
   int appended = 0;
@@ -90,10 +90,12 @@ TEST_P(BlockWriterModes, AFullDiskEndsItForGood) {
   // Told while writing: at most the buffers' worth after the write that failed.
   EXPECT_LE(appended, 3 + BlockWriter::kNumBuffers + 1);
   EXPECT_EQ(result.error().code, ErrorCode::kWrite);
-  EXPECT_THAT(result.error().message, HasSubstr((dir / "x") + ": writing at byte 131072: No space left"));
+  EXPECT_THAT(result.error().message, HasSubstr((dir / "x") + ": writing at byte "));
+  EXPECT_THAT(result.error().message, HasSubstr("No space left"));
   EXPECT_FALSE(writer.Append(Bytes(Noise(kSmall * 8, 1))));
   EXPECT_FALSE(writer.End());
   EXPECT_FALSE(writer.Finish());
+  EXPECT_FALSE(writer.Begin(dir / "y"));
 }
 
 TEST_P(BlockWriterModes, FailuresAtTheEndOfAFileAreTold) {
@@ -101,10 +103,12 @@ TEST_P(BlockWriterModes, FailuresAtTheEndOfAFileAreTold) {
     tests::TempDir dir;
     DiskFault fault({.call = call, .error_number = EIO});
     BlockWriter writer({.buffer_bytes = kSmall, .allow_direct = GetParam()});
-    writer.Begin(dir / "x");
-    (void)writer.Append(Bytes("abc"));
-    (void)writer.End();
-    auto result = writer.Finish();
+    const Result<void> result = [&]() -> Result<void> {
+      SLUICE_TRY(writer.Begin(dir / "x"));
+      SLUICE_TRY(writer.Append(Bytes("abc")));
+      SLUICE_TRY(writer.End());
+      return writer.Finish();
+    }();
     ASSERT_FALSE(result) << static_cast<int>(call);
     EXPECT_THAT(result.error().message, HasSubstr(dir / "x"));
   }
@@ -117,7 +121,7 @@ TEST(BlockWriter, GoesThroughThePageCacheWhereTheDiskRefusesDirectWrites) {
   DiskFault fault({.nth = 1, .error_number = EINVAL, .once = true});
   const std::string text = Noise(3 * kSmall + 17, 1);
   BlockWriter writer({.buffer_bytes = kSmall});
-  writer.Begin(dir / "x");
+  ASSERT_TRUE(writer.Begin(dir / "x"));
   ASSERT_TRUE(writer.Append(Bytes(text)));
   ASSERT_TRUE(writer.End());
   auto finished = writer.Finish();
@@ -131,14 +135,14 @@ TEST(BlockWriter, CanBeAbandonedAtAnyTime) {
   tests::TempDir dir;
   for (int blocks : {0, 1, 2, 5}) {
     BlockWriter writer({.buffer_bytes = kSmall});
-    writer.Begin(dir / "x");
+    ASSERT_TRUE(writer.Begin(dir / "x"));
     for (int i = 0; i < blocks; ++i) ASSERT_TRUE(writer.Append(Bytes(Noise(kSmall, 1))));
   }
 }
 
 TEST(BlockWriter, SaysWhatItHolds) {
-  EXPECT_EQ(BlockWriter().memory_bytes(), 12 * kMiB);
-  EXPECT_EQ(BlockWriter({.buffer_bytes = kSmall}).memory_bytes(), 3 * kSmall);
+  EXPECT_EQ(BlockWriter().memory_bytes(), 8 * kMiB);
+  EXPECT_EQ(BlockWriter({.buffer_bytes = kSmall}).memory_bytes(), BlockWriter::kNumBuffers * kSmall);
 }
 
 }  // namespace
