@@ -273,7 +273,7 @@ class BadOutput(Case):
             result = self.interrupt(signal_number, "convert", model, "--dtype", "bf16", "--threads", "1")
             self.assertEqual(result.status, 130, result)
             self.assertIn("interrupted", result.err)
-            self.assertIn("Nothing was left under the final name", result.err)
+            self.assertIn("nothing was left under the final name", result.err)
             self.assertIn("not supported yet", result.err)  # resuming
             self.assertEqual([name for name in os.listdir(self.dir) if "out" in name], [])
 

@@ -246,6 +246,72 @@ def write_model(folder, seed=1, update_seed=0, shards=1, dtype="BF16", config=No
     return folder
 
 
+GGUF_NAMES = {
+    "model.embed_tokens.weight": "token_embd.weight",
+    "model.norm.weight": "output_norm.weight",
+    "lm_head.weight": "output.weight",
+    "input_layernorm.weight": "attn_norm.weight",
+    "post_attention_layernorm.weight": "ffn_norm.weight",
+    "mlp.down_proj.weight": "ffn_down.weight",
+    "mlp.gate_proj.weight": "ffn_gate.weight",
+    "mlp.up_proj.weight": "ffn_up.weight",
+    "self_attn.k_proj.weight": "attn_k.weight",
+    "self_attn.o_proj.weight": "attn_output.weight",
+    "self_attn.q_proj.weight": "attn_q.weight",
+    "self_attn.v_proj.weight": "attn_v.weight",
+}
+
+
+def q8_0(values):
+    """Blocks of 32: f16 d = amax / 127, then 32 signed bytes."""
+    out = b""
+    for at in range(0, len(values), 32):
+        block = values[at : at + 32]
+        d = struct.unpack("<e", struct.pack("<e", max(map(abs, block)) / 127))[0] or 1.0
+        out += struct.pack("<e32b", d, *(max(-127, min(127, round(v / d))) for v in block))
+    return out
+
+
+def write_gguf(path, seed=1, quantised=True, tokens=True):
+    """The model of write_model(seed) as llama.cpp's converter lays it out: F32, or Q8_0 where rows are whole blocks."""
+
+    def text(value):
+        return struct.pack("<Q", len(value)) + value.encode()
+
+    def key(name, kind, pack, value):
+        return text(name) + struct.pack("<I", kind) + (text(value) if kind == 8 else struct.pack(pack, value))
+
+    keys = [key("general.architecture", 8, "", "llama")]
+    for name, value in {"block_count": LAYERS, "context_length": 128, "embedding_length": HIDDEN, "feed_forward_length": FFN,
+                        "attention.head_count": HEADS, "attention.head_count_kv": KV_HEADS, "vocab_size": VOCAB}.items():
+        keys.append(key("llama." + name, 4, "<I", value))
+    keys.append(key("llama.attention.layer_norm_rms_epsilon", 6, "<f", 1e-5))
+    keys.append(key("llama.rope.freq_base", 6, "<f", 10000.0))
+    if tokens:
+        words = [f"<{i}>" for i in range(VOCAB)]
+        keys.append(key("tokenizer.ggml.model", 8, "", "llama"))
+        keys.append(text("tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, VOCAB) + b"".join(map(text, words)))
+
+    sizes, infos, data = shapes(), b"", b""
+    for name, values in values_of(seed).items():
+        shape = sizes[name]
+        stem = name.split(".", 3)
+        gguf_name = GGUF_NAMES.get(name) or f"blk.{stem[2]}.{GGUF_NAMES[stem[3]]}"
+        if gguf_name.endswith(("attn_q.weight", "attn_k.weight")):  # reshape(heads, 2, d/2, in), axes 1 and 2 swapped
+            heads, columns = (HEADS if "_q." in gguf_name else KV_HEADS), shape[1]
+            dim = shape[0] // heads
+            rows = [values[r * columns : (r + 1) * columns] for r in range(shape[0])]
+            values = [v for h in range(heads) for r in range(dim) for v in rows[h * dim + r % 2 * (dim // 2) + r // 2]]
+        blocks = quantised and len(shape) == 2 and shape[-1] % 32 == 0
+        data += b"\0" * (-len(data) % 32)
+        infos += text(gguf_name) + struct.pack(f"<I{len(shape)}Q", len(shape), *reversed(shape))
+        infos += struct.pack("<IQ", 8 if blocks else 0, len(data))
+        data += q8_0(values) if blocks else f32(values)
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(sizes), len(keys)) + b"".join(keys) + infos
+    pathlib.Path(path).write_bytes(head + b"\0" * (-len(head) % 32) + data + b"\0" * (-len(data) % 32))
+    return path
+
+
 def recipe_text(method, base, models, dtype="bfloat16", **parameters):
     """models: list of (path, {parameter: value})."""
     lines = [f"merge_method: {method}"]

@@ -5,7 +5,7 @@ import struct
 
 import cli_models
 from cli_models import CONFIG, Case, bf16, decode_bf16, f16, f32
-from cli_models import read_safetensors, recipe_text, values_of, write_model, write_safetensors
+from cli_models import read_safetensors, recipe_text, values_of, write_gguf, write_model, write_safetensors
 
 
 class Inspect(Case):
@@ -265,6 +265,42 @@ class Convert(Case):
         self.assertFalse((self.dir / "x").exists())
         for command in (("digest", model), ("verify", model, model)):
             self.assertTrue(self.run_ok(*command, "--dry-run", "--json").json()["dry_run"])
+
+
+class Gguf(Case):
+    def test_one_root_in_two_containers(self):
+        gguf = write_gguf(self.dir / "x.gguf", quantised=False, tokens=False)
+        model = write_model(self.dir / "model", dtype="F32", tokenizer=False)
+        a, b = (self.run_ok("digest", ref, "--json").json() for ref in (gguf, model))
+        self.assertEqual(a["weights_root"], b["weights_root"])  # names, shapes and the rows of Q and K
+        result = self.run_ok("inspect", gguf, "--json").json()
+        self.assertEqual(result["kind"], "gguf")
+        self.assertEqual(result["architecture"], "LlamaForCausalLM")
+        self.assertEqual(result["parameters"], result["parameters_from_config"])
+
+    def test_blocks_need_a_dtype_to_become_safetensors(self):
+        gguf = write_gguf(self.dir / "x.gguf")
+        self.run_fails(2, ["Q8_0", "--dtype"], "convert", gguf, "-o", self.dir / "out")
+        self.assertFalse((self.dir / "out").exists())
+
+    def test_rounded_blocks_and_their_exact_decoding(self):
+        gguf = write_gguf(self.dir / "x.gguf", tokens=False)
+        self.run_ok("convert", gguf, "-o", self.dir / "bf16", "--dtype", "bfloat16")
+        result = self.run_ok("verify", gguf, self.dir / "bf16", "--json", status=1).json()
+        self.assertEqual(result["verdict"], "ROUNDED")
+        self.assertEqual(result["summary"]["rounded_side"], "b")
+        self.run_ok("convert", gguf, "-o", self.dir / "f32", "--dtype", "float32")
+        result = self.run_ok("verify", gguf, self.dir / "f32", "--json").json()
+        self.assertEqual(result["verdict"], "EQUAL_AFTER_CAST")
+
+    def test_a_tokenizer_that_stays_behind_is_told(self):
+        gguf = write_gguf(self.dir / "x.gguf")
+        result = self.run_ok("convert", gguf, "-o", self.dir / "f32", "--dtype", "float32", "--json")
+        self.assertIn("tokenizer", result.err)
+        self.assertEqual(result.json()["root"], self.run_ok("digest", self.dir / "f32", "--json").json()["root"])
+        verdict = self.run_ok("verify", gguf, self.dir / "f32", "--json", status=1).json()
+        self.assertEqual(verdict["verdict"], "SAME_WEIGHTS")
+        self.assertFalse(verdict["config"]["same_tokenizer"])
 
 
 class Merge(Case):

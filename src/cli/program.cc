@@ -1,7 +1,9 @@
 #include "cli/program.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <memory>
 #include <new>
@@ -217,9 +219,14 @@ int RunCommand(const Command& command, std::vector<std::string> arguments, const
 
   Session session(std::string(command.name), *common, cancelled);
   const Result<int> status = action(session);
+  if (!status && status.error().code == ErrorCode::kUsage) return UsageError(command, status.error(), json);
   if (!status) return Tell(status.error(), json);
-  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
-    return Tell({ErrorCode::kWrite, "the result could not be written to stdout", {}}, false);
+  if (session.print_errno() == EPIPE) return ExitStatus(ErrorCode::kWrite);  // `| head`: it knows
+  if (session.print_errno() != 0) {
+    return Tell({ErrorCode::kWrite,
+                 fmt::format("the result could not be written to stdout: {}", std::strerror(session.print_errno())),
+                 {}},
+                false);
   }
   return *status;
 }
@@ -232,10 +239,6 @@ void TellError(const Error& error, bool json) {
     for (const std::string& line : error.context) fmt::print(stderr, "  {}\n", line);
   } else {
     fmt::print(stderr, "sluice: error: {}\n", error.ToString());
-  }
-  if (error.code == ErrorCode::kCancelled) {
-    fmt::print(stderr,
-               "  Nothing was left under the final name. Resuming is not supported yet: run the command again.\n");
   }
   if (!json) return;
   nlohmann::ordered_json object;

@@ -24,7 +24,7 @@ Result<std::unique_ptr<stream::Stream>> OpenStream(Session& session, const strea
   return stream::Stream::Open(groups, options);
 }
 
-void ShowPlan(const Session& session, const stream::Plan& plan, const stream::Wants& wants, const std::string& what) {
+void ShowPlan(Session& session, const stream::Plan& plan, const stream::Wants& wants, const std::string& what) {
   if (session.options.dry_run) {
     nlohmann::ordered_json json;
     json["dry_run"] = true;
@@ -99,7 +99,11 @@ Result<PassReport> RunPass(Session& session, const stream::GroupSource& groups, 
   const Clock::time_point started = Clock::now();
   {
     ProgressView view(StyleOf(session.options.quiet), what, report.plan.read_bytes);
-    SLUICE_TRY(stream::Pump(*stream, sinks, &view));
+    Result<void> pumped = stream::Pump(*stream, sinks, &view);
+    if (!pumped && session.cancelled && pumped.error().code == ErrorCode::kCancelled) {
+      pumped.error().message = "interrupted; resuming is not supported yet, so run the command again";
+    }
+    SLUICE_TRY(std::move(pumped));
   }
   report.ran = true;
   report.stats = stream->stats();

@@ -1,5 +1,6 @@
 #include "cli/session.h"
 
+#include <cerrno>
 #include <cstdio>
 
 #include <fmt/format.h>
@@ -38,7 +39,7 @@ Result<void> Session::CheckHeadersFit() const {
                           FormatMemory(options.max_memory_bytes), CeilDiv(needed, kMiB)));
 }
 
-void Session::Print(const nlohmann::ordered_json& json, std::string_view text) const {
+void Session::Print(const nlohmann::ordered_json& json, std::string_view text) {
   std::string out(text);
   if (options.json) {
     nlohmann::ordered_json with_schema;
@@ -46,8 +47,7 @@ void Session::Print(const nlohmann::ordered_json& json, std::string_view text) c
     with_schema.update(json);
     out = with_schema.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
   }
-  std::fwrite(out.data(), 1, out.size(), stdout);
-  std::fflush(stdout);
+  if (std::fwrite(out.data(), 1, out.size(), stdout) != out.size() || std::fflush(stdout) != 0) print_errno_ = errno;
 }
 
 void Session::Note(std::string_view text) const { fmt::print(stderr, "sluice: note: {}\n", text); }

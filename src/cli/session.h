@@ -48,7 +48,9 @@ class Session {
   Result<void> CheckHeadersFit() const;
 
   // The result, on stdout: `json` (to which "schema" is prepended) with --json, else `text`.
-  void Print(const nlohmann::ordered_json& json, std::string_view text) const;
+  void Print(const nlohmann::ordered_json& json, std::string_view text);
+  // Why the result could not be written, as errno; 0 where it could.
+  int print_errno() const { return print_errno_; }
   // A remark on stderr, also with --quiet: "sluice: note: ...".
   void Note(std::string_view text) const;
   void Warn(std::string_view text) const;
@@ -58,6 +60,7 @@ class Session {
  private:
   const std::string command_;
   const std::chrono::steady_clock::time_point started_;
+  int print_errno_ = 0;
 };
 
 // The table of openers beyond the built-in kinds: recipes. The only place where rooms meet for this.

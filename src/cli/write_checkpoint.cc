@@ -1,7 +1,5 @@
 #include "cli/write_checkpoint.h"
 
-#include <filesystem>
-
 #include "base/memory_budget.h"
 #include "base/units.h"
 #include "checkpoint/checkpoint_writer.h"
@@ -13,6 +11,17 @@
 #include "stream/writer_sink.h"
 
 namespace sluice::cli {
+
+namespace {
+
+Error Interrupted(const std::string& output) {
+  return {ErrorCode::kCancelled,
+          "interrupted; nothing was left under the final name " + output +
+              ". Resuming is not supported yet, so run the command again",
+          {}};
+}
+
+}  // namespace
 
 Result<bool> IsFileOutput(const std::string& output) {
   if (output.empty()) return Fail(ErrorCode::kUsage, "the name of the output is empty");
@@ -59,7 +68,9 @@ Result<std::optional<report::WriteResult>> WriteCheckpoint(
   stream::DigestSink digests(checkpoint->tensors(), writer->plan().order);
   std::vector<stream::Sink*> sinks = {&write, &digests};
   sinks.insert(sinks.end(), request.sinks.begin(), request.sinks.end());
-  SLUICE_ASSIGN(const PassReport pass, RunPass(session, groups, sinks, request.what));
+  Result<PassReport> ran = RunPass(session, groups, sinks, request.what);
+  if (!ran && ran.error().code == ErrorCode::kCancelled) return Fail(Interrupted(request.output));
+  SLUICE_ASSIGN(const PassReport pass, std::move(ran));
   if (request.accept) SLUICE_TRY(request.accept());
 
   // The root of what will be found under the name, not of where it came from.
@@ -74,7 +85,7 @@ Result<std::optional<report::WriteResult>> WriteCheckpoint(
       for (const auto& [name, bytes] : papers) SLUICE_TRY(writer->AddFile(name, bytes));
     }
   }
-  if (session.cancelled) return Fail(ErrorCode::kCancelled, "interrupted before the output had its name");
+  if (session.cancelled) return Fail(Interrupted(request.output));
   SLUICE_ASSIGN(result.files, writer->Commit());
   result.output = request.output;
   for (const checkpoint::WrittenFile& file : result.files) result.bytes_written += file.size_bytes;

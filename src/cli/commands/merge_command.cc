@@ -1,5 +1,4 @@
 // sluice merge RECIPE -o DIR: the writer and the digest in one pass over the checkpoint that the recipe makes.
-#include <filesystem>
 #include <memory>
 
 #include <fmt/format.h>
@@ -46,7 +45,7 @@ Examples:
   sluice verify merged/ recipe.yml                       prove it
 )";
 
-Result<int> Check(const merge::RecipeCheckpoint& recipe, const Session& session) {
+Result<int> Check(const merge::RecipeCheckpoint& recipe, Session& session) {
   SLUICE_TRY(session.CheckHeadersFit());
   nlohmann::ordered_json json;
   json["check"] = true;
@@ -64,7 +63,7 @@ Result<int> Check(const merge::RecipeCheckpoint& recipe, const Session& session)
 }
 
 // The metadata of every method of this build, as it drives the recipe's validation.
-int ListMethods(const Session& session) {
+int ListMethods(Session& session) {
   nlohmann::ordered_json json;
   json["methods"] = nlohmann::ordered_json::array();
   std::string text;
