@@ -322,11 +322,11 @@ void Engine::WorkLoop(int worker) {
       lock.lock();
       ++job->emit_done;
     }
-    --strips_running_;
     Advance(job);
     lock.unlock();
-    job = nullptr;
+    job = nullptr;  // without the lock: it may be the last to hold it, and return its slots
     lock.lock();
+    --strips_running_;  // only now: until its slots are back, the stream is not stuck
   }
 }
 
