@@ -88,7 +88,6 @@ int ListMethods(Session& session) {
 Result<int> Run(const Values& values, Session& session) {
   SLUICE_TRY(values.refused.Check());
   if (values.list_methods) return ListMethods(session);
-  if (values.recipe.empty()) return Fail(ErrorCode::kUsage, "RECIPE is missing: name a recipe in mergekit's YAML");
   for (const auto& [option, note] : values.no_ops) {
     if (option->count() > 0) session.Note(option->get_name() + " changes nothing here: " + note);
   }
@@ -206,6 +205,9 @@ Action Declare(CLI::App& app) {
   no_op("--lora-merge-cache", true, "nothing is cached on disk");
   no_op("--no-write-model-card", false, "no model card is written");
   no_op("--cuda", false, "the merge runs on the CPU, at the disk's rate");
+  app.callback([values] {
+    if (values->recipe.empty() && !values->list_methods) throw CLI::RequiredError("RECIPE");
+  });
   return [values](Session& session) { return Run(*values, session); };
 }
 
