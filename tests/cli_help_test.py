@@ -1,5 +1,7 @@
 """Help, usage, unknown commands and options: what a person meets first."""
 
+import re
+
 import cli_models
 from cli_models import Case, sluice
 
@@ -35,6 +37,19 @@ class Help(Case):
             self.assertEqual(self.run_ok("help", command).out, result.out)
             for line in result.out.splitlines():
                 self.assertLessEqual(len(line), 120, line)
+
+    def test_the_man_page_and_the_completions_know_each_command_and_option(self):
+        packaging = cli_models.pathlib.Path(__file__).resolve().parent.parent / "packaging"
+        man = (packaging / "man" / "sluice.1").read_text().replace("\\-", "-")
+        completions = (packaging / "completions" / "sluice.bash").read_text()
+        for command in COMMANDS:
+            self.assertIn(f".B {command}\n", man)
+            offered = completions.split(f"      {command}) own=")[1].split("\n")[0] + " ".join(COMMON)
+            told = self.run_ok(command, "--help").out.split("mergekit's, accepted")[0].split("Examples:")[0]
+            for option in set(re.findall(r"^  (?:-\w,)?(--[a-z-]+)", told, re.MULTILINE)):
+                self.assertIn(option, offered, f"the completions of {command} lack {option}")
+        for option in COMMON:
+            self.assertIn(option, man)
 
     def test_version(self):
         for arguments in (["--version"], *[[command, "--version"] for command in COMMANDS]):

@@ -9,6 +9,7 @@ namespace sluice::cli {
 
 std::vector<const Command*> AllCommands() {
   std::vector<const Command*> all;
+  all.reserve(commands::kTable.size());
   for (const auto& command : commands::kTable) all.push_back(&command());
   std::ranges::sort(all, {}, &Command::name);
   return all;

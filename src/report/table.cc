@@ -26,6 +26,7 @@ void Table::AddRow(std::vector<std::string> cells) {
 
 std::string Table::ToString(std::string_view indent) const {
   std::vector<size_t> widths;
+  widths.reserve(headings_.size());
   for (const std::string& heading : headings_) widths.push_back(DisplayWidth(heading));
   for (const auto& row : rows_) {
     for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], DisplayWidth(row[i]));

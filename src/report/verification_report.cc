@@ -143,6 +143,7 @@ std::string ShapesFinding(const verify::ConfigDiff& config) {
 
 std::string EncodingFinding(const verify::ConfigDiff& config) {
   std::vector<std::string> parts;
+  parts.reserve(config.encodings.size());
   for (const auto& [pair, count] : config.encodings) {
     parts.push_back(pair.first == pair.second ? fmt::format("{} {}", count, pair.first)
                                               : fmt::format("{} {} against {}", count, pair.first, pair.second));

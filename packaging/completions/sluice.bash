@@ -1,0 +1,31 @@
+# bash completion for sluice
+_sluice() {
+  local word=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[1]}
+  local common="--json --quiet --dry-run --threads --max-memory --help --version"
+  COMPREPLY=()
+  if ((COMP_CWORD == 1)); then
+    mapfile -t COMPREPLY < <(compgen -W "convert digest inspect merge verify help --help --version" -- "$word")
+    return
+  fi
+  case ${COMP_WORDS[COMP_CWORD - 1]} in
+    --level) mapfile -t COMPREPLY < <(compgen -W "auto config tensors" -- "$word"); return ;;
+    --dtype) mapfile -t COMPREPLY < <(compgen -W "bfloat16 float16 float32" -- "$word"); return ;;
+    --nan) mapfile -t COMPREPLY < <(compgen -W "keep refuse" -- "$word"); return ;;
+    --arithmetic) mapfile -t COMPREPLY < <(compgen -W "exact" -- "$word"); return ;;
+  esac
+  if [[ $word == -* ]]; then
+    local own=""
+    case $command in
+      convert) own="-o --dtype --out-shard-size --set --force --seed --arithmetic" ;;
+      digest) own="-o --check --seed --arithmetic" ;;
+      inspect) own="--tensors" ;;
+      merge) own="-o --check --list-methods --seed --random-seed --arithmetic --set --out-shard-size --nan --force" ;;
+      verify) own="--level --atol --rtol --first-difference --seed --arithmetic" ;;
+    esac
+    mapfile -t COMPREPLY < <(compgen -W "$own $common" -- "$word")
+    return
+  fi
+  compopt -o filenames 2>/dev/null
+  mapfile -t COMPREPLY < <(compgen -f -- "$word")
+}
+complete -F _sluice sluice
