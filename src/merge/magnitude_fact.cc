@@ -7,6 +7,8 @@
 #include <cmath>
 #include <functional>
 #include <mutex>
+#include <numeric>
+#include <tuple>
 
 #include <fmt/format.h>
 
@@ -20,11 +22,12 @@ namespace {
 
 using graph::kBlockElements;
 
-constexpr uint32_t kMaxBins = 2;              // of a bracket
-constexpr uint32_t kValuesPerBin = 1u << 16;  // magnitudes that share a coarse bin
-constexpr size_t kMaxCommon = 8;              // values counted by block
-constexpr uint64_t kCollectElements = 1024;   // per call, so that the kernel's list stays small
-constexpr size_t kMaxHistograms = 4;          // shared by the workers
+constexpr uint32_t kMaxBuckets = 1u << 17;   // that a bracket is counted in; of one value each where it has no more
+constexpr size_t kMaxCommon = 8;             // values counted by block
+constexpr size_t kFineValues = 1u << 16;     // of the bracket, looked through for common ones
+constexpr uint64_t kCollectElements = 1024;  // per call, so that the kernel's list stays small
+constexpr size_t kNumHistograms = 4;         // shared by the workers; a sample's blocks are dealt to them in turn
+constexpr uint64_t kKeptBytes = 6;           // of a candidate
 
 class MagnitudeFold final : public graph::Fold {
  public:
@@ -40,9 +43,9 @@ class MagnitudeFold final : public graph::Fold {
     SLUICE_CHECK(limits.sample_above_blocks >= limits.sample_step);  // so that a sample has a block
     if (num_blocks_ <= limits_.all_blocks) {
       all_.resize(num_elements);
-      high_bin_ = kernels::kCoarseBins - 1;
+      high_value_ = (kernels::kCoarseBins << 16) - 1;
     } else {
-      BeginCoarse(num_blocks_ > limits_.sample_above_blocks);
+      BeginCoarse(IsLarge());
     }
   }
 
@@ -68,143 +71,106 @@ class MagnitudeFold final : public graph::Fold {
   }
 
   bool Finish(graph::FactValue* value) override {
+    bool known = true;
     switch (step_) {
       case Step::kAll:
         FinishAll();
         break;
       case Step::kCoarse:
-        return FinishCoarse();
-      case Step::kFine:
-        return FinishFine();
-      case Step::kCollect:
-        if (!FinishCollect()) return false;
+        known = FinishCoarse();
         break;
-      case Step::kTies: {
-        uint64_t before = 0;
-        FindTieBlock([&](uint64_t block) { return tie_counts_[block]; }, &before);
-        return BeginBlock(before);
-      }
+      case Step::kFine:
+        known = FinishFine();
+        break;
+      case Step::kCollect:
+        known = FinishCollect();
+        break;
+      case Step::kTies:
+        known = BeginBlock([&](uint64_t block) { return tie_counts_[block]; });
+        break;
       case Step::kBlock:
         SLUICE_CHECK(found_);
         break;
-      case Step::kSums: {
-        value->resize(4);
-        (*value)[0] = std::bit_cast<uint32_t>(mask_.threshold);
-        (*value)[1] = static_cast<double>(mask_.last_tie);
-        sums_->Finish(&(*value)[2], &(*value)[3]);
-        return true;
-      }
+      case Step::kSums:
+        break;
     }
-    if (with_sums_) {
-      mask_ = {.kind = kernels::DeltaMask::Kind::kMagnitude,
-               .threshold = std::bit_cast<float>(threshold_bits_),
-               .last_tie = last_tie_};
-      Free();
-      sums_ = std::make_unique<L1Sums>(num_blocks_, num_workers_);
-      step_ = Step::kSums;
+    if (!known) return false;
+    if (with_sums_ && step_ != Step::kSums) {
+      BeginSums();
       return false;
     }
     *value = {static_cast<double>(threshold_bits_), static_cast<double>(last_tie_)};
+    if (with_sums_) {
+      value->resize(4);
+      sums_->Finish(&(*value)[2], &(*value)[3]);
+    }
     return true;
   }
 
  private:
   enum class Step { kAll, kCoarse, kFine, kCollect, kTies, kBlock, kSums };
+  using Counters = std::vector<std::atomic<uint32_t>>;
   struct Histogram {
     std::mutex mutex;
     std::vector<uint64_t> counts = std::vector<uint64_t>(kernels::kCoarseBins);
   };
-  using List = std::vector<kernels::Candidate>;
+  struct Kept {
+    uint16_t high_bits, low_bits, index_in_block;
+    uint32_t bits() const { return static_cast<uint32_t>(high_bits) << 16 | low_bits; }
+  };
+  static_assert(sizeof(Kept) == kKeptBytes);
 
+  bool IsLarge() const { return num_blocks_ > limits_.sample_above_blocks; }
   // The middle of each run of sample_step blocks.
   bool IsSampled(uint64_t block) const { return block % limits_.sample_step == limits_.sample_step / 2; }
 
-  // ---- the steps' Add; `count` <= kCollectElements elements from `begin` of the flat tensor
+  // ---- what each step does with `count` <= kCollectElements elements from `begin` of the flat tensor
   void AddPart(int worker, uint64_t begin, const float* x, const float* base, uint64_t count) {
+    const uint64_t block = begin / kBlockElements;
+    if (step_ == Step::kCoarse) {
+      const uint64_t turn = sampling_ ? block / limits_.sample_step : static_cast<uint64_t>(worker);
+      Histogram& histogram = *histograms_[turn % histograms_.size()];
+      std::lock_guard lock(histogram.mutex);
+      kernels::MagnitudeHistogram(x, base, count, histogram.counts.data());
+      return;
+    }
+    // The elements in the bins of the bracket.
+    std::vector<kernels::Candidate>& list = lists_[worker];
+    list.clear();
+    const uint64_t above = kernels::CollectCandidates(x, base, count, low_value_ >> 16, high_value_ >> 16,
+                                                      static_cast<uint32_t>(begin % kBlockElements), &list);
     switch (step_) {
       case Step::kAll:
-        Collect(worker, begin, x, base, count);
-        for (uint64_t i = 0; i < count; ++i) all_[begin + i] = lists_[worker][i].bits;
+        for (uint64_t i = 0; i < count; ++i) all_[begin + i] = list[i].bits;
         break;
-      case Step::kCoarse: {
-        Histogram& histogram = *histograms_[worker % histograms_.size()];
-        std::lock_guard lock(histogram.mutex);
-        kernels::MagnitudeHistogram(x, base, count, histogram.counts.data());
-        break;
-      }
       case Step::kFine:
-        Collect(worker, begin, x, base, count);
-        for (const kernels::Candidate& c : lists_[worker]) CountValue(c.bits);
+        for (const kernels::Candidate& c : list) {
+          CountValue(c.bits, 1);
+          const uint64_t place = num_candidates_.fetch_add(1, std::memory_order_relaxed);
+          if (place < fine_values_.size()) fine_values_[place] = c.bits;
+        }
         break;
       case Step::kCollect:
-        AddCollect(worker, begin, x, base, count);
+        AddCandidates(block, above, &list);
         break;
       case Step::kTies:
-        Collect(worker, begin, x, base, count);
-        for (const kernels::Candidate& c : lists_[worker]) {
-          tie_counts_[begin / kBlockElements] += c.bits == threshold_bits_;
-        }
+        for (const kernels::Candidate& c : list) tie_counts_[block] += c.bits == threshold_bits_;
         break;
       case Step::kBlock:
-        if (found_) break;
-        Collect(worker, begin, x, base, count);
-        for (const kernels::Candidate& c : lists_[worker]) {
-          if (c.bits == threshold_bits_ && --ties_left_ == 0) {
-            last_tie_ = tie_block_ * kBlockElements + c.index_in_block;
-            found_ = true;
-          }
+        for (const kernels::Candidate& c : list) {
+          if (c.bits != threshold_bits_ || found_ || --ties_left_ > 0) continue;
+          last_tie_ = block * kBlockElements + c.index_in_block;
+          found_ = true;
         }
         break;
+      case Step::kCoarse:
       case Step::kSums:
         SLUICE_CHECK(false);
     }
   }
 
-  uint64_t Collect(int worker, uint64_t begin, const float* x, const float* base, uint64_t count) {
-    lists_[worker].clear();
-    return kernels::CollectCandidates(x, base, count, low_bin_, high_bin_,
-                                      static_cast<uint32_t>(begin % kBlockElements), &lists_[worker]);
-  }
-  uint32_t Relative(uint32_t bits) const { return bits - (low_bin_ << 16); }
-  void CountValue(uint32_t bits) { values_[Relative(bits)].fetch_add(1, std::memory_order_relaxed); }
-
-  void AddCollect(int worker, uint64_t begin, const float* x, const float* base, uint64_t count) {
-    const uint64_t above = Collect(worker, begin, x, base, count);
-    if (above > 0) above_.fetch_add(above, std::memory_order_relaxed);
-    const uint64_t block = begin / kBlockElements;
-    const List& list = lists_[worker];
-    // What is common is counted here first: a counter that every element of two workers adds to is slow.
-    std::array<uint32_t, kMaxCommon> common{};
-    size_t rest[kMaxBins] = {};
-    for (const kernels::Candidate& c : list) {
-      const size_t which = CommonIndex(c.bits);
-      if (which < num_common_) {
-        ++common[which];
-      } else {
-        CountValue(c.bits);
-        ++rest[(c.bits >> 16) - low_bin_];
-      }
-    }
-    for (size_t i = 0; i < num_common_; ++i) {
-      common_by_block_[block * kMaxCommon + i] += common[i];
-      if (common[i] > 0) values_[Relative(common_[i])].fetch_add(common[i], std::memory_order_relaxed);
-    }
-    const size_t num_rest = rest[0] + rest[1];
-    if (num_rest == 0 || overflow_.load(std::memory_order_relaxed)) return;
-    if (num_candidates_.fetch_add(num_rest, std::memory_order_relaxed) + num_rest > limits_.max_candidates) {
-      overflow_.store(true, std::memory_order_relaxed);
-      return;
-    }
-    for (uint32_t bin = 0; bin < kMaxBins; ++bin) {
-      if (rest[bin] == 0) continue;
-      std::vector<uint32_t>& kept = candidates_[block * kMaxBins + bin];
-      kept.reserve(kept.size() + rest[bin]);  // exactly: what StateBytes counts on
-      for (const kernels::Candidate& c : list) {
-        if ((c.bits >> 16) - low_bin_ == bin && CommonIndex(c.bits) >= num_common_) {
-          kept.push_back((c.bits & 0xFFFFu) << 16 | c.index_in_block);
-        }
-      }
-    }
+  void CountValue(uint32_t bits, uint32_t count) {
+    buckets_[(bits - low_value_) >> shift_].fetch_add(count, std::memory_order_relaxed);
   }
   size_t CommonIndex(uint32_t bits) const {
     size_t i = 0;
@@ -212,11 +178,45 @@ class MagnitudeFold final : public graph::Fold {
     return i;
   }
 
-  // ---- the steps' beginnings and ends
+  void AddCandidates(uint64_t block, uint64_t above, std::vector<kernels::Candidate>* list) {
+    // What is common is counted here first: a counter that every element of two workers adds to is slow.
+    std::array<uint32_t, kMaxCommon> common{};
+    size_t num_rest = 0;
+    for (const kernels::Candidate c : *list) {
+      if (c.bits > high_value_) ++above;
+      if (c.bits > high_value_ || c.bits < low_value_) continue;
+      const size_t which = CommonIndex(c.bits);
+      if (which < num_common_) {
+        ++common[which];
+      } else {
+        CountValue(c.bits, 1);
+        (*list)[num_rest++] = c;
+      }
+    }
+    if (above > 0) above_.fetch_add(above, std::memory_order_relaxed);
+    for (size_t i = 0; i < num_common_; ++i) {
+      common_by_block_[block * kMaxCommon + i] += common[i];
+      if (common[i] > 0) CountValue(common_[i], common[i]);
+    }
+    if (num_rest == 0 || overflow_.load(std::memory_order_relaxed)) return;
+    if (num_candidates_.fetch_add(num_rest, std::memory_order_relaxed) + num_rest > limits_.max_candidates) {
+      overflow_.store(true, std::memory_order_relaxed);
+      return;
+    }
+    std::vector<Kept>& kept = candidates_[block];
+    kept.reserve(kept.size() + num_rest);  // exactly: what StateBytes counts on
+    for (size_t i = 0; i < num_rest; ++i) {
+      const kernels::Candidate& c = (*list)[i];
+      kept.push_back({static_cast<uint16_t>(c.bits >> 16), static_cast<uint16_t>(c.bits), c.index_in_block});
+    }
+  }
+
+  // ---- the steps' beginnings and ends; an end returns whether threshold_bits_ and last_tie_ are known
   void Free() {
     all_ = {};
     histograms_.clear();
-    values_ = std::vector<std::atomic<uint32_t>>();
+    buckets_ = Counters();
+    fine_values_ = {};
     candidates_ = {};
     common_by_block_ = {};
     tie_counts_ = {};
@@ -226,49 +226,63 @@ class MagnitudeFold final : public graph::Fold {
   void BeginCoarse(bool sampling) {
     Free();
     sampling_ = sampling;
-    for (size_t i = 0; i < std::min<size_t>(num_workers_, kMaxHistograms); ++i) {
-      histograms_.push_back(std::make_unique<Histogram>());
-    }
+    const size_t num_histograms = sampling ? kNumHistograms : std::min<size_t>(num_workers_, kNumHistograms);
+    for (size_t i = 0; i < num_histograms; ++i) histograms_.push_back(std::make_unique<Histogram>());
     step_ = Step::kCoarse;
   }
 
   bool FinishCoarse() {
-    for (size_t i = 1; i < histograms_.size(); ++i) {
-      for (size_t bin = 0; bin < kernels::kCoarseBins; ++bin)
-        histograms_[0]->counts[bin] += histograms_[i]->counts[bin];
+    std::vector<uint64_t> counts(kernels::kCoarseBins);
+    for (const auto& histogram : histograms_) {
+      for (size_t bin = 0; bin < kernels::kCoarseBins; ++bin) counts[bin] += histogram->counts[bin];
     }
-    const std::vector<uint64_t>& counts = histograms_[0]->counts;
-    uint64_t total = 0;
-    for (const uint64_t count : counts) total += count;
-    if (!sampling_) {
-      SLUICE_CHECK(total == num_elements_);
-      low_bin_ = high_bin_ = BinOfRank(counts, k_);
+    const uint64_t total = std::accumulate(counts.begin(), counts.end(), uint64_t{0});
+    uint32_t low_bin = 0, high_bin = 0;
+    if (sampling_) {
+      SetSampleRanks(counts, total);
+      high_bin = BinOfRank(counts, first_rank_);
+      low_bin = BinOfRank(counts, last_rank_);
+      sample_above_ = std::accumulate(counts.begin() + high_bin + 1, counts.end(), uint64_t{0});
     } else {
-      // Six standard deviations of a binomial count. Blocks are not independent draws, so it may miss: then all are
-      // counted.
-      const double share = static_cast<double>(k_) / static_cast<double>(num_elements_);
-      const double rank = share * static_cast<double>(total);
-      const double margin = 6 * std::sqrt(static_cast<double>(total) * share * (1 - share)) + 16;
-      const auto rank_at = [&](double r) {
-        return static_cast<uint64_t>(std::clamp(r, 1.0, static_cast<double>(total)));
-      };
-      high_bin_ = BinOfRank(counts, rank_at(rank - margin));
-      low_bin_ = BinOfRank(counts, rank_at(rank + margin));
-      if (high_bin_ - low_bin_ >= kMaxBins) {
-        BeginCoarse(false);
-        return false;
-      }
+      SLUICE_CHECK(total == num_elements_);
+      low_bin = high_bin = BinOfRank(counts, k_);
     }
     Free();
-    BeginValues();
+    SetBracket(low_bin << 16, high_bin << 16 | 0xFFFFu);
     num_common_ = 0;
-    if (num_blocks_ > limits_.sample_above_blocks) {
-      lists_.assign(num_workers_, {});
+    if (IsLarge()) {
+      num_candidates_ = 0;
+      fine_values_.resize(kFineValues);
       step_ = Step::kFine;
     } else {
       BeginCollect();
     }
     return false;
+  }
+
+  // Where in the sample the k-th magnitude of the tensor may stand. As far to both sides as four standard deviations of
+  // a binomial count, or five of the mean of kNumHistograms groups of blocks, for blocks are not independent draws of
+  // one distribution. A bracket that is too narrow costs passes, never the result.
+  void SetSampleRanks(const std::vector<uint64_t>& counts, uint64_t total) {
+    const auto n = static_cast<double>(total);
+    const double share = static_cast<double>(k_) / static_cast<double>(num_elements_);
+    const double rank = std::clamp(share * n, 1.0, n);
+    const uint32_t bin = BinOfRank(counts, static_cast<uint64_t>(rank));
+    double sum = 0, sum_of_squares = 0, groups = 0;
+    for (const auto& histogram : histograms_) {
+      const std::vector<uint64_t>& group = histogram->counts;
+      const auto size = static_cast<double>(std::accumulate(group.begin(), group.end(), uint64_t{0}));
+      if (size == 0) continue;
+      const double above = static_cast<double>(std::accumulate(group.begin() + bin, group.end(), uint64_t{0})) / size;
+      sum += above;
+      sum_of_squares += above * above;
+      ++groups;
+    }
+    const double variance = groups < 2 ? 0 : (sum_of_squares - sum * sum / groups) / (groups - 1) / groups;
+    const double deviation = std::max(4 * std::sqrt(share * (1 - share) / n), 5 * std::sqrt(std::max(variance, 0.0)));
+    const double margin = deviation * n + 16;
+    first_rank_ = static_cast<uint64_t>(std::clamp(rank - margin, 1.0, n));
+    last_rank_ = static_cast<uint64_t>(std::clamp(rank + margin, 1.0, n));
   }
 
   // The bin of the element that is `rank`-th (from 1) by magnitude, from the largest.
@@ -282,57 +296,100 @@ class MagnitudeFold final : public graph::Fold {
     return 0;
   }
 
-  void BeginValues() { values_ = std::vector<std::atomic<uint32_t>>((high_bin_ - low_bin_ + 1) * kValuesPerBin); }
+  // Buckets are as many values each as kMaxBuckets of them need to hold the bracket.
+  void SetBracket(uint32_t low_value, uint32_t high_value) {
+    low_value_ = low_value;
+    high_value_ = high_value;
+    shift_ = 0;
+    while ((high_value - low_value) >> shift_ >= kMaxBuckets) ++shift_;
+    buckets_ = Counters(((high_value - low_value) >> shift_) + 1);
+  }
+  uint32_t LowOfBucket(size_t bucket) const { return low_value_ + (static_cast<uint32_t>(bucket) << shift_); }
+  uint32_t HighOfBucket(size_t bucket) const {
+    return std::min(high_value_, LowOfBucket(bucket) + ((1u << shift_) - 1));
+  }
+  uint64_t CountOf(size_t bucket) const { return buckets_[bucket].load(std::memory_order_relaxed); }
 
   bool FinishFine() {
-    // Values of which the whole tensor will have more than the room for candidates has place for, shared out.
-    const uint64_t least = std::max<uint64_t>(2, limits_.max_candidates / limits_.sample_step / (4 * kMaxCommon));
-    std::vector<std::pair<uint32_t, uint32_t>> found;  // count, value
-    for (uint32_t i = 0; i < values_.size(); ++i) {
-      const uint32_t count = values_[i].load(std::memory_order_relaxed);
-      if (count >= least) found.emplace_back(count, (low_bin_ << 16) + i);
+    uint32_t low_value = low_value_, high_value = high_value_;
+    if (sampling_) {
+      uint64_t seen = sample_above_;
+      for (size_t bucket = buckets_.size(); bucket-- > 0 && seen < last_rank_;) {
+        const bool before = seen < first_rank_;
+        seen += CountOf(bucket);
+        if (before && seen >= first_rank_) high_value = HighOfBucket(bucket);
+        if (seen >= last_rank_) low_value = LowOfBucket(bucket);
+      }
     }
-    std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a > b; });
-    num_common_ = std::min(found.size(), kMaxCommon);
-    for (size_t i = 0; i < num_common_; ++i) common_[i] = found[i].second;
-    BeginValues();
+    FindCommon(low_value, high_value);
+    Free();
+    SetBracket(low_value, high_value);
     BeginCollect();
     return false;
+  }
+
+  // Values of which the whole tensor will have some 1/32 of the room for candidates, or more.
+  void FindCommon(uint32_t low_value, uint32_t high_value) {
+    fine_values_.resize(std::min<uint64_t>(num_candidates_, fine_values_.size()));
+    std::sort(fine_values_.begin(), fine_values_.end());
+    const double looked_at =
+        static_cast<double>(fine_values_.size()) / std::max(1.0, static_cast<double>(num_candidates_));
+    const uint64_t room = limits_.max_candidates / limits_.sample_step / (4 * kMaxCommon);
+    const auto least = std::max<uint64_t>(2, static_cast<uint64_t>(looked_at * static_cast<double>(room)));
+    std::vector<std::pair<size_t, uint32_t>> found;  // count, value
+    for (auto run = fine_values_.begin(); run != fine_values_.end();) {
+      const auto end = std::upper_bound(run, fine_values_.end(), *run);
+      const auto count = static_cast<uint64_t>(end - run);
+      if (count >= least && *run >= low_value && *run <= high_value) found.emplace_back(count, *run);
+      run = end;
+    }
+    std::sort(found.begin(), found.end(), std::greater<>());
+    num_common_ = std::min(found.size(), kMaxCommon);
+    for (size_t i = 0; i < num_common_; ++i) common_[i] = found[i].second;
   }
 
   void BeginCollect() {
     above_ = 0;
     num_candidates_ = 0;
     overflow_ = false;
-    candidates_.resize(num_blocks_ * kMaxBins);
+    candidates_.resize(num_blocks_);
     if (num_common_ > 0) common_by_block_.resize(num_blocks_ * kMaxCommon);
     step_ = Step::kCollect;
   }
 
-  // True where threshold and last tie are known.
   bool FinishCollect() {
-    const uint64_t above = above_.load();
-    uint64_t seen = above, at_value = 0;
-    size_t value = values_.size();
-    if (above < k_) {
-      while (value > 0 && seen < k_) seen += at_value = values_[--value].load(std::memory_order_relaxed);
+    uint64_t seen = above_.load(), count = 0;
+    size_t bucket = buckets_.size();
+    if (seen < k_) {
+      while (bucket > 0 && seen < k_) seen += count = CountOf(--bucket);
     }
-    if (above >= k_ || seen < k_) {
-      SLUICE_CHECK(sampling_);
+    if (above_.load() >= k_ || seen < k_) {
+      SLUICE_CHECK(sampling_);  // only a sample's bracket can miss
       BeginCoarse(false);
       return false;
     }
-    threshold_bits_ = (low_bin_ << 16) + static_cast<uint32_t>(value);
-    ties_left_ = k_ - (seen - at_value);
-    if (ties_left_ == at_value || threshold_bits_ == 0) {
+    uint64_t before = seen - count;
+    if (shift_ == 0) {
+      threshold_bits_ = LowOfBucket(bucket);
+    } else if (!overflow_.load()) {
+      SelectInBucket(bucket, &before, &count);
+    } else {
+      // No room for what is in the bucket? There will be, or its values will be counted one by one.
+      const uint32_t low_value = LowOfBucket(bucket), high_value = HighOfBucket(bucket);
+      Free();
+      sampling_ = false;
+      SetBracket(low_value, high_value);
+      BeginCollect();
+      return false;
+    }
+    ties_left_ = k_ - before;
+    if (ties_left_ == count || threshold_bits_ == 0) {
       // All of them are kept. Of zeros it makes no difference which.
       last_tie_ = num_elements_ - 1;
       return true;
     }
     if (const size_t which = CommonIndex(threshold_bits_); which < num_common_) {
-      uint64_t before = 0;
-      FindTieBlock([&](uint64_t block) { return common_by_block_[block * kMaxCommon + which]; }, &before);
-      return BeginBlock(before);
+      return BeginBlock([&](uint64_t block) { return common_by_block_[block * kMaxCommon + which]; });
     }
     if (!overflow_.load()) {
       FindTieAmongCandidates();
@@ -344,13 +401,48 @@ class MagnitudeFold final : public graph::Fold {
     return false;
   }
 
+  // The k-th magnitude is one of the bucket's values; *before are larger than all of these. Sets threshold_bits_, how
+  // many are larger than it and how many equal it.
+  void SelectInBucket(size_t bucket, uint64_t* before, uint64_t* count) {
+    const uint32_t low = LowOfBucket(bucket), high = HighOfBucket(bucket);
+    std::vector<uint32_t> values;
+    values.reserve(std::min<uint64_t>(CountOf(bucket), num_candidates_));
+    for (const std::vector<Kept>& block : candidates_) {
+      for (const Kept& kept : block) {
+        if (kept.bits() >= low && kept.bits() <= high) values.push_back(kept.bits());
+      }
+    }
+    std::sort(values.begin(), values.end(), std::greater<>());
+    std::vector<std::pair<uint32_t, uint64_t>> common;  // value, count; no candidate has one of these
+    for (size_t i = 0; i < num_common_; ++i) {
+      uint64_t total = 0;
+      for (uint64_t block = 0; block < num_blocks_; ++block) total += common_by_block_[block * kMaxCommon + i];
+      if (common_[i] >= low && common_[i] <= high) common.emplace_back(common_[i], total);
+    }
+    std::sort(common.begin(), common.end(), std::greater<>());
+    auto next = values.begin();
+    auto next_common = common.begin();
+    while (true) {
+      SLUICE_CHECK(next != values.end() || next_common != common.end());
+      if (next_common == common.end() || (next != values.end() && *next > next_common->first)) {
+        threshold_bits_ = *next;
+        const auto end = std::upper_bound(next, values.end(), *next, std::greater<>());
+        *count = static_cast<uint64_t>(end - next);
+        next = end;
+      } else {
+        std::tie(threshold_bits_, *count) = *next_common++;
+      }
+      if (*before + *count >= k_) return;
+      *before += *count;
+    }
+  }
+
   void FindTieAmongCandidates() {
-    const uint32_t bin = (threshold_bits_ >> 16) - low_bin_;
     uint64_t left = ties_left_;
     for (uint64_t block = 0; block < num_blocks_; ++block) {
-      for (const uint32_t candidate : candidates_[block * kMaxBins + bin]) {
-        if (candidate >> 16 == (threshold_bits_ & 0xFFFFu) && --left == 0) {
-          last_tie_ = block * kBlockElements + (candidate & 0xFFFFu);
+      for (const Kept& kept : candidates_[block]) {
+        if (kept.bits() == threshold_bits_ && --left == 0) {
+          last_tie_ = block * kBlockElements + kept.index_in_block;
           return;
         }
       }
@@ -358,23 +450,26 @@ class MagnitudeFold final : public graph::Fold {
     SLUICE_CHECK(!"a tie that was counted was not collected");
   }
 
-  // The block of the ties_left_-th tie, and how many come before that block.
-  template <class Count>
-  void FindTieBlock(const Count& count, uint64_t* before) {
-    *before = 0;
-    for (tie_block_ = 0; tie_block_ < num_blocks_; ++tie_block_) {
-      if (*before + count(tie_block_) >= ties_left_) return;
-      *before += count(tie_block_);
+  // The next pass looks through the block of the ties_left_-th tie alone. Returns false: it is not known yet.
+  template <class CountOfTies>
+  bool BeginBlock(const CountOfTies& count_of) {
+    for (tie_block_ = 0; count_of(tie_block_) < ties_left_; ++tie_block_) {
+      ties_left_ -= count_of(tie_block_);
+      SLUICE_CHECK(tie_block_ + 1 < num_blocks_);
     }
-    SLUICE_CHECK(!"fewer ties than were counted");
-  }
-
-  bool BeginBlock(uint64_t before) {
     Free();
-    ties_left_ -= before;
     found_ = false;
     step_ = Step::kBlock;
     return false;
+  }
+
+  void BeginSums() {
+    mask_ = {.kind = kernels::DeltaMask::Kind::kMagnitude,
+             .threshold = std::bit_cast<float>(threshold_bits_),
+             .last_tie = last_tie_};
+    Free();
+    sums_ = std::make_unique<L1Sums>(num_blocks_, num_workers_);
+    step_ = Step::kSums;
   }
 
   void FinishAll() {
@@ -387,8 +482,8 @@ class MagnitudeFold final : public graph::Fold {
       if (all_[i] == threshold_bits_ && --left == 0) last_tie_ = i;
     }
     const auto after = all_.begin() + static_cast<int64_t>(last_tie_) + 1;
-    if (threshold_bits_ == 0 || std::find(after, all_.end(), threshold_bits_) == all_.end())
-      last_tie_ = num_elements_ - 1;
+    const bool is_last = std::find(after, all_.end(), threshold_bits_) == all_.end();
+    if (threshold_bits_ == 0 || is_last) last_tie_ = num_elements_ - 1;
   }
 
   const uint64_t num_elements_, num_blocks_, k_;
@@ -397,22 +492,31 @@ class MagnitudeFold final : public graph::Fold {
   const MagnitudeLimits limits_;
 
   Step step_ = Step::kAll;
+  std::vector<std::vector<kernels::Candidate>> lists_;  // per worker
   std::vector<uint32_t> all_;                           // kAll: every magnitude
+
   std::vector<std::unique_ptr<Histogram>> histograms_;  // kCoarse
-  bool sampling_ = false;                               // whether the bracket comes from a sample
-  uint32_t low_bin_ = 0, high_bin_ = 0;
-  std::vector<List> lists_;                    // per worker
-  std::vector<std::atomic<uint32_t>> values_;  // kFine, kCollect: counts by value in the bracket
+  bool sampling_ = false;                               // the bracket comes from a sample
+  uint64_t first_rank_ = 0, last_rank_ = 0;             // in the sample
+  uint64_t sample_above_ = 0;                           // the coarse bracket's bins
+
+  uint32_t low_value_ = 0, high_value_ = 0;  // the bracket
+  uint32_t shift_ = 0;                       // 2^shift_ values share a bucket
+  Counters buckets_;                         // kFine, kCollect: counts of the bracket
+  std::vector<uint32_t> fine_values_;        // kFine: some of the bracket's values
   std::array<uint32_t, kMaxCommon> common_{};
   size_t num_common_ = 0;
-  std::vector<uint32_t> common_by_block_;  // [num_blocks, kMaxCommon]
-  std::atomic<uint64_t> above_{0}, num_candidates_{0};
+
+  std::atomic<uint64_t> above_{0};  // kCollect: larger than the bracket
+  std::atomic<uint64_t> num_candidates_{0};
   std::atomic<bool> overflow_{false};
-  std::vector<std::vector<uint32_t>> candidates_;  // [num_blocks, kMaxBins]: low bits of the magnitude, index
-  std::vector<uint32_t> tie_counts_;               // kTies, by block
-  uint64_t tie_block_ = 0, ties_left_ = 0;
+  std::vector<std::vector<Kept>> candidates_;  // by block
+  std::vector<uint32_t> common_by_block_;      // [num_blocks, kMaxCommon]
+  std::vector<uint32_t> tie_counts_;           // kTies: by block
+  uint64_t tie_block_ = 0, ties_left_ = 0;     // kBlock
   bool found_ = false;
-  std::unique_ptr<L1Sums> sums_;
+
+  std::unique_ptr<L1Sums> sums_;  // kSums
   kernels::DeltaMask mask_;
   uint32_t threshold_bits_ = 0;
   uint64_t last_tie_ = 0;
@@ -437,7 +541,8 @@ int MagnitudeFact::max_passes() const {
   const int sums = with_sums_ ? 1 : 0;
   if (blocks <= MagnitudeLimits().all_blocks) return 1 + sums;
   if (blocks <= MagnitudeLimits().sample_above_blocks) return 4 + sums;  // coarse, collect, ties, block
-  return 9 + sums;  // sample, fine, collect and a miss; then coarse, fine, collect, ties, block
+  // A sample, fine, collect that misses; coarse, fine, collect, ties, block. Or, without a miss, collect twice.
+  return 8 + sums;
 }
 
 double MagnitudeFact::expected_passes() const {
@@ -445,20 +550,23 @@ double MagnitudeFact::expected_passes() const {
   const double sums = with_sums_ ? 1 : 0;
   if (blocks <= MagnitudeLimits().all_blocks) return 1 + sums;
   if (blocks <= MagnitudeLimits().sample_above_blocks) return 2 + sums;
-  return 2 + 2.0 / static_cast<double>(MagnitudeLimits().sample_step) + sums;
+  return 1 + 2.0 / static_cast<double>(MagnitudeLimits().sample_step) + sums;
 }
 
 uint64_t MagnitudeFact::StateBytes(int num_workers) const {
   const MagnitudeLimits limits;
   const uint64_t blocks = Blocks(num_elements());
+  const bool is_large = blocks > limits.sample_above_blocks;
   const uint64_t lists = static_cast<uint64_t>(num_workers) * (sizeof(kernels::Candidate) * kCollectElements * 2 + 64);
-  const uint64_t coarse = std::min<uint64_t>(num_workers, kMaxHistograms) * kernels::kCoarseBins * sizeof(uint64_t);
-  const uint64_t values = kMaxBins * kValuesPerBin * sizeof(uint32_t);
-  // Per block: two vectors with the allocator's rounding, counts of common values, counts of ties.
-  const uint64_t collect = values + limits.max_candidates * sizeof(uint32_t) +
-                           blocks * (kMaxBins * (sizeof(std::vector<uint32_t>) + 32) + 4 * kMaxCommon + 4);
-  const uint64_t sums = with_sums_ ? L1Sums::StateBytes(blocks, num_workers) : 0;
   const uint64_t all = num_elements() * sizeof(uint32_t) * 2;
+  const uint64_t coarse = (kNumHistograms + 1) * kernels::kCoarseBins * sizeof(uint64_t);
+  // Counts, candidates, and those of one bucket; per block: a vector with the allocator's rounding and counts. Without
+  // a sample the bracket is a bin: a bucket is a value.
+  const uint64_t candidates = std::min(num_elements(), limits.max_candidates);
+  const uint64_t buckets = is_large ? kMaxBuckets : 1u << 16;
+  const uint64_t collect = buckets * sizeof(uint32_t) + candidates * (kKeptBytes + (is_large ? sizeof(uint32_t) : 0)) +
+                           blocks * (sizeof(std::vector<int>) + 32 + 4 * kMaxCommon + 4);
+  const uint64_t sums = with_sums_ ? L1Sums::StateBytes(blocks, num_workers) : 0;
   const uint64_t steps = blocks <= limits.all_blocks ? all : std::max(coarse, collect);
   return sizeof(MagnitudeFold) + lists + std::max(steps, sums) + 1024;
 }

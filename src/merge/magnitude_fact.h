@@ -4,19 +4,18 @@
 // Value: {bits of the k-th |d| as f32, index of the last tie kept}; with `with_sums` also {sum |d|, sum |masked d|}.
 // Bits and not the number, so that a NaN (larger than infinity here) can be recorded.
 //
-// A tensor passes by several times, in bounded memory (StateBytes, some 3 MiB), one step a pass:
+// A tensor passes by several times, in bounded memory (StateBytes, 2 to 4 MiB), one step a pass:
 //   all      up to 4 blocks: every magnitude is kept; done
-//   coarse   counts by coarse bin (exponent and 7 bits of the significand, kernels/select.h): of 1 block in 32 where
-//   there
-//            are more than 64, which brackets the bin; of all blocks where the bracket is wider than 2 bins, or missed
-//   fine     large tensors: counts the bracket's values in 1 block in 32 to find those that many elements share (the
-//            differences of bf16 numbers are few); they are counted by block in the next pass, instead of collected
-//   collect  counts above the bracket, counts by value within it, collects its elements while the room lasts:
-//            the k-th magnitude is known, and where there was room, the last tie too
-//   ties     there was no room: counts by block what equals the k-th magnitude
+//   coarse   counts by coarse bin (exponent and 7 bits of the significand, kernels/select.h). More than 64 blocks: of 1
+//            block in 32, which brackets the k-th; of all where that bracket missed
+//   fine     more than 64 blocks: counts the bracket's values in 1 block in 32, to narrow it and to find those that
+//            many elements share (the differences of bf16 numbers are few)
+//   collect  counts what is above the bracket, and the bracket in buckets; counts by block what many share; collects
+//            the rest while there is room. Where there was none, the k-th's bucket is the next bracket
+//   ties     no room even so: counts by block what equals the k-th magnitude
 //   block    where the last tie's block is known and no more: one block
 //   sums     with_sums: as L1Fact
-// A large tensor takes 1.06 passes where all goes well, 2.03 with a wide bracket, and one more without room.
+// A large tensor takes 1.06 passes where all goes well, one or two more where there was no room or the sample missed.
 #pragma once
 
 #include "graph/node.h"

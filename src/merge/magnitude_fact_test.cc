@@ -174,8 +174,9 @@ TEST(MagnitudeFact, TakesAFewPasses) {
   };
   EXPECT_EQ(passes("f32", {.all_blocks = 100}), 1);
   EXPECT_EQ(passes("f32", kUnsampled), 2);   // coarse, collect: one bin of many, few elements share a value
-  EXPECT_EQ(passes("f32", kRoomy), 4);       // sample: too wide a bracket; coarse, fine, collect
-  EXPECT_EQ(passes("narrow", kRoomy), 3);    // sample, fine, collect
+  EXPECT_EQ(passes("f32", kRoomy), 3);       // sample, fine, collect
+  EXPECT_EQ(passes("f32", kSmall), 4);       // sample, fine, collect without room, collect of one bucket
+  EXPECT_EQ(passes("blocks", kRoomy), 3);    // a wide bracket is no trouble where there is room
   EXPECT_EQ(passes("bf16", kUnsampled), 4);  // coarse, collect without room, ties, block
   EXPECT_EQ(passes("bf16", kSmall), 4);      // sample, fine, collect (a value that many share), block
   EXPECT_EQ(passes("equal", kSmall), 4);     // sample, fine, collect, block
