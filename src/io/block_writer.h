@@ -27,7 +27,7 @@ struct BlockWriterStats {
 class BlockWriter {
  public:
   static constexpr uint64_t kBufferBytes = uint64_t{2} << 20;
-  static constexpr int kNumBuffers = 3;  // one fills, one is written, one waits
+  static constexpr int kNumBuffers = 4;  // one fills, two are written, one waits
 
   struct Options {
     uint64_t buffer_bytes = kBufferBytes;  // a multiple of 4096; smaller where the files are
