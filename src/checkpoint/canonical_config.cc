@@ -57,6 +57,9 @@ ordered_json WithRopeType(const ordered_json& parameters) {
 
 // One set of parameters for each kind of layer, as gemma3 has them.
 bool IsPerLayerType(const ordered_json& parameters) {
+  for (const char* key : {"rope_type", "type", "rope_theta"}) {
+    if (parameters.contains(key)) return false;
+  }
   return std::any_of(parameters.begin(), parameters.end(),
                      [](const ordered_json& member) { return member.is_object(); });
 }
@@ -97,6 +100,20 @@ Result<void> Contradiction(std::string_view a, const std::string& a_value, std::
   return Fail(ErrorCode::kCorrupt,
               fmt::format("{} is {}, but {} is {}: they mean the same thing; remove the one that is wrong", a, a_value,
                           b, b_value));
+}
+
+Result<void> CheckTypes(const ordered_json& config) {
+  for (const char* key : {"rope_theta", "rope_local_base_freq"}) {
+    if (const ordered_json& value = Member(config, key); !value.is_null() && !value.is_number()) {
+      return Fail(ErrorCode::kCorrupt, fmt::format("{} is {}, not a number", key, value.type_name()));
+    }
+  }
+  for (const char* key : {"rope_scaling", "rope_parameters"}) {
+    if (const ordered_json& value = Member(config, key); !value.is_null() && !value.is_object()) {
+      return Fail(ErrorCode::kCorrupt, fmt::format("{} is {}, not an object", key, value.type_name()));
+    }
+  }
+  return {};
 }
 
 Result<void> CheckRopeType(const ordered_json& parameters, std::string_view where) {
@@ -198,6 +215,7 @@ void Reduce(ordered_json* config) {
 
 Result<void> CheckForContradictions(const ordered_json& config) {
   if (!config.is_object()) return {};
+  SLUICE_TRY(CheckTypes(config));
   const std::string torch_dtype = DtypeOf(config, "torch_dtype"), dtype = DtypeOf(config, "dtype");
   if (!torch_dtype.empty() && !dtype.empty() && torch_dtype != dtype) {
     return Contradiction("torch_dtype", torch_dtype, "dtype", dtype);

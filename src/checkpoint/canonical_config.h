@@ -10,7 +10,8 @@
 
 namespace sluice::checkpoint {
 
-// kCorrupt where two keys of `config` that mean the same thing say different things; the message names both.
+// kCorrupt where two keys of `config` that mean the same thing say different things, or a key of rotary embedding is of
+// a type that cannot be; the message names the keys.
 Result<void> CheckForContradictions(const nlohmann::ordered_json& config);
 
 // Rotary embedding as transformers 5 writes it, {rope_type, rope_theta, ...} or one of these per layer type, from the

@@ -135,6 +135,9 @@ TEST(ModelConfig, ContradictionsAreRefused) {
               HasSubstr("rope_local_base_freq is 10000"));
   EXPECT_THAT(ErrorOf(R"({"text_config":{"rope_theta":1,"rope_parameters":{"rope_theta":2}}})"),
               HasSubstr("rope_theta is 1"));
+  EXPECT_THAT(ErrorOf(R"({"rope_theta":{"rope_theta":2}})"), HasSubstr("rope_theta is object, not a number"));
+  EXPECT_THAT(ErrorOf(R"({"rope_scaling":"linear"})"), HasSubstr("rope_scaling is string, not an object"));
+  EXPECT_THAT(ErrorOf(R"({"rope_parameters":[]})"), HasSubstr("rope_parameters is array, not an object"));
   // Both versions side by side, agreeing, are fine; so is a theta beside the rest.
   EXPECT_TRUE(Config(R"({"torch_dtype":"torch.bfloat16","dtype":"bfloat16","rope_theta":500000,"rope_scaling":null,)"
                      R"("rope_parameters":{"rope_theta":500000.0,"rope_type":"llama3","factor":8.0}})"));
