@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
-#include <cmath>
 #include <condition_variable>
 #include <cstring>
 #include <functional>
@@ -15,7 +13,7 @@
 #include "base/units.h"
 #include "graph/node.h"
 #include "kernels/compare.h"
-#include "kernels/task_vectors.h"
+#include "verify/difference.h"
 
 namespace sluice::verify {
 namespace {
@@ -35,98 +33,6 @@ constexpr uint64_t kNone = std::numeric_limits<uint64_t>::max();
 
 bool CanDecode(Encoding encoding) { return encoding->decode != nullptr; }
 bool CanEncode(Encoding encoding) { return encoding->encode != nullptr; }
-
-// Equal as numbers that a cast must keep: the same bits, or both NaN. +0 and -0 differ, as no cast turns one into the
-// other.
-bool SameValues(const float* x, const float* y, uint64_t count) {
-  if (std::memcmp(x, y, count * sizeof(float)) == 0) return true;
-  for (uint64_t i = 0; i < count; ++i) {
-    if (std::bit_cast<uint32_t>(x[i]) != std::bit_cast<uint32_t>(y[i]) && !(std::isnan(x[i]) && std::isnan(y[i]))) {
-      return false;
-    }
-  }
-  return true;
-}
-
-// Whether `stored` is `values` rounded to `encoding`. `decoded` are stored's numbers; `bytes` and `again` are scratch.
-bool IsRounding(Encoding encoding, const float* values, const uint8_t* stored, const float* decoded, uint64_t count,
-                uint8_t* bytes, float* again) {
-  encoding->encode(values, count, bytes);
-  if (std::memcmp(bytes, stored, encoding.BytesOf(count)) == 0) return true;
-  encoding->decode(bytes, count, again);  // NaN may carry another payload
-  return SameValues(again, decoded, count);
-}
-
-// |a - b| <= atol + rtol |b| for all, with equal infinities and pairs of NaN allowed.
-bool WithinTolerance(const float* a, const float* b, uint64_t count, double atol, double rtol) {
-  for (uint64_t i = 0; i < count; ++i) {
-    const double x = a[i], y = b[i];
-    if (x == y || (std::isnan(x) && std::isnan(y))) continue;
-    if (!(std::abs(x - y) <= atol + rtol * std::abs(y)) || std::isinf(y)) return false;
-  }
-  return true;
-}
-
-uint64_t FirstDifferent(const float* a, const float* b, uint64_t count) {
-  for (uint64_t i = 0; i < count; ++i) {
-    if (a[i] != b[i] && !(std::isnan(a[i]) && std::isnan(b[i]))) return i;
-  }
-  return kNone;
-}
-
-// Sums over one or more blocks of 65,536 elements.
-struct Sums {
-  double a_squared = 0, b_squared = 0, product = 0, difference_squared = 0, max_abs = 0;
-  uint64_t changed = 0, nan_a = 0, nan_b = 0, inf_a = 0, inf_b = 0;
-
-  void Add(const Sums& other) {
-    a_squared += other.a_squared;
-    b_squared += other.b_squared;
-    product += other.product;
-    difference_squared += other.difference_squared;
-    max_abs = std::max(max_abs, other.max_abs);
-    changed += other.changed;
-    nan_a += other.nan_a;
-    nan_b += other.nan_b;
-    inf_a += other.inf_a;
-    inf_b += other.inf_b;
-  }
-};
-
-Sums Reduce(const kernels::DifferenceLanes& lanes) {
-  return {.a_squared = kernels::SumLanes(lanes.a_squared),
-          .b_squared = kernels::SumLanes(lanes.b_squared),
-          .product = kernels::SumLanes(lanes.product),
-          .difference_squared = kernels::SumLanes(lanes.difference_squared),
-          .max_abs = *std::ranges::max_element(lanes.max_abs),
-          .changed = lanes.changed,
-          .nan_a = lanes.nan_a,
-          .nan_b = lanes.nan_b,
-          .inf_a = lanes.inf_a,
-          .inf_b = lanes.inf_b};
-}
-
-DifferenceStats MakeStats(const Sums& sums, uint64_t elements) {
-  DifferenceStats stats{.elements = elements,
-                        .changed = sums.changed,
-                        .nan_a = sums.nan_a,
-                        .nan_b = sums.nan_b,
-                        .inf_a = sums.inf_a,
-                        .inf_b = sums.inf_b,
-                        .max_abs = sums.max_abs};
-  const double a = std::sqrt(sums.a_squared), b = std::sqrt(sums.b_squared);
-  if (sums.difference_squared == 0) {
-    stats.relative_l2 = 0;
-  } else {
-    stats.relative_l2 = a > 0 ? std::sqrt(sums.difference_squared) / a : std::numeric_limits<double>::infinity();
-  }
-  if (a == 0 && b == 0) {
-    stats.cosine = 1;
-  } else {
-    stats.cosine = a > 0 && b > 0 ? std::clamp(sums.product / a / b, -1.0, 1.0) : 0;
-  }
-  return stats;
-}
 
 void LowerTo(std::atomic<uint64_t>* value, uint64_t to) {
   uint64_t now = value->load(std::memory_order_relaxed);
@@ -160,8 +66,8 @@ class ComparisonSink::BufferPool {
     free_.push_back(std::move(buffer));
     returned_.notify_one();
   }
-  // Two open chunks, an odd pair, and as many being hashed as there are workers, up to four tasks of two pairs.
-  static int Most(int num_threads) { return 4 + 4 * std::clamp(num_threads, 1, 4); }
+  // Two open chunks and an odd pair, which may wait for a tile; the rest is with tasks that run and return it.
+  static int Most(int num_threads) { return 4 + 2 * std::clamp(num_threads, 1, 4); }
 
  private:
   std::mutex mutex_;
@@ -207,8 +113,8 @@ struct ComparisonSink::Tensor {
   // Block sums by first block, until all before them are in `total`.
   std::mutex mutex;
   uint64_t next_block = 0;
-  std::map<uint64_t, std::vector<Sums>> waiting;
-  Sums total;
+  std::map<uint64_t, std::vector<DifferenceSums>> waiting;
+  DifferenceSums total;
 
   std::atomic<int64_t> open_tasks{1};  // one for the consumer, until the last piece has come
 
@@ -473,7 +379,7 @@ void ComparisonSink::NoteBytesDiffer(const Chunk& chunk) {
 
 void ComparisonSink::CompareBlocks(Tensor* tensor, Range range, const uint8_t* a, const uint8_t* b, Worker* worker) {
   const Encoding encoding_a = tensor->encoding[0], encoding_b = tensor->encoding[1];
-  std::vector<Sums> sums;
+  std::vector<DifferenceSums> sums;
   sums.reserve(CeilDiv(range.size(), kBlockElements));
   for (uint64_t block = range.begin; block < range.end; block += kBlockElements) {
     kernels::DifferenceLanes lanes;
@@ -514,7 +420,7 @@ void ComparisonSink::CompareBlocks(Tensor* tensor, Range range, const uint8_t* a
       a += bytes_a;
       b += bytes_b;
     }
-    sums.push_back(Reduce(lanes));
+    sums.push_back(DifferenceSums::Of(lanes));
   }
   if (options_.first_difference && !tensor->same_encoding && tensor->SurelyDiffers()) {
     NoteDifference(tensor->group, std::nullopt);
@@ -522,7 +428,7 @@ void ComparisonSink::CompareBlocks(Tensor* tensor, Range range, const uint8_t* a
   const std::lock_guard lock(tensor->mutex);
   tensor->waiting.emplace(range.begin / kBlockElements, std::move(sums));
   while (!tensor->waiting.empty() && tensor->waiting.begin()->first == tensor->next_block) {
-    for (const Sums& block : tensor->waiting.begin()->second) tensor->total.Add(block);
+    for (const DifferenceSums& block : tensor->waiting.begin()->second) tensor->total.Add(block);
     tensor->next_block += tensor->waiting.begin()->second.size();
     tensor->waiting.erase(tensor->waiting.begin());
   }
@@ -575,7 +481,7 @@ void ComparisonSink::Finalise(Tensor* tensor) {
     return;
   }
   record.first_changed = tensor->first_changed;
-  if (tensor->numbers) record.stats = std::make_unique<DifferenceStats>(MakeStats(tensor->total, tensor->num_elements));
+  if (tensor->numbers) record.stats = std::make_unique<DifferenceStats>(tensor->total.ToStats(tensor->num_elements));
   if (!tensor->a_is_no_rounding || !tensor->b_is_no_rounding) {
     record.tensor_class = TensorClass::kRounded;
     record.rounded = tensor->a_is_no_rounding   ? RoundedSide::kB
