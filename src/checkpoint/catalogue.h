@@ -1,5 +1,5 @@
-// Catalogue: the names, encodings and shapes of a checkpoint's tensors, compactly (100,000 tensors in a few MiB), sorted
-// by canonical Hugging Face name in byte order. Immutable once built; thread-safe.
+// Catalogue: the names, encodings and shapes of a checkpoint's tensors, compactly (100,000 tensors in a few MiB),
+// sorted by canonical Hugging Face name in byte order. Immutable once built; thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@
 namespace sluice::checkpoint {
 
 struct TensorInfo {
-  std::string_view name;            // lives as long as the catalogue
+  std::string_view name;  // lives as long as the catalogue
   quant::Encoding encoding;
   std::span<const uint64_t> shape;  // slowest dimension first, as Hugging Face writes it; empty for a scalar
   uint64_t num_elements = 0;

@@ -20,13 +20,14 @@ namespace sluice::checkpoint {
 struct OpenOptions;
 
 // Returns nullopt where `ref` is not of its kind.
-using Opener = std::function<std::optional<Result<std::shared_ptr<const Checkpoint>>>(const std::string& ref, const OpenOptions&)>;
+using Opener =
+    std::function<std::optional<Result<std::shared_ptr<const Checkpoint>>>(const std::string& ref, const OpenOptions&)>;
 
 struct OpenOptions {
   io::SourceFactory open_source = io::OpenFile;
-  std::vector<Opener> openers;              // asked in order, before the built-in folder, safetensors and GGUF
-  std::optional<uint64_t> seed;             // --seed: for references that are recipes
-  std::optional<std::string> arithmetic;    // --arithmetic
+  std::vector<Opener> openers;            // asked in order, before the built-in folder, safetensors and GGUF
+  std::optional<uint64_t> seed;           // --seed: for references that are recipes
+  std::optional<std::string> arithmetic;  // --arithmetic
 };
 
 // kNotFound, kCorrupt (with file, tensor, byte), kUnsupported (.bin, +lora, remote: named).

@@ -19,14 +19,15 @@ using DecodeFunction = void (*)(const uint8_t* blocks, uint64_t num_elements, fl
 using EncodeFunction = void (*)(const float* values, uint64_t num_elements, uint8_t* out);
 
 struct EncodingInfo {
-  std::string_view name;       // the field's own: "BF16", "F8_E4M3", "Q4_1"
+  std::string_view name;  // the field's own: "BF16", "F8_E4M3", "Q4_1"
   uint32_t block_elements = 1;
   uint32_t block_bytes = 0;
-  int safetensors_rank = -1;   // position in the writer's alignment order, -1: not a safetensors dtype
-  int ggml_type = -1;          // GGUF's number, -1: not a GGUF type
-  bool is_float = false;       // numbers that arithmetic may be done on, after `decode`
-  int significand_bits = 0;    // plain floats: F32 24, BF16 8, F16 11; 0 for blocks. A cast to an encoding with at least as
-  int exponent_bits = 0;       // many of both is lossless: F32 8, BF16 8, F16 5
+  int safetensors_rank = -1;  // position in the writer's alignment order, -1: not a safetensors dtype
+  int ggml_type = -1;         // GGUF's number, -1: not a GGUF type
+  bool is_float = false;      // numbers that arithmetic may be done on, after `decode`
+  int significand_bits =
+      0;                  // plain floats: F32 24, BF16 8, F16 11; 0 for blocks. A cast to an encoding with at least as
+  int exponent_bits = 0;  // many of both is lossless: F32 8, BF16 8, F16 5
   DecodeFunction decode = nullptr;
   EncodeFunction encode = nullptr;
 };
