@@ -172,8 +172,13 @@ def merges(args):
                 shutil.rmtree(out)
                 rows[name].append({"seconds": run.seconds, "cpu": run.cpu_seconds, "peak": run.peak_bytes,
                                    "read": run.said["bytes_read"], "raw": raws[passes][-1]["seconds"]})
-    return {"model_bytes": size, "shape": " ".join(shape), "rows": rows, "raws": raws, "cores": os.cpu_count(),
-            "kernel": kernel_rate("dare_ties, base + 7")}
+    rates = kernel_rates()
+    values = {"dare_ties, base + 7": 1, "bf16 to f32": 9, "f32 to bf16": 1, "count of NaNs": 1, "sha256": 2}
+    l1 = {"L1 of all and masked, random mask": 7, "bf16 to f32": 8}
+    elements = size / 2
+    arithmetic = {1: elements * nanoseconds(rates, values, read_bytes=16) / 1e9 / os.cpu_count()}
+    arithmetic[2] = arithmetic[1] + elements * nanoseconds(rates, l1, read_bytes=16) / 1e9 / os.cpu_count()
+    return {"model_bytes": size, "shape": " ".join(shape), "rows": rows, "raws": raws, "cores": os.cpu_count(), "arithmetic": arithmetic}
 
 
 def show_merges(r):
@@ -185,21 +190,26 @@ def show_merges(r):
         yield (f"- Raw, each block read {'once' if int(passes) == 1 else 'twice'} ({runs[0]['mode']}, O_DIRECT "
                f"{'on' if runs[0]['direct'] else 'off'}): {spread(rates)} GB/s, {spread([x['seconds'] for x in runs], 1)} s")
     yield ""
-    yield "| rescale, budget | seconds | of raw | output MB/s | read, in models | cores | peak MiB | limit beside it |"
-    yield "|---|---|---|---|---|---|---|---|"
+    for passes, what in ((1, "values"), (2, "L1 and values")):
+        yield (f"- Arithmetic alone ({what}): {r['arithmetic'][str(passes)]:.1f} s on {r['cores']} cores: the kernels (casts, dare_ties, NaNs, digest), each at its "
+               "rate from its cache, and the weights read once from memory, one core at a time; bench_kernels in the same run")
+    yield ""
+    yield "| rescale, budget | seconds | of raw | of the limit | output MB/s | read, in models | cores | peak MiB | limit beside it |"
+    yield "|---|---|---|---|---|---|---|---|---|"
     for (name, _, _, passes) in MERGES:
         runs = r["rows"][name]
         ratios = [x["raw"] / x["seconds"] for x in runs]
-        yield (f"| {name} | {spread([x['seconds'] for x in runs], 1)} | {spread(ratios)} | "
+        floor = r["arithmetic"][str(passes)]
+        limits = [max(x["raw"], floor) / x["seconds"] for x in runs]
+        what = "arithmetic" if floor > median([x["raw"] for x in runs]) else "one read" if passes == 1 else "two reads"
+        yield (f"| {name} | {spread([x['seconds'] for x in runs], 1)} | {spread(ratios)} | {spread(limits)} | "
                f"{median([size / x['seconds'] / 1e6 for x in runs]):.0f} | {median([x['read'] / size for x in runs]):.2f} | "
                f"{median([x['cpu'] / x['seconds'] for x in runs]):.2f} | {max(x['peak'] for x in runs) / 2**20:.0f} | "
-               f"raw, {'one read' if passes == 1 else 'two reads'}: goal 0.90 |")
-    yield ""
-    yield (f"The kernel alone, from its cache, would make {r['kernel'] * r['cores'] * 2 / 1e6:.0f} MB/s of output on {r['cores']} cores, "
-           f"{size / 2 / r['kernel'] / r['cores']:.1f} s; casts, facts, the digest and I/O come on top.")
+               f"{what}; goal 0.90 of raw |")
     yield ""
     yield ("`of raw` is the raw run's seconds over the merge's, of the same repetition; the merge's include start, the digest of the "
-           "output and the final sync. Above 1 for `true`: part of a tensor was held, and not read twice.")
+           "output and the final sync. `of the limit`: of the longer of raw and arithmetic. Where the disk is faster than the cores, "
+           "arithmetic is the limit, and 0.90 of raw is out of reach.")
 
 
 # 2. mergekit.
@@ -257,23 +267,26 @@ def digests(args):
     other = tune("big-tune1", base, 1)
     copy = resharded("big-copy", base)
     size = weights_of(base).stat().st_size
-    hash_rate = kernel_rate("sha256") / 1e9
-    cases = {
-        "digest": ("digest", [base], 1, 1, (0,)),
-        "verify, equal, other shards": ("verify", [base, copy, "--level", "tensors"], 2, 1, (0,)),
-        "verify, all tensors differ": ("verify", [base, other, "--level", "tensors"], 2, 2, (1,)),
+    rates = kernel_rates()
+    cases = {  # operands, streams, arithmetic of an element, exit code
+        "digest": ("digest", [base], 1, {"sha256": 2}, (0,)),
+        "verify, equal, other shards": ("verify", [base, copy, "--level", "tensors"], 2,
+                                        {"sha256": 2, "bf16 to f32": 1, "difference of an array and itself": 1}, (0,)),
+        "verify, all tensors differ": ("verify", [base, other, "--level", "tensors"], 2,
+                                       {"sha256": 4, "bf16 to f32": 2, "difference of two": 1}, (1,)),
     }
     rows = {name: [] for name in cases}
     for rep in range(args.reps):
-        for name, (command, operands, streams, hashed, allowed) in cases.items():
+        for name, (command, operands, streams, work, allowed) in cases.items():
             say(f"repetition {rep + 1}: raw, {streams} in")
             files = [weights_of(base), weights_of(other)][:streams]
             limit = raw(files)
             say(f"repetition {rep + 1}: {name}")
             run = sluice(command, *operands, "--max-memory", "256MiB", allowed=allowed)
             rows[name].append({"seconds": run.seconds, "cpu": run.cpu_seconds, "peak": run.peak_bytes, "raw": limit["seconds"],
-                               "streams": streams, "hashed": hashed})
-    return {"model_bytes": size, "hash_rate": hash_rate, "cores": os.cpu_count(), "rows": rows}
+                               "streams": streams, "hashing": size / 2 * work["sha256"] / rates["sha256"] / os.cpu_count(),
+                               "arithmetic": size / 2 * nanoseconds(rates, work, 2 * streams) / 1e9 / os.cpu_count()})
+    return {"model_bytes": size, "hash_rate": rates["sha256"] / 1e9, "cores": os.cpu_count(), "rows": rows}
 
 
 def show_digests(r):
@@ -281,17 +294,19 @@ def show_digests(r):
     yield (f"Checkpoints of {size / 1e9:.2f} GB from disk at 256 MiB, page cache dropped. SHA-256 of 1 MiB chunks runs at {r['hash_rate']:.2f} GB/s a core "
            f"({rate:.2f} GB/s on {r['cores']}), measured by bench_kernels in the same run. Bytes that are equal on both sides are hashed once.")
     yield ""
-    yield "| | seconds | GB/s read | raw read GB/s | hashing alone, s | of the limit | cores | peak MiB |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield "| | seconds | GB/s read | raw read GB/s | hashing alone, s | all arithmetic, s | of raw or hashing | of the limit | cores | peak MiB |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
     for name, runs in r["rows"].items():
         total = size * runs[0]["streams"]
-        hashing = size * runs[0]["hashed"] / rate / 1e9
-        ratios = [max(x["raw"], hashing) / x["seconds"] for x in runs]
+        goals = [max(x["raw"], x["hashing"]) / x["seconds"] for x in runs]
+        limits = [max(x["raw"], x["arithmetic"]) / x["seconds"] for x in runs]
         yield (f"| {name} | {spread([x['seconds'] for x in runs])} | {median([total / x['seconds'] / 1e9 for x in runs]):.2f} | "
-               f"{median([total / x['raw'] / 1e9 for x in runs]):.2f} | {hashing:.2f} | {spread(ratios)} | "
+               f"{median([total / x['raw'] / 1e9 for x in runs]):.2f} | {runs[0]['hashing']:.2f} | {runs[0]['arithmetic']:.2f} | "
+               f"{spread(goals)} | {spread(limits)} | "
                f"{median([x['cpu'] / x['seconds'] for x in runs]):.2f} | {max(x['peak'] for x in runs) / 2**20:.0f} |")
     yield ""
-    yield "`of the limit`: the longer of the raw read and the hashing alone, over what it took (goal 0.90)."
+    yield ("`of raw or hashing`: the longer of the raw read and the hashing alone, over what it took (goal 0.90). `all arithmetic`: hashing, casts and sums of "
+           "differences at their rates from their cache, and the weights read once from memory by one core; `of the limit`: the longer of that and raw.")
 
 
 # 4. Peak memory against size.
@@ -348,13 +363,16 @@ def show_kernels(r):
                f"{k['bytes_per_second'] / memory:.2f} | {goal} |")
 
 
-def kernel_rate(name):
-    """Elements a second on one core, by bench_kernels, now."""
-    say(f"the kernel {name} alone")
-    for k in Run(BIN / "bench_kernels", "--json").said["kernels"]:
-        if k["name"] == name:
-            return k["elements_per_second"]
-    sys.exit(f"bench: bench_kernels has no '{name}'")
+def kernel_rates():
+    """Elements a second on one core of each kernel, by bench_kernels, now; "memory": bytes a second that one core reads."""
+    say("the kernels alone")
+    said = Run(BIN / "bench_kernels", "--json").said
+    return {"memory": said["memory_read_bytes_per_second"]} | {k["name"]: k["elements_per_second"] for k in said["kernels"]}
+
+
+def nanoseconds(rates, work, read_bytes):
+    """Of one element on one core: `work` is how often each kernel is at it, read_bytes come from memory."""
+    return 1e9 * (sum(times / rates[name] for name, times in work.items()) + read_bytes / rates["memory"])
 
 
 ITEMS = {

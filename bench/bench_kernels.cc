@@ -185,6 +185,12 @@ class Bench {
       AccumulateDifference(x, base, kElements, &lanes);
       Use(lanes);
     });
+    Add("difference of an array and itself", kElements, 4, 0, [&] {
+      DifferenceLanes lanes;
+      AccumulateDifference(x, x, kElements, &lanes);
+      Use(lanes);
+    });
+    Add("count of NaNs", kElements, 4, 0, [&] { Use(CountNans(x, kElements)); });
   }
 
   void Casts() {

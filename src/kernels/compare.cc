@@ -5,7 +5,7 @@
 //
 // Idea: 256 elements at a time, in the first cache. Once for the counts, which also tells whether all are finite
 // (nearly always: then no element needs a mask), then once for each pair of f64 vectors of lanes, its sums in
-// registers.
+// registers. An array beside itself (bytes that were found equal) needs one sum, not five.
 //
 // Gain: 2,000 M pairs/s on one core of a Zen 3 (AVX2), 270 by the reference.
 #include "kernels/compare.h"
@@ -33,6 +33,8 @@ namespace hn = hwy::HWY_NAMESPACE;
 void AccumulateDifference(const float* a, const float* b, uint64_t count, DifferenceLanes* lanes) {
   reference::AccumulateDifference(a, b, count, lanes);
 }
+
+uint64_t CountNans(const float* values, uint64_t count) { return reference::CountNans(values, count); }
 
 #else
 
@@ -121,11 +123,53 @@ HWY_INLINE void AddAll(const float* a, const float* b, uint64_t n, DifferenceLan
   }
 }
 
+HWY_INLINE bool AllFinite(const float* a, uint64_t n) {
+  const DF df;
+  auto all_finite = hn::IsFinite(hn::LoadU(df, a));
+  for (uint64_t i = kLanes; i < n; i += kLanes) all_finite = hn::And(all_finite, hn::IsFinite(hn::LoadU(df, a + i)));
+  return hn::AllTrue(df, all_finite);
+}
+
+// Of an array and itself, as far as all before was the same: the three sums are one, and no difference adds anything.
+bool SumsAreEqual(const DifferenceLanes& lanes) {
+  return std::memcmp(lanes.a_squared, lanes.b_squared, sizeof(lanes.a_squared)) == 0 &&
+         std::memcmp(lanes.a_squared, lanes.product, sizeof(lanes.a_squared)) == 0;
+}
+
+HWY_INLINE void AddSquares(const float* a, uint64_t n, DifferenceLanes* lanes) {
+  const DD dd;
+  const DH dh;
+  for (uint64_t first = 0; first < 16; first += 2 * kLanes64) {
+    VD low = hn::LoadU(dd, lanes->a_squared + first), high = hn::LoadU(dd, lanes->a_squared + first + kLanes64);
+    for (uint64_t i = first; i < n; i += 16) {
+      const VD at_low = hn::PromoteTo(dd, hn::LoadU(dh, a + i)),
+               at_high = hn::PromoteTo(dd, hn::LoadU(dh, a + i + kLanes64));
+      low = hn::Add(low, hn::Mul(at_low, at_low));
+      high = hn::Add(high, hn::Mul(at_high, at_high));
+    }
+    for (double* sums : {lanes->a_squared, lanes->b_squared, lanes->product}) {
+      hn::StoreU(low, dd, sums + first);
+      hn::StoreU(high, dd, sums + first + kLanes64);
+    }
+  }
+}
+
+uint64_t CountNans(const float* values, uint64_t count) {
+  const DF df;
+  const uint64_t in_vectors = count / kLanes * kLanes;
+  uint64_t nans = 0;
+  for (uint64_t i = 0; i < in_vectors; i += kLanes) nans += hn::CountTrue(df, hn::IsNaN(hn::LoadU(df, values + i)));
+  return nans + reference::CountNans(values + in_vectors, count - in_vectors);
+}
+
 void AccumulateDifference(const float* a, const float* b, uint64_t count, DifferenceLanes* lanes) {
   const uint64_t in_vectors = count / 16 * 16;
+  const bool same = a == b && SumsAreEqual(*lanes);
   for (uint64_t at = 0; at < in_vectors; at += kChunk) {
     const uint64_t n = std::min(kChunk, in_vectors - at);
-    if (Count(a + at, b + at, n, lanes)) {
+    if (same && AllFinite(a + at, n)) {
+      AddSquares(a + at, n, lanes);
+    } else if (Count(a + at, b + at, n, lanes)) {
       AddAll<true>(a + at, b + at, n, lanes);
     } else {
       AddAll<false>(a + at, b + at, n, lanes);
@@ -144,10 +188,13 @@ HWY_AFTER_NAMESPACE();
 namespace sluice::kernels {
 
 HWY_EXPORT(AccumulateDifference);
+HWY_EXPORT(CountNans);
 
 void AccumulateDifference(const float* a, const float* b, uint64_t count, DifferenceLanes* lanes) {
   HWY_DYNAMIC_DISPATCH(AccumulateDifference)(a, b, count, lanes);
 }
+
+uint64_t CountNans(const float* values, uint64_t count) { return HWY_DYNAMIC_DISPATCH(CountNans)(values, count); }
 
 namespace reference {
 
@@ -168,6 +215,10 @@ void AccumulateDifference(const float* a, const float* b, uint64_t count, Differ
     lanes->difference_squared[lane] += difference * difference;
     lanes->max_abs[lane] = std::max(lanes->max_abs[lane], std::fabs(difference));
   }
+}
+
+uint64_t CountNans(const float* values, uint64_t count) {
+  return static_cast<uint64_t>(std::count_if(values, values + count, [](float value) { return std::isnan(value); }));
 }
 
 }  // namespace reference

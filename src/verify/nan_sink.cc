@@ -1,9 +1,9 @@
 #include "verify/nan_sink.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "graph/node.h"
+#include "kernels/compare.h"
 
 namespace sluice::verify {
 namespace {
@@ -16,9 +16,7 @@ uint64_t CountNans(quant::Encoding encoding, const uint8_t* bytes, uint64_t coun
   for (uint64_t at = 0; at < count; at += kPieceElements) {
     const uint64_t piece = std::min(kPieceElements, count - at);
     encoding->decode(bytes + encoding.BytesOf(at), piece, scratch->data());
-    uint32_t piece_nans = 0;
-    for (uint64_t i = 0; i < piece; ++i) piece_nans += (*scratch)[i] != (*scratch)[i];
-    nans += piece_nans;
+    nans += kernels::CountNans(scratch->data(), piece);
   }
   return nans;
 }
