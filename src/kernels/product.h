@@ -5,7 +5,8 @@
 // Order of a sum: from 0 (from out's value where `accumulate`), k ascending, one fused multiply-add each, the bias
 // added last; whatever the ranges of rows and tiles of a call, so any split of the work gives the same bits. Splitting
 // the columns too gives them by `accumulate`. (Residuals: AddTiles of layer_ops.h after the product; a sum that began
-// with one would round every step at the residual's size.) Error against f64: relative RMS 1e-6 or less for K to 7168.
+// with one would round every step at the residual's size.) Error against f64, relative RMS, of random numbers:
+// 5e-7 at K = 576, 1.5e-6 at 7168.
 //
 // Runs on the calling thread. To divide among threads: by rows, in multiples of kProductPanelRows where there are
 // enough, else of kProductRowStep; each row is decoded once per call, so divide by tiles only where rows are too few.
@@ -34,7 +35,7 @@ constexpr uint64_t kProductScratchFloats = kProductPanelRows * (256 + 16);  // 1
 struct ProductArgs {
   const uint8_t* const* rows = nullptr;  // num_rows pointers, to `columns` numbers each; unaligned, anywhere
   uint64_t num_rows = 0;
-  uint64_t columns = 0;  // K; a multiple of format.block_elements
+  uint64_t columns = 0;  // K, not 0; a multiple of format.block_elements
   WeightFormat format = {};
   const float* bias = nullptr;  // num_rows, or null
 
