@@ -25,14 +25,6 @@ struct Finding {
   }
 };
 
-bool IsPerLayer(const TensorRule& rule) { return rule.name.find('*') != std::string_view::npos; }
-
-std::string NameOf(const TensorRule& rule, uint64_t layer) {
-  const size_t star = rule.name.find('*');
-  if (star == std::string_view::npos) return std::string(rule.name);
-  return fmt::format("{}{}{}", rule.name.substr(0, star), layer, rule.name.substr(star + 1));
-}
-
 // Buffers that old releases stored among the weights; every loader ignores them.
 bool IsKnownBuffer(std::string_view name) { return name.ends_with(".rotary_emb.inv_freq"); }
 
@@ -50,6 +42,12 @@ const Architecture* ArchitectureByModelType(std::string_view model_type) {
     if (make().model_type == model_type) return &make();
   }
   return nullptr;
+}
+
+std::vector<std::string_view> ArchitectureNames() {
+  std::vector<std::string_view> names;
+  for (auto make : architectures::kTable) names.push_back(make().name);
+  return names;
 }
 
 const Architecture* ArchitectureOf(const ModelConfig& config) {
@@ -74,6 +72,14 @@ std::optional<ModelSizes> SizesOf(const ModelConfig& config) {
   sizes.attention_bias = config.GetBool("attention_bias").value_or(false);
   sizes.mlp_bias = config.GetBool("mlp_bias").value_or(false);
   return sizes;
+}
+
+bool IsPerLayer(const TensorRule& rule) { return rule.name.find('*') != std::string_view::npos; }
+
+std::string NameOf(const TensorRule& rule, uint64_t layer) {
+  const size_t star = rule.name.find('*');
+  if (star == std::string_view::npos) return std::string(rule.name);
+  return fmt::format("{}{}{}", rule.name.substr(0, star), layer, rule.name.substr(star + 1));
 }
 
 std::optional<std::vector<uint64_t>> ShapeOf(const TensorRule& rule, const ModelSizes& sizes) {
@@ -101,6 +107,14 @@ std::optional<std::vector<uint64_t>> ShapeOf(const TensorRule& rule, const Model
         break;
       case Dim::kKeyValue:
         overflow = __builtin_mul_overflow(sizes.kv_heads, sizes.head_dim, &size);
+        break;
+      case Dim::kFusedQkv:
+        overflow = __builtin_mul_overflow(sizes.kv_heads, uint64_t{2}, &size) ||
+                   __builtin_add_overflow(size, sizes.heads, &size) ||
+                   __builtin_mul_overflow(size, sizes.head_dim, &size);
+        break;
+      case Dim::kFusedGateUp:
+        overflow = __builtin_mul_overflow(sizes.ffn, uint64_t{2}, &size);
         break;
     }
     if (overflow) return std::nullopt;

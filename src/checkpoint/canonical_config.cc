@@ -211,6 +211,26 @@ void Reduce(ordered_json* config) {
   if (!rope.is_null()) (*config)["rope_parameters"] = std::move(rope);
 }
 
+// Type and theta, of every kind of layer that the architecture has.
+void AddRopeDefaults(const Architecture& known, ordered_json* config) {
+  ordered_json& rope = (*config)["rope_parameters"];
+  if (rope.is_null()) rope = WithRopeType(ordered_json::object());
+  const auto add_theta = [](double theta, ordered_json* of_type) {
+    if (Member(*of_type, "rope_theta").is_null()) (*of_type)["rope_theta"] = theta;
+  };
+  if (known.sliding_rope_theta == 0) {
+    if (!IsPerLayerType(rope)) add_theta(known.rope_theta, &rope);
+    return;
+  }
+  if (!IsPerLayerType(rope)) rope = {{"full_attention", rope}};
+  for (const auto& [type, theta] :
+       {std::pair("full_attention", known.rope_theta), std::pair("sliding_attention", known.sliding_rope_theta)}) {
+    ordered_json& of_type = rope[type];
+    if (of_type.is_null()) of_type = WithRopeType(ordered_json::object());
+    if (of_type.is_object()) add_theta(theta, &of_type);
+  }
+}
+
 }  // namespace
 
 Result<void> CheckForContradictions(const ordered_json& config) {
@@ -303,7 +323,7 @@ ordered_json DefaultOf(const Architecture& architecture, std::string_view key, c
   return found->derive(filled);
 }
 
-std::string CanonicalConfig(const ordered_json& given) {
+ordered_json CompleteConfig(const ordered_json& given) {
   ordered_json config = given;
   const Architecture* known = DefaultsOf(given);
   Reduce(&config);
@@ -319,17 +339,18 @@ std::string CanonicalConfig(const ordered_json& given) {
         config[std::string(one.key)] = std::move(value);
       }
     }
-    ordered_json& rope = config["rope_parameters"];
-    if (rope.is_null()) rope = WithRopeType(ordered_json::object());
-    if (!IsPerLayerType(rope) && Member(rope, "rope_theta").is_null()) rope["rope_theta"] = known->rope_theta;
+    AddRopeDefaults(*known, &config);
+    if (known->settle != nullptr) known->settle(&config);
   }
   std::vector<std::string> nulls;
   for (const auto& [key, value] : config.items()) {
     if (value.is_null() && !keep_null.contains(key)) nulls.push_back(key);
   }
   for (const std::string& key : nulls) Erase(&config, key);
-  return CanonicalJson(config);
+  return config;
 }
+
+std::string CanonicalConfig(const ordered_json& config) { return CanonicalJson(CompleteConfig(config)); }
 
 std::string CanonicalJson(const ordered_json& value) {
   std::string text;

@@ -24,7 +24,10 @@ const Architecture* DefaultsOf(const nlohmann::ordered_json& config);
 nlohmann::ordered_json DefaultOf(const Architecture& architecture, std::string_view key,
                                  const nlohmann::ordered_json& config);
 
-std::string CanonicalConfig(const nlohmann::ordered_json& config);
+// The config with what changes nothing left out, rotary embedding as RopeParameters has it, and, where the architecture
+// is known, every key that it has a default for: equal for configs of transformers 4 and 5 that make the same model.
+nlohmann::ordered_json CompleteConfig(const nlohmann::ordered_json& config);
+std::string CanonicalConfig(const nlohmann::ordered_json& config);  // its text
 
 // JSON on one line, keys sorted by code points, no spaces, UTF-8 as it is; a number that is whole without point or
 // exponent, any other as the shortest text that reads back as the same double, in Python's form.

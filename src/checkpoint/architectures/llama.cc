@@ -3,11 +3,10 @@
 #include <array>
 
 #include "checkpoint/architecture.h"
+#include "checkpoint/architectures/internal_derived_keys.h"
 
 namespace sluice::checkpoint::architectures {
 namespace {
-
-using nlohmann::ordered_json;
 
 constexpr std::array<ConfigDefault, 16> kDefaults = {{
     {"attention_bias", "false"},
@@ -24,35 +23,30 @@ constexpr std::array<ConfigDefault, 16> kDefaults = {{
     {"rms_norm_eps", "1e-06"},
     {"tie_word_embeddings", "false"},
     {"vocab_size", "32000"},
-    {"num_key_value_heads", "", [](const ordered_json& config) { return config.at("num_attention_heads"); }},
-    {"head_dim", "",
-     [](const ordered_json& config) -> ordered_json {
-       const auto hidden = WholeNumber(config.at("hidden_size")), heads = WholeNumber(config.at("num_attention_heads"));
-       if (!hidden || !heads || *heads == 0) return nullptr;
-       return *hidden / *heads;
-     }},
+    {"num_key_value_heads", "", AsManyAsHeads},
+    {"head_dim", "", HiddenByHeads},
 }};
 
 constexpr std::array<TensorRule, 19> kTensors = {{
-    {"model.embed_tokens.weight", Dim::kVocab, Dim::kHidden},
-    {"model.layers.*.self_attn.q_proj.weight", Dim::kQuery, Dim::kHidden},
-    {"model.layers.*.self_attn.k_proj.weight", Dim::kKeyValue, Dim::kHidden},
-    {"model.layers.*.self_attn.v_proj.weight", Dim::kKeyValue, Dim::kHidden},
-    {"model.layers.*.self_attn.o_proj.weight", Dim::kHidden, Dim::kQuery},
-    {"model.layers.*.self_attn.q_proj.bias", Dim::kQuery, Dim::kNone, When::kAttentionBias},
-    {"model.layers.*.self_attn.k_proj.bias", Dim::kKeyValue, Dim::kNone, When::kAttentionBias},
-    {"model.layers.*.self_attn.v_proj.bias", Dim::kKeyValue, Dim::kNone, When::kAttentionBias},
-    {"model.layers.*.self_attn.o_proj.bias", Dim::kHidden, Dim::kNone, When::kAttentionBias},
-    {"model.layers.*.mlp.gate_proj.weight", Dim::kFfn, Dim::kHidden},
-    {"model.layers.*.mlp.up_proj.weight", Dim::kFfn, Dim::kHidden},
-    {"model.layers.*.mlp.down_proj.weight", Dim::kHidden, Dim::kFfn},
-    {"model.layers.*.mlp.gate_proj.bias", Dim::kFfn, Dim::kNone, When::kMlpBias},
-    {"model.layers.*.mlp.up_proj.bias", Dim::kFfn, Dim::kNone, When::kMlpBias},
-    {"model.layers.*.mlp.down_proj.bias", Dim::kHidden, Dim::kNone, When::kMlpBias},
-    {"model.layers.*.input_layernorm.weight", Dim::kHidden},
-    {"model.layers.*.post_attention_layernorm.weight", Dim::kHidden},
-    {"model.norm.weight", Dim::kHidden},
-    {"lm_head.weight", Dim::kVocab, Dim::kHidden, When::kUntied},
+    {Step::kEmbedding, "model.embed_tokens.weight", Dim::kVocab, Dim::kHidden},
+    {Step::kQuery, "model.layers.*.self_attn.q_proj.weight", Dim::kQuery, Dim::kHidden},
+    {Step::kKey, "model.layers.*.self_attn.k_proj.weight", Dim::kKeyValue, Dim::kHidden},
+    {Step::kValue, "model.layers.*.self_attn.v_proj.weight", Dim::kKeyValue, Dim::kHidden},
+    {Step::kAttentionOutput, "model.layers.*.self_attn.o_proj.weight", Dim::kHidden, Dim::kQuery},
+    {Step::kQuery, "model.layers.*.self_attn.q_proj.bias", Dim::kQuery, Dim::kNone, When::kAttentionBias},
+    {Step::kKey, "model.layers.*.self_attn.k_proj.bias", Dim::kKeyValue, Dim::kNone, When::kAttentionBias},
+    {Step::kValue, "model.layers.*.self_attn.v_proj.bias", Dim::kKeyValue, Dim::kNone, When::kAttentionBias},
+    {Step::kAttentionOutput, "model.layers.*.self_attn.o_proj.bias", Dim::kHidden, Dim::kNone, When::kAttentionBias},
+    {Step::kGate, "model.layers.*.mlp.gate_proj.weight", Dim::kFfn, Dim::kHidden},
+    {Step::kUp, "model.layers.*.mlp.up_proj.weight", Dim::kFfn, Dim::kHidden},
+    {Step::kDown, "model.layers.*.mlp.down_proj.weight", Dim::kHidden, Dim::kFfn},
+    {Step::kGate, "model.layers.*.mlp.gate_proj.bias", Dim::kFfn, Dim::kNone, When::kMlpBias},
+    {Step::kUp, "model.layers.*.mlp.up_proj.bias", Dim::kFfn, Dim::kNone, When::kMlpBias},
+    {Step::kDown, "model.layers.*.mlp.down_proj.bias", Dim::kHidden, Dim::kNone, When::kMlpBias},
+    {Step::kInputNorm, "model.layers.*.input_layernorm.weight", Dim::kHidden},
+    {Step::kMlpNorm, "model.layers.*.post_attention_layernorm.weight", Dim::kHidden},
+    {Step::kFinalNorm, "model.norm.weight", Dim::kHidden},
+    {Step::kHead, "lm_head.weight", Dim::kVocab, Dim::kHidden, When::kUntied},
 }};
 
 constexpr Architecture kLlama = {

@@ -1,0 +1,60 @@
+#include "checkpoint/architectures/internal_derived_keys.h"
+
+#include <optional>
+
+#include "checkpoint/architecture.h"
+
+namespace sluice::checkpoint::architectures {
+
+using nlohmann::ordered_json;
+
+namespace {
+
+bool UsesWindow(const ordered_json& config) {
+  const ordered_json& use = config.at("use_sliding_window");
+  return use.is_boolean() && use.get<bool>() && !config.at("sliding_window").is_null();
+}
+
+std::optional<uint64_t> NumLayers(const ordered_json& config) {
+  const auto layers = WholeNumber(config.at("num_hidden_layers"));
+  return layers && *layers <= kMaxLayers ? layers : std::nullopt;
+}
+
+template <class IsFull>
+ordered_json LayerTypes(const ordered_json& config, IsFull is_full) {
+  const auto layers = NumLayers(config);
+  if (!layers) return nullptr;
+  ordered_json types = ordered_json::array();
+  for (uint64_t layer = 0; layer < *layers; ++layer) {
+    types.push_back(is_full(layer) ? "full_attention" : "sliding_attention");
+  }
+  return types;
+}
+
+}  // namespace
+
+ordered_json AsManyAsHeads(const ordered_json& config) { return config.at("num_attention_heads"); }
+
+ordered_json HiddenByHeads(const ordered_json& config) {
+  const auto hidden = WholeNumber(config.at("hidden_size")), heads = WholeNumber(config.at("num_attention_heads"));
+  if (!hidden || !heads || *heads == 0) return nullptr;
+  return *hidden / *heads;
+}
+
+ordered_json FullEvery(const ordered_json& config, uint64_t period) {
+  if (period == 0) return nullptr;
+  return LayerTypes(config, [period](uint64_t layer) { return (layer + 1) % period == 0; });
+}
+
+ordered_json SlidingFromMaxWindowLayers(const ordered_json& config) {
+  const auto first = WholeNumber(config.at("max_window_layers"));
+  const bool slides = UsesWindow(config);
+  if (slides && !first) return nullptr;
+  return LayerTypes(config, [&](uint64_t layer) { return !slides || layer < *first; });
+}
+
+void DropUnusedWindow(ordered_json* config) {
+  if (!UsesWindow(*config)) (*config)["sliding_window"] = nullptr;
+}
+
+}  // namespace sluice::checkpoint::architectures
