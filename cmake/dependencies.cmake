@@ -7,6 +7,7 @@ find_package(fmt REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(simdjson REQUIRED)
 find_package(tl-expected REQUIRED)
+find_package(ICU REQUIRED COMPONENTS uc)
 pkg_check_modules(hwy REQUIRED IMPORTED_TARGET libhwy)
 pkg_check_modules(uring REQUIRED IMPORTED_TARGET liburing)
 pkg_check_modules(yaml REQUIRED IMPORTED_TARGET yaml-0.1)
@@ -14,7 +15,7 @@ pkg_check_modules(yaml REQUIRED IMPORTED_TARGET yaml-0.1)
 set(SLUICE_DEPENDENCIES
   PkgConfig::hwy PkgConfig::uring PkgConfig::yaml
   simdjson::simdjson nlohmann_json::nlohmann_json CLI11::CLI11 fmt::fmt tl::expected
-  OpenSSL::Crypto Threads::Threads)
+  OpenSSL::Crypto ICU::uc Threads::Threads)
 
 if(SLUICE_TESTS)
   find_package(GTest REQUIRED)

@@ -5,9 +5,9 @@ import re
 import cli_models
 from cli_models import Case, sluice
 
-COMMANDS = ["convert", "digest", "inspect", "merge", "verify"]
+COMMANDS = ["convert", "digest", "inspect", "merge", "tokenize", "verify"]
 COMMON = ["--json", "--quiet", "--threads", "--max-memory", "--dry-run", "--help", "--version"]
-PLANNED = ["perplexity", "logits", "generate", "tokenize", "fingerprint", "quantize", "sweep", "chat"]
+PLANNED = ["perplexity", "logits", "generate", "fingerprint", "quantize", "sweep", "chat"]
 
 
 class Help(Case):

@@ -4,7 +4,7 @@ _sluice() {
   local common="--json --quiet --dry-run --threads --max-memory --help --version"
   COMPREPLY=()
   if ((COMP_CWORD == 1)); then
-    mapfile -t COMPREPLY < <(compgen -W "convert digest inspect merge verify help --help --version" -- "$word")
+    mapfile -t COMPREPLY < <(compgen -W "convert digest inspect merge tokenize verify help --help --version" -- "$word")
     return
   fi
   case ${COMP_WORDS[COMP_CWORD - 1]} in
@@ -20,6 +20,7 @@ _sluice() {
       digest) own="-o --check --seed --arithmetic" ;;
       inspect) own="--tensors" ;;
       merge) own="-o --check --list-methods --seed --random-seed --arithmetic --set --out-shard-size --nan --force" ;;
+      tokenize) own="--text --file --decode --parse-special --add-special --skip-special" ;;
       verify) own="--level --atol --rtol --first-difference --seed --arithmetic" ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$own $common" -- "$word")
