@@ -25,8 +25,8 @@ struct RopeSpec {
   double attention_factor = 1;           // multiplies cosines and sines: yarn, longrope
   double beta_fast = 32, beta_slow = 1;  // yarn
   bool truncate = true;                  // yarn: whole numbers as ends of its ramp
-  double low_freq_factor = 1, high_freq_factor = 4;  // llama3
-  std::vector<double> short_factor, long_factor;     // longrope: [rotary_dim/2]
+  double low_freq_factor = 1, high_freq_factor = 4;         // llama3
+  std::vector<double> short_factor = {}, long_factor = {};  // longrope: [rotary_dim/2]
 
   friend bool operator==(const RopeSpec&, const RopeSpec&) = default;
 };
