@@ -54,22 +54,21 @@ TEST(Architecture, DefaultsAreThoseOfTransformers) {
        R"("num_hidden_layers":26,"num_key_value_heads":4,"pad_token_id":0,"query_pre_attn_scalar":256,)"
        R"("rms_norm_eps":1e-06,"rope_parameters":{"rope_theta":10000,"rope_type":"default"},"sliding_window":4096,)"
        R"("tie_word_embeddings":true,"vocab_size":256000})"},
-      {"gemma3_text",
-       R"({"attention_bias":false,"attn_logit_softcapping":null,"bos_token_id":2,"eos_token_id":1,)"
-       R"("final_logit_softcapping":null,"head_dim":256,"hidden_activation":"gelu_pytorch_tanh","hidden_size":2304,)"
-       R"("intermediate_size":9216,"max_position_embeddings":131072,"model_type":"gemma3_text",)"
-       R"("num_attention_heads":8,"num_hidden_layers":26,"num_key_value_heads":4,"pad_token_id":0,)"
-       R"("query_pre_attn_scalar":256,"rms_norm_eps":1e-06,)"
-       R"("rope_parameters":{"full_attention":{"rope_theta":1000000,"rope_type":"default"},)"
-       R"("sliding_attention":{"rope_theta":10000,"rope_type":"default"}},"sliding_window":4096,)"
-       R"("tie_word_embeddings":true,"use_bidirectional_attention":false,"vocab_size":262208})"},
+      {"gemma3_text", R"({"attention_bias":false,"bos_token_id":2,"eos_token_id":1,)"
+                      R"("head_dim":256,"hidden_activation":"gelu_pytorch_tanh","hidden_size":2304,)"
+                      R"("intermediate_size":9216,"max_position_embeddings":131072,"model_type":"gemma3_text",)"
+                      R"("num_attention_heads":8,"num_hidden_layers":26,"num_key_value_heads":4,"pad_token_id":0,)"
+                      R"("query_pre_attn_scalar":256,"rms_norm_eps":1e-06,)"
+                      R"("rope_parameters":{"full_attention":{"rope_theta":1000000,"rope_type":"default"},)"
+                      R"("sliding_attention":{"rope_theta":10000,"rope_type":"default"}},"sliding_window":4096,)"
+                      R"("tie_word_embeddings":true,"use_bidirectional_attention":false,"vocab_size":262208})"},
       {"phi3",
        R"({"bos_token_id":1,"eos_token_id":32000,"head_dim":96,"hidden_act":"silu","hidden_size":3072,)"
        R"("intermediate_size":8192,"max_position_embeddings":4096,"model_type":"phi3","num_attention_heads":32,)"
        R"("num_hidden_layers":32,"num_key_value_heads":32,"original_max_position_embeddings":4096,)"
        R"("pad_token_id":32000,"rms_norm_eps":1e-05,)"
        R"("rope_parameters":{"partial_rotary_factor":1,"rope_theta":10000,"rope_type":"default"},)"
-       R"("sliding_window":null,"tie_word_embeddings":false,"vocab_size":32064})"},
+       R"("tie_word_embeddings":false,"vocab_size":32064})"},
   };
   for (const auto& [model_type, text] : expected) {
     ordered_json wanted = ordered_json::parse(text);
@@ -105,6 +104,9 @@ TEST(Architecture, SpellingsOfOneModelAreOneText) {
             Canonical("qwen2", R"(,"sliding_window":null)"));
   EXPECT_NE(Canonical("qwen2", R"(,"sliding_window":131072,"use_sliding_window":true)"), Canonical("qwen2"));
   EXPECT_NE(Canonical("mistral", R"(,"sliding_window":null)"), Canonical("mistral"));
+  EXPECT_EQ(Canonical("phi3", R"(,"sliding_window":null)"), Canonical("phi3"));
+  EXPECT_EQ(Canonical("gemma3_text", R"(,"final_logit_softcapping":null)"), Canonical("gemma3_text"));
+  EXPECT_NE(Canonical("gemma2", R"(,"final_logit_softcapping":null)"), Canonical("gemma2"));
   EXPECT_EQ(Canonical("mistral", R"(,"num_attention_heads":16,"num_key_value_heads":null)"),
             Canonical("mistral", R"(,"num_attention_heads":16,"num_key_value_heads":16)"));
   EXPECT_EQ(Canonical("phi3", R"(,"partial_rotary_factor":0.75,"rope_scaling":{"type":"su","short_factor":[1]})"),
@@ -141,7 +143,10 @@ class GoldenModel : public ::testing::TestWithParam<std::string> {
 TEST_P(GoldenModel, TensorsAreWhatTheConfigPredicts) {
   auto model = OpenCheckpoint(Folder(), {});
   ASSERT_TRUE(model) << model.error().ToString();
-  for (const Problem& problem : (*model)->problems()) EXPECT_EQ(problem.severity, Problem::Severity::kNote);
+  for (const Problem& problem : (*model)->problems()) {
+    if (problem.file.ends_with("golden.safetensors")) continue;  // lies beside, and is not read
+    EXPECT_EQ(problem.severity, Problem::Severity::kNote) << problem.message;
+  }
   uint64_t stored = 0;
   const Catalogue& tensors = (*model)->tensors();
   for (size_t i = 0; i < tensors.size(); ++i) {

@@ -333,7 +333,7 @@ ordered_json CompleteConfig(const ordered_json& given) {
   if (known != nullptr) {
     for (const ConfigDefault& one : known->defaults) {
       // A null in place of a fixed value is another value; in place of a derived one it asks for it.
-      if (one.derive == nullptr) keep_null.insert(one.key);
+      if (one.derive == nullptr && one.json != "null") keep_null.insert(one.key);
       if (config.contains(one.key) && (one.derive == nullptr || !Member(config, one.key).is_null())) continue;
       if (ordered_json value = DefaultOf(*known, one.key, given); !value.is_null()) {
         config[std::string(one.key)] = std::move(value);

@@ -12,17 +12,19 @@ using nlohmann::ordered_json;
 
 // transformers 5 keeps in rope_parameters what 4 kept beside rope_scaling, and calls by one name what had three.
 void GatherRope(ordered_json* config) {
-  ordered_json& rope = (*config)["rope_parameters"];
+  ordered_json rope = config->at("rope_parameters");
   if (!rope.is_object()) return;
   if (const auto partial = config->find("partial_rotary_factor"); partial != config->end()) {
     if (!rope.contains("partial_rotary_factor") && !partial->is_null()) rope["partial_rotary_factor"] = *partial;
     config->erase("partial_rotary_factor");
   }
   if (!rope.contains("partial_rotary_factor")) rope["partial_rotary_factor"] = 1;
-  const auto type = rope.find("rope_type");
-  if (type == rope.end()) return;
-  if (*type == "su" || *type == "yarn") *type = "longrope";
-  if (*type == "longrope") rope["original_max_position_embeddings"] = config->at("original_max_position_embeddings");
+  if (rope.contains("rope_type")) {
+    ordered_json& type = rope["rope_type"];
+    if (type == "su" || type == "yarn") type = "longrope";
+    if (type == "longrope") rope["original_max_position_embeddings"] = config->at("original_max_position_embeddings");
+  }
+  (*config)["rope_parameters"] = std::move(rope);
 }
 
 constexpr std::array<ConfigDefault, 17> kDefaults = {{
