@@ -165,9 +165,16 @@ HWY_INLINE VF Softmax(uint64_t num_keys, float* scores, float* running_max, floa
   return rescale;
 }
 
-// kNum features of the running output, from `feature` on: out = out * rescale + sum over the block's keys of e v.
-template <uint64_t kNum>
-HWY_INLINE void AddValues(const KeyBlock& block, uint64_t feature, const float* weights, const VF* rescale, bool begins,
+// Tiles [begin, end) of a block, all of which are masked or none.
+struct TileRun {
+  uint64_t begin, end;
+  bool begins;        // `out` is still to be begun, at 0
+  const VF* rescale;  // what it is to be multiplied by first; null: nothing
+};
+
+// kNum features of the running output, from `feature` on: adds e v over a run's keys.
+template <uint64_t kNum, bool kMasked>
+HWY_INLINE void AddValues(const KeyBlock& block, const TileRun& run, uint64_t feature, const float* weights,
                           float* out) {
   const DF df;
   out += feature * kTileTokens;
@@ -176,36 +183,35 @@ HWY_INLINE void AddValues(const KeyBlock& block, uint64_t feature, const float* 
   for (uint64_t d = 0; d < kNum; ++d) {
 #pragma GCC unroll 16
     for (uint64_t v = 0; v < kVectors; ++v) {
-      sums[d][v] = begins ? hn::Zero(df) : hn::Mul(hn::Load(df, out + d * kTileTokens + v * kLanes), rescale[v]);
+      sums[d][v] = run.begins ? hn::Zero(df) : hn::Load(df, out + d * kTileTokens + v * kLanes);
+      if (run.rescale != nullptr) sums[d][v] = hn::Mul(sums[d][v], run.rescale[v]);
     }
   }
-  for (uint64_t tile = 0; tile < block.num_tiles; ++tile) {
-    const float* const values = block.values[tile] + feature * kTileTokens;
-    const float* const of_tile = weights + tile * kTileTokens * kTileTokens;
-    if (!block.masked[tile]) {
-      for (uint64_t key = 0; key < kTileTokens; ++key) {
-        VF e[kVectors];
+  const float* e = weights + run.begin * kTileTokens * kTileTokens;
+  for (uint64_t tile = run.begin; tile < run.end; ++tile) {
+    const float* values = block.values[tile] + feature * kTileTokens;
+    for (const float* const end = values + kTileTokens; values != end; ++values, e += kTileTokens) {
+      if constexpr (kMasked) {
+        // Not even 0 times a value that is not to be seen: it may be a NaN.
 #pragma GCC unroll 16
-        for (uint64_t v = 0; v < kVectors; ++v) e[v] = hn::Load(df, of_tile + key * kTileTokens + v * kLanes);
+        for (uint64_t v = 0; v < kVectors; ++v) {
+          const VF weight = hn::Load(df, e + v * kLanes);
+          const MF counts = hn::Ne(weight, hn::Zero(df));
 #pragma GCC unroll 16
-        for (uint64_t d = 0; d < kNum; ++d) {
-          const VF value = hn::Set(df, values[d * kTileTokens + key]);
-#pragma GCC unroll 16
-          for (uint64_t v = 0; v < kVectors; ++v) sums[d][v] = hn::MulAdd(value, e[v], sums[d][v]);
+          for (uint64_t d = 0; d < kNum; ++d) {
+            const VF value = hn::IfThenElseZero(counts, hn::Set(df, values[d * kTileTokens]));
+            sums[d][v] = hn::MulAdd(value, weight, sums[d][v]);
+          }
         }
-      }
-      continue;
-    }
-    // Not even 0 times a value that is not to be seen: it may be a NaN.
-    for (uint64_t key = 0; key < kTileTokens; ++key) {
+      } else {
+        VF weight[kVectors];
 #pragma GCC unroll 16
-      for (uint64_t v = 0; v < kVectors; ++v) {
-        const VF e = hn::Load(df, of_tile + key * kTileTokens + v * kLanes);
-        const MF counts = hn::Ne(e, hn::Zero(df));
+        for (uint64_t v = 0; v < kVectors; ++v) weight[v] = hn::Load(df, e + v * kLanes);
 #pragma GCC unroll 16
         for (uint64_t d = 0; d < kNum; ++d) {
-          const VF value = hn::Set(df, values[d * kTileTokens + key]);
-          sums[d][v] = hn::IfThenElse(counts, hn::MulAdd(value, e, sums[d][v]), sums[d][v]);
+          const VF value = hn::Set(df, values[d * kTileTokens]);
+#pragma GCC unroll 16
+          for (uint64_t v = 0; v < kVectors; ++v) sums[d][v] = hn::MulAdd(value, weight[v], sums[d][v]);
         }
       }
     }
@@ -218,16 +224,27 @@ HWY_INLINE void AddValues(const KeyBlock& block, uint64_t feature, const float* 
 }
 
 // The features that are left, fewer than kRows.
-template <uint64_t kNum>
-HWY_INLINE void AddLastValues(uint64_t features, const KeyBlock& block, uint64_t feature, const float* weights,
-                              const VF* rescale, bool begins, float* out) {
+template <uint64_t kNum, bool kMasked>
+HWY_INLINE void AddLastValues(uint64_t features, const KeyBlock& block, const TileRun& run, uint64_t feature,
+                              const float* weights, float* out) {
   if constexpr (kNum > 0) {
     if (features == kNum) {
-      AddValues<kNum>(block, feature, weights, rescale, begins, out);
+      AddValues<kNum, kMasked>(block, run, feature, weights, out);
     } else {
-      AddLastValues<kNum - 1>(features, block, feature, weights, rescale, begins, out);
+      AddLastValues<kNum - 1, kMasked>(features, block, run, feature, weights, out);
     }
   }
+}
+
+// All features of a run.
+template <bool kMasked>
+HWY_NOINLINE void AddRun(const KeyBlock& block, const TileRun& run, uint64_t head_dim, const float* weights,
+                         float* out) {
+  uint64_t feature = 0;
+  for (; feature + kRows <= head_dim; feature += kRows) {
+    AddValues<kRows, kMasked>(block, run, feature, weights, out);
+  }
+  AddLastValues<kRows - 1, kMasked>(head_dim - feature, block, run, feature, weights, out);
 }
 
 // One head over one block.
@@ -241,11 +258,14 @@ void HeadOverBlock(const AttentionArgs& args, const KeyBlock& block, bool begins
     rescale[v] =
         Softmax(block.num_tiles * kTileTokens, scores + v * kLanes, running_max + v * kLanes, running_sum + v * kLanes);
   }
-  uint64_t feature = 0;
-  for (; feature + kRows <= args.head_dim; feature += kRows) {
-    AddValues<kRows>(block, feature, scores, rescale, begins, out);
+  TileRun run = {.begin = 0, .end = 0, .begins = begins, .rescale = begins ? nullptr : rescale};
+  while (run.begin < block.num_tiles) {
+    const bool masked = block.masked[run.begin];
+    while (run.end < block.num_tiles && block.masked[run.end] == masked) ++run.end;
+    masked ? AddRun<true>(block, run, args.head_dim, scores, out)
+           : AddRun<false>(block, run, args.head_dim, scores, out);
+    run = {.begin = run.end, .end = run.end, .begins = false, .rescale = nullptr};
   }
-  AddLastValues<kRows - 1>(args.head_dim - feature, block, feature, scores, rescale, begins, out);
 }
 
 void Attention(const AttentionArgs& args) {

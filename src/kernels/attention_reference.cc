@@ -48,8 +48,10 @@ void AttentionOfOne(const AttentionArgs& args, uint64_t head, uint64_t lane, boo
     for (uint64_t j = key; j < end; ++j) {
       const float e = Exp(scores[j - key] - from, fused);
       sum += e;
-      if (!sees(j)) continue;
-      for (uint64_t d = 0; d < args.head_dim; ++d) out[d] = MultiplyAdd(component(args.values, j, d), e, out[d], fused);
+      for (uint64_t d = 0; d < args.head_dim; ++d) {
+        const float value = sees(j) ? component(args.values, j, d) : 0.0f;
+        out[d] = MultiplyAdd(value, e, out[d], fused);
+      }
     }
     key = end;
   }
