@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Measures sluice beside the limits of the machine and writes bench/RESULTS.md.
 
-Items: 1 merge of 8 models from disk, 2 the same work by mergekit, 3 digest and verify, 4 peak memory against size, 5 kernels alone.
+Items: 1 merge of 8 models from disk, 2 the same work by mergekit, 3 digest and verify, 4 peak memory against size, 5 kernels alone, 6 products and
+attention alone.
 Every figure from disk is alternated with a raw baseline (bench_raw_io) in the same run, with the page cache dropped before each;
 medians are reported. Models are synthetic, made by sluice_synth in build/bench-data or $SLUICE_BENCH_DIR, and kept
 for the next run until --clean.
@@ -375,12 +376,42 @@ def nanoseconds(rates, work, read_bytes):
     return 1e9 * (sum(times / rates[name] for name, times in work.items()) + read_bytes / rates["memory"])
 
 
+# 6. Products and attention.
+def products(_args):
+    say("products and attention alone")
+    return Run(BIN / "bench_products", "--json").said
+
+
+def show_products(r):
+    yield (f"One core, beside a loop of nothing but fused multiply-adds in the same run: {r['fma_flops_per_second'] / 1e9:.0f} GFLOP/s. Each "
+           "figure is GFLOP/s and its share of that loop's; weights are decoded from their encoding inside the product, to f32. The goal at "
+           "512 tokens is 0.70 to 0.80.")
+    yield ""
+    rows = {}
+    for f in r["figures"]:
+        if f["kernel"] == "product":
+            rows.setdefault((f["columns"], f["encoding"]), {})[f["tokens"]] = f
+    tokens = sorted({t for row in rows.values() for t in row})
+    yield "| K | weights | " + " | ".join(f"{t} tokens" for t in tokens) + " |"
+    yield "|---|---|" + "---|" * len(tokens)
+    for (columns, encoding), row in rows.items():
+        cells = [f"{row[t]['flops_per_second'] / 1e9:.0f} ({row[t]['of_fma']:.2f})" for t in tokens]
+        yield f"| {columns} | {encoding} | " + " | ".join(cells) + " |"
+    yield ""
+    yield "| kernel | tokens | GFLOP/s | of FMA |"
+    yield "|---|---|---|---|"
+    for f in r["figures"]:
+        if f["kernel"] != "product":
+            yield f"| {f['kernel']} | {f['tokens']} | {f['flops_per_second'] / 1e9:.0f} | {f['of_fma']:.2f} |"
+
+
 ITEMS = {
     1: ("Merge from disk", merges, show_merges),
     2: ("The same work by mergekit", peers, show_peers),
     3: ("Digest and verify from disk", digests, show_digests),
     4: ("Peak memory against size", peaks, show_peaks),
     5: ("Kernels alone, one core", kernels, show_kernels),
+    6: ("Products and attention alone, one core", products, show_products),
 }
 
 
@@ -416,7 +447,7 @@ def write_results(results, args):
 def main():
     parser = argparse.ArgumentParser(description="measure sluice beside the machine's limits")
     parser.add_argument("--small", action="store_true", help="small models: to see that it runs; the figures mean little, and go to standard output only")
-    parser.add_argument("--items", default="5,2,4,1,3", help="which, in this order")
+    parser.add_argument("--items", default="5,6,2,4,1,3", help="which, in this order")
     parser.add_argument("--reps", type=int, default=3)
     parser.add_argument("--mergekit", action="store_true", help="fetch mergekit from PyPI (6 GB on disk) and measure it too")
     parser.add_argument("--mergekit-venv", type=pathlib.Path, default=ROOT / "build" / "peers-mergekit")
