@@ -1,9 +1,12 @@
 #include "infer/perplexity_stats.h"
 
 #include <cmath>
+#include <cstring>
+#include <fstream>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 namespace sluice::infer {
 namespace {
@@ -186,6 +189,42 @@ TEST(Stats, OfAModelAndItself) {
   EXPECT_EQ(stats.pairs[0].same_top.mean, 1);
   EXPECT_EQ(stats.pairs[0].same_top.error, 0);
   EXPECT_EQ(stats.pairs[0].delta_p_rms, 0);
+}
+
+// Scores of SmolLM2 by llama.cpp and by transformers on one text, and what those who made them computed from them, in
+// f64 before the scores were rounded to f32: a mean is off by less than 2^-24 of a nat or so.
+TEST(Stats, OfPublishedProgramsOnARealText) {
+  const std::string folder = SLUICE_SOURCE_DIR "/tests/goldens/inference/smollm2/";
+  for (const std::string text : {"prose", "code", "multilingual"}) {
+    std::ifstream stream(folder + "nll-" + text + ".safetensors", std::ios::binary);
+    const std::string bytes((std::istreambuf_iterator<char>(stream)), {});
+    uint64_t header_bytes = 0;
+    ASSERT_GT(bytes.size(), sizeof header_bytes);
+    std::memcpy(&header_bytes, bytes.data(), sizeof header_bytes);
+    const auto header = nlohmann::json::parse(bytes.substr(8, header_bytes));
+    const auto scores = [&](const char* name) {
+      const uint64_t begin = header.at(name).at("data_offsets")[0], end = header.at(name).at("data_offsets")[1];
+      std::vector<float> values((end - begin) / 4);
+      std::memcpy(values.data(), bytes.data() + 8 + header_bytes + begin, end - begin);
+      return ModelScores{name, {values.begin(), values.end()}, std::vector<uint32_t>(values.size())};
+    };
+    std::ifstream expected_stream(folder + "ppl-" + text + ".json");
+    const auto expected = nlohmann::json::parse(expected_stream);
+    const auto windows = Windows(expected.at("tokens"), {.convention = kLlama512});
+    ASSERT_EQ(NumScored(windows), expected.at("scored"));
+    const std::vector<ModelScores> models = {scores("transformers_f32"), scores("llama_cpp_f16kv")};
+    const std::vector<PairScores> pairs = {{0, 1, std::vector<double>(models[0].nll.size())}};
+    const PerplexityStats stats = StatsOf(windows, models, pairs);
+    for (const ModelPerplexity& model : stats.models) {
+      const auto& figures = expected.at("results").at(model.ref);
+      EXPECT_NEAR(model.nll.mean, figures.at("mean_nll").get<double>(), 1e-7);
+      EXPECT_NEAR(model.ppl, figures.at("ppl").get<double>(), 2e-6);
+      EXPECT_NEAR(model.ppl_error, figures.at("ppl_error").get<double>(), 1e-6);
+    }
+    const auto& paired = expected.at("against_transformers_f32").at("llama_cpp_f16kv");
+    EXPECT_NEAR(stats.pairs[0].delta_ln_ppl.mean, paired.at("delta_ln_ppl").get<double>(), 1e-7);
+    EXPECT_NEAR(stats.pairs[0].delta_ln_ppl.error, paired.at("paired_se").get<double>(), 1e-7);
+  }
 }
 
 TEST(Stats, BucketsAreOfEqualWidthAndHoldEverything) {
