@@ -81,6 +81,7 @@ class ForwardPass {
 
   const PassPlan& plan() const { return plan_; }
   const TokenBatch& batch() const { return batch_; }
+  size_t num_models() const { return models_.size(); }
   const ModelSpec& spec(size_t model) const { return models_[model].spec; }
 
   // From 0 to 1: the share of the operations that is done. Called by the thread that runs the pass.

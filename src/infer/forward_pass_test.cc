@@ -1,0 +1,280 @@
+#include "infer/forward_pass.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <random>
+
+#include <fmt/format.h>
+
+#include "base/units.h"
+#include "checkpoint/model_ref.h"
+#include "checkpoint/testing/tiny_models.h"
+#include "formats/safetensors.h"
+#include "infer/ids_file.h"
+#include "infer/testing/kept_logits.h"
+#include "io/recording_source.h"
+
+namespace sluice::infer {
+namespace {
+
+using checkpoint::Checkpoint;
+using tests::AllTiles;
+using tests::KeptLogits;
+
+const std::filesystem::path kModels = SLUICE_SOURCE_DIR "/tests/goldens/inference/models";
+
+std::shared_ptr<const Checkpoint> OpenModel(const std::string& path, const checkpoint::OpenOptions& options = {}) {
+  auto model = checkpoint::OpenCheckpoint(path, options);
+  EXPECT_TRUE(model) << model.error().ToString();
+  return model ? *model : nullptr;
+}
+
+// A model's folder with another config in it.
+std::string WithConfig(const std::filesystem::path& folder, const std::string& config, const tests::TempDir& dir) {
+  const std::filesystem::path copy = dir / (folder.filename().string() + config);
+  std::filesystem::create_directories(copy);
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const std::string name = entry.path().filename();
+    if (name.starts_with("model")) std::filesystem::create_symlink(entry.path(), copy / name);
+  }
+  std::filesystem::copy_file(folder / config, copy / "config.json");
+  return copy;
+}
+
+struct Settings {
+  int num_threads = 2;
+  uint64_t max_chunk_tiles = 32;
+  bool spill = false;
+  uint64_t budget_bytes = kGiB;
+};
+
+// [model][sequence] logits of all tokens.
+using Logits = std::vector<std::vector<std::vector<float>>>;
+
+Result<Logits> TryRun(const std::vector<const Checkpoint*>& models, std::vector<std::vector<uint32_t>> sequences,
+                      const Settings& settings) {
+  MemoryBudget budget(ResidentBytes() + settings.budget_bytes);
+  PassOptions options;
+  options.num_threads = settings.num_threads;
+  options.budget = &budget;
+  options.max_chunk_tiles = settings.max_chunk_tiles;
+  options.spill = settings.spill;
+  TokenBatch batch(std::move(sequences));
+  std::vector<uint64_t> tiles = AllTiles(batch);
+  SLUICE_ASSIGN(const auto pass, ForwardPass::Open(models, std::move(batch), std::move(tiles), options));
+  EXPECT_EQ(pass->plan().spilled, settings.spill);
+  KeptLogits kept(*pass);
+  SLUICE_TRY(pass->Run(&kept));
+  Logits logits(models.size());
+  for (size_t model = 0; model < models.size(); ++model) {
+    for (size_t i = 0; i < pass->batch().sequences().size(); ++i) logits[model].push_back(kept.logits(model, i));
+  }
+  return logits;
+}
+
+Logits RunPass(const std::vector<const Checkpoint*>& models, std::vector<std::vector<uint32_t>> sequences,
+               const Settings& settings = {}) {
+  auto logits = TryRun(models, std::move(sequences), settings);
+  EXPECT_TRUE(logits) << logits.error().ToString();
+  return logits ? *logits : Logits(models.size());
+}
+
+bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && !a.empty() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+std::vector<uint32_t> RandomIds(uint64_t count, uint32_t vocab, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<uint32_t> ids(count);
+  for (uint32_t& id : ids) id = random() % vocab;
+  return ids;
+}
+
+std::vector<float> ReadFloats(const std::string& path, std::string_view name) {
+  const auto source = io::OpenFile(path);
+  const auto header = formats::ReadSafetensorsHeader(**source);
+  for (size_t i = 0; i < header->size(); ++i) {
+    if ((*header)[i].name != name) continue;
+    std::vector<float> values((*header)[i].num_elements);
+    EXPECT_TRUE((*source)->Read((*header)[i].begin, {reinterpret_cast<uint8_t*>(values.data()), values.size() * 4}));
+    return values;
+  }
+  ADD_FAILURE() << name << " is not in " << path;
+  return {};
+}
+
+class EveryArchitecture : public testing::TestWithParam<std::string> {};
+
+// Against transformers' eager attention in f32. The tolerance is 1e-3 of the logits' spread; a wrong theta, scaling,
+// window, cap or bias moves them by 0.4 at least, and the models in f64 differ from f32 by 3e-5 at most
+// (tests/goldens/inference/README.md).
+TEST_P(EveryArchitecture, GivesTransformersLogits) {
+  const std::filesystem::path folder = kModels / GetParam();
+  const std::string golden = folder / "golden.safetensors";
+  const std::vector<float> expected = ReadFloats(golden, "logits");
+  const auto ids = ReadIdsFile(golden);
+  ASSERT_TRUE(ids) << ids.error().ToString();
+  const tests::TempDir dir;
+  for (const char* config : {"config.json", "config.v4.json"}) {
+    const auto model = OpenModel(WithConfig(folder, config, dir));
+    ASSERT_NE(model, nullptr);
+    const Logits logits = RunPass({model.get()}, *ids);
+    std::vector<float> all;
+    for (const std::vector<float>& sequence : logits[0]) all.insert(all.end(), sequence.begin(), sequence.end());
+    ASSERT_EQ(all.size(), expected.size());
+    const auto [least, most] = std::ranges::minmax(expected);
+    double worst = 0;
+    for (size_t i = 0; i < all.size(); ++i) {
+      ASSERT_FALSE(std::isnan(all[i])) << i;
+      worst = std::max(worst, std::abs(static_cast<double>(all[i]) - expected[i]));
+    }
+    EXPECT_LT(worst, 1e-3 * (most - least)) << config;
+    RecordProperty("worst_difference", fmt::format("{:.3g}", worst));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Goldens, EveryArchitecture,
+                         testing::Values("gemma2", "gemma3_text", "llama_bias", "llama_gqa", "llama_rope_dynamic",
+                                         "llama_rope_linear", "llama_rope_llama3", "llama_rope_yarn", "llama_tied",
+                                         "llama_yi", "mistral_window", "phi3", "phi3_longrope", "qwen2", "qwen3"),
+                         [](const auto& info) { return info.param; });
+
+// The same bits with any number of threads, in any chunks, in memory or spilled.
+TEST_P(EveryArchitecture, GivesTheSameBitsHoweverItIsRun) {
+  const auto model = OpenModel(kModels / GetParam());
+  ASSERT_NE(model, nullptr);
+  const std::vector<std::vector<uint32_t>> sequences = {RandomIds(71, 160, 1), RandomIds(3, 160, 2),
+                                                        RandomIds(40, 160, 3)};
+  const Logits expected = RunPass({model.get()}, sequences);
+  for (const Settings& settings :
+       {Settings{.num_threads = 1}, Settings{.num_threads = 5, .max_chunk_tiles = 2},
+        Settings{.num_threads = 1, .max_chunk_tiles = 1, .spill = true}, Settings{.num_threads = 3, .spill = true}}) {
+    const Logits logits = RunPass({model.get()}, sequences, settings);
+    for (size_t i = 0; i < sequences.size(); ++i) {
+      EXPECT_TRUE(SameBits(logits[0][i], expected[0][i])) << settings.num_threads << " " << settings.max_chunk_tiles;
+    }
+  }
+  // Each alone, as it was among others.
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    EXPECT_TRUE(SameBits(RunPass({model.get()}, {sequences[i]})[0][0], expected[0][i])) << i;
+  }
+}
+
+// What comes later does not change what came before.
+TEST(ForwardPass, IsCausal) {
+  const auto model = OpenModel(kModels / "llama_gqa");
+  ASSERT_NE(model, nullptr);
+  std::vector<uint32_t> ids = RandomIds(40, 160, 1);
+  const std::vector<float> before = RunPass({model.get()}, {ids})[0][0];
+  ids[33] = (ids[33] + 1) % 160;
+  const std::vector<float> after = RunPass({model.get()}, {ids})[0][0];
+  EXPECT_EQ(std::memcmp(before.data(), after.data(), 33 * 160 * sizeof(float)), 0);
+  EXPECT_NE(std::memcmp(before.data() + 33 * 160, after.data() + 33 * 160, 160 * sizeof(float)), 0);
+}
+
+TEST(ForwardPass, ModelsSideBySideGiveWhatEachGivesAlone) {
+  const auto gemma = OpenModel(kModels / "gemma2"), yi = OpenModel(kModels / "llama_yi"),
+             tied = OpenModel(kModels / "llama_tied");
+  const std::vector<std::vector<uint32_t>> sequences = {RandomIds(50, 160, 1), RandomIds(20, 160, 2)};
+  const std::vector<const Checkpoint*> models = {gemma.get(), yi.get(), tied.get()};
+  const Logits together = RunPass(models, sequences);
+  for (size_t model = 0; model < models.size(); ++model) {
+    const Logits alone = RunPass({models[model]}, sequences);
+    for (size_t i = 0; i < sequences.size(); ++i) EXPECT_TRUE(SameBits(together[model][i], alone[0][i])) << model << i;
+  }
+}
+
+// Each byte of the weights once in a pass, however many sequences go through it.
+TEST(ForwardPass, ReadsEachWeightOnce) {
+  const tests::TempDir dir;
+  const std::string folder = tests::MakeTinyLlama(
+      dir / "model", {.layers = 3, .hidden = 512, .heads = 8, .kv_heads = 4, .ffn = 1536, .vocab = 2048});
+  std::shared_ptr<io::RecordingSource> weights;
+  checkpoint::OpenOptions open;
+  open.open_source = [&](const std::string& path) -> Result<std::shared_ptr<const io::ByteSource>> {
+    SLUICE_ASSIGN(auto file, io::OpenFile(path));
+    weights = std::make_shared<io::RecordingSource>(file);
+    return std::shared_ptr<const io::ByteSource>(weights);
+  };
+  const auto model = OpenModel(folder, open);
+  ASSERT_NE(model, nullptr);
+  weights->Clear();
+  std::vector<std::vector<uint32_t>> sequences;
+  for (uint32_t i = 0; i < 20; ++i) sequences.push_back(RandomIds(150, 2048, i));  // nearly every row of the embedding
+  MemoryBudget budget(ResidentBytes() + kGiB);
+  PassOptions options;
+  options.budget = &budget;
+  TokenBatch batch(sequences);
+  auto tiles = AllTiles(batch);
+  const auto pass = ForwardPass::Open({model.get()}, std::move(batch), tiles, options);
+  ASSERT_TRUE(pass) << pass.error().ToString();
+  KeptLogits kept(**pass);
+  const auto stats = (*pass)->Run(&kept);
+  ASSERT_TRUE(stats) << stats.error().ToString();
+  EXPECT_EQ(stats->bytes_read, model->tensors().total_bytes());
+  uint64_t once = 0, total = 0;
+  for (const auto& [times, bytes] : weights->TimesRead(0, weights->size_bytes())) {
+    total += bytes;
+    if (times == 1) once = bytes;  // pages at the edges of tiles, and of small tensors, are read with each
+  }
+  EXPECT_GT(once, total * 95 / 100);
+}
+
+TEST(ForwardPass, AnIdBeyondTheVocabularyIsNamed) {
+  const auto model = OpenModel(kModels / "llama_gqa");
+  const auto run = TryRun({model.get()}, {{1, 2}, {3, 160, 5}}, {});
+  ASSERT_FALSE(run);
+  EXPECT_EQ(run.error().code, ErrorCode::kUsage);
+  EXPECT_NE(run.error().ToString().find("token 1 of sequence 1 is id 160"), std::string::npos)
+      << run.error().ToString();
+}
+
+TEST(ForwardPass, ABudgetThatIsTooSmallNamesOneThatWouldDo) {
+  const auto model = OpenModel(kModels / "llama_gqa");
+  const auto run = TryRun({model.get()}, {RandomIds(40, 160, 1)}, {.budget_bytes = kMiB});
+  ASSERT_FALSE(run);
+  EXPECT_EQ(run.error().code, ErrorCode::kBudget);
+  EXPECT_NE(run.error().ToString().find("--max-memory"), std::string::npos) << run.error().ToString();
+}
+
+TEST(ForwardPass, ANaNIsFoundInItsLayerAndTensor) {
+  const tests::TempDir dir;
+  const tests::TinyLlama options{.layers = 3, .dtype = "F32"};
+  tests::MakeTinyLlama(dir / "model", options);
+  std::vector<tests::TestTensor> tensors = tests::TinyLlamaTensors(options);
+  for (tests::TestTensor& tensor : tensors) {
+    if (tensor.name != "model.layers.1.mlp.up_proj.weight") continue;
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    std::memcpy(tensor.bytes.data() + 400, &nan, 4);
+  }
+  tests::WriteShards(dir / "model", tensors, 1);
+  const auto model = OpenModel(dir / "model");
+  ASSERT_NE(model, nullptr);
+  const auto run = TryRun({model.get()}, {{1, 2, 3}}, {});
+  ASSERT_FALSE(run);
+  EXPECT_EQ(run.error().code, ErrorCode::kCorrupt);
+  const std::string text = run.error().ToString();
+  EXPECT_NE(text.find("layer 1"), std::string::npos) << text;
+  EXPECT_NE(text.find("model.layers.1.mlp.up_proj.weight"), std::string::npos) << text;
+}
+
+TEST(ForwardPass, ATensorThatTheConfigWantsAndTheFileLacksIsNamed) {
+  const tests::TempDir dir;
+  const tests::TinyLlama options;
+  tests::MakeTinyLlama(dir / "model", options);
+  std::vector<tests::TestTensor> tensors = tests::TinyLlamaTensors(options);
+  std::erase_if(tensors, [](const auto& tensor) { return tensor.name == "model.layers.0.self_attn.k_proj.weight"; });
+  tests::WriteShards(dir / "model", tensors, 1);
+  const auto model = OpenModel(dir / "model");
+  ASSERT_NE(model, nullptr);
+  const auto run = TryRun({model.get()}, {{1, 2, 3}}, {});
+  ASSERT_FALSE(run);
+  EXPECT_EQ(run.error().code, ErrorCode::kCorrupt);
+  EXPECT_NE(run.error().ToString().find("model.layers.0.self_attn.k_proj.weight"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace sluice::infer
