@@ -1,8 +1,8 @@
-// tokenize_lines FILE [--parse-special] [--add-special] [--skip-special]: many texts through one tokenizer, for tests that
-// compare with other implementations.
+// tokenize_lines FILE [--parse-special] [--add-special] [--skip-special]: many texts through one tokenizer, for tests
+// that compare with other implementations.
 //
-// Each line of stdin is a JSON string, a text to encode, or a JSON array, ids to decode. Each line of stdout is the answer:
-// an array of ids, a string of hexadecimal digits (the bytes), or an object with "error".
+// Each line of stdin is a JSON string, a text to encode, or a JSON array, ids to decode. Each line of stdout is the
+// answer: an array of ids, a string of hexadecimal digits (the bytes), or an object with "error".
 #include <cstdio>
 #include <iostream>
 #include <string>

@@ -117,8 +117,8 @@ void AddedTokens::SplitLeftmost(std::string_view text, bool parse_special, const
     if (token.special && !parse_special) continue;
     size_t begin = found->begin, end = found->end;
     if (token.single_word) {
-      const bool before = begin > 0 && IsWord(CodePointBefore(text, begin).value);
-      const bool behind = end < text.size() && IsWord(CodePointAt(text, end).value);
+      const bool before = begin > 0 && IsRustWord(CodePointBefore(text, begin).value);
+      const bool behind = end < text.size() && IsRustWord(CodePointAt(text, end).value);
       if (before || behind) continue;
     }
     if (token.lstrip) begin = std::max(SpacesAtEnd(text.substr(0, begin)), from);

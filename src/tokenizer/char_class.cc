@@ -62,11 +62,12 @@ constexpr Addition kAdditions[] = {
     {0x2B739, 0x2B739, "Lo"}, {0x2EBF0, 0x2EE5D, "Lo"}, {0x31350, 0x323AF, "Lo"},
 };
 
-// Numerals that Oniguruma's \w takes beside letters, marks, Nd, Nl and Pc: superscripts and fractions of Latin-1, and
-// the circled and squared letters (Other_Alphabetic).
-constexpr std::pair<char32_t, char32_t> kOtherWord[] = {{0xB2, 0xB3},      {0xB9, 0xB9},       {0xBC, 0xBE},
-                                                        {0x24B6, 0x24E9},  {0x1F130, 0x1F149}, {0x1F150, 0x1F169},
-                                                        {0x1F170, 0x1F189}};
+// Circled and squared letters (Other_Alphabetic beside the marks), and what else \w takes: of Oniguruma the
+// superscripts and fractions of Latin-1, of Rust the joiners.
+constexpr std::pair<char32_t, char32_t> kOtherAlphabetic[] = {
+    {0x24B6, 0x24E9}, {0x1F130, 0x1F149}, {0x1F150, 0x1F169}, {0x1F170, 0x1F189}};
+constexpr std::pair<char32_t, char32_t> kOtherOniguruma[] = {{0xB2, 0xB3}, {0xB9, 0xB9}, {0xBC, 0xBE}};
+constexpr std::pair<char32_t, char32_t> kOtherRust[] = {{0x200C, 0x200D}};
 
 uint8_t CategoryNumber(std::string_view name) {
   return static_cast<uint8_t>(std::find(std::begin(kCategoryNames), std::end(kCategoryNames), name) -
@@ -92,11 +93,17 @@ class AttributeTable {
     }
     for (uint8_t& value : flat) {
       const std::string_view name = kCategoryNames[value];
-      if (name[0] == 'L' || name[0] == 'M' || name == "Nd" || name == "Nl" || name == "Pc") value |= kWordBit;
+      if (name[0] == 'L' || name[0] == 'M' || name == "Nd" || name == "Nl" || name == "Pc")
+        value |= kWordBit | kRustWordBit;
     }
-    for (const auto& [first, last] : kOtherWord) {
-      for (char32_t c = first; c <= last; ++c) flat[c] |= kWordBit;
-    }
+    const auto add = [&](auto& ranges, uint8_t bits) {
+      for (const auto& [first, last] : ranges) {
+        for (char32_t c = first; c <= last; ++c) flat[c] |= bits;
+      }
+    };
+    add(kOtherAlphabetic, kWordBit | kRustWordBit);
+    add(kOtherOniguruma, kWordBit);
+    add(kOtherRust, kRustWordBit);
     for (char32_t c = 0; c <= 0x3000; ++c) {
       if (u_isUWhiteSpace(static_cast<UChar32>(c))) flat[c] |= kSpaceBit;
     }
@@ -146,14 +153,14 @@ uint8_t CharAttributes(char32_t c) { return Attributes()[c]; }
 char MajorCategory(char32_t c) { return kCategoryNames[Attributes()[c] & kCategoryMask][0]; }
 
 void CharClass::AddAttributes(uint8_t bit, bool negated) {
-  for (size_t value = 0; value < 128; ++value) {
+  for (size_t value = 0; value < 256; ++value) {
     if (((value & bit) != 0) != negated) attributes_[value >> 6] |= uint64_t{1} << (value & 63);
   }
 }
 
 bool CharClass::AddProperty(std::string_view name, bool negated) {
   bool found = false;
-  for (size_t value = 0; value < 128; ++value) {
+  for (size_t value = 0; value < 256; ++value) {
     const size_t category = value & kCategoryMask;
     if (category >= std::size(kCategoryNames)) continue;
     const std::string_view its = kCategoryNames[category];

@@ -13,12 +13,13 @@
 namespace sluice::tokenizer {
 
 // What properties say of a code point: its general category (5 bits, numbered as ICU does), kSpaceBit (White_Space) and
-// kWordBit (Oniguruma's \w). Thread-safe.
+// kWordBit (Oniguruma's \w) and kRustWordBit (that of Rust's regex crate). Thread-safe.
 uint8_t CharAttributes(char32_t c);
-constexpr uint8_t kSpaceBit = 0x20, kWordBit = 0x40, kCategoryMask = 0x1F;
+constexpr uint8_t kSpaceBit = 0x20, kWordBit = 0x40, kRustWordBit = 0x80, kCategoryMask = 0x1F;
 
 inline bool IsSpace(char32_t c) { return (CharAttributes(c) & kSpaceBit) != 0; }
 inline bool IsWord(char32_t c) { return (CharAttributes(c) & kWordBit) != 0; }
+inline bool IsRustWord(char32_t c) { return (CharAttributes(c) & kRustWordBit) != 0; }
 // The general category as its first letter, 'L', 'N', 'P', ...
 char MajorCategory(char32_t c);
 
@@ -40,7 +41,7 @@ class CharClass {
   // Must follow the last change.
   void Finish();
 
-  bool has_properties() const { return (attributes_[0] | attributes_[1]) != 0; }
+  bool has_properties() const { return (attributes_[0] | attributes_[1] | attributes_[2] | attributes_[3]) != 0; }
   bool AnyAbove127() const { return any_above_127_; }
 
  private:
@@ -48,7 +49,7 @@ class CharClass {
   bool ContainsAbove(char32_t c) const;
 
   std::array<uint64_t, 2> ascii_ = {};       // of code points, when finished
-  std::array<uint64_t, 2> attributes_ = {};  // of the values of CharAttributes
+  std::array<uint64_t, 4> attributes_ = {};  // of the values of CharAttributes
   std::vector<std::pair<char32_t, char32_t>> ranges_;
   bool negated_ = false, any_above_127_ = true;
 };

@@ -52,6 +52,24 @@ class NormalFormNormalizer final : public Normalizer {
   const NormalForm form_;
 };
 
+// Pairs that Unicode 16 added to the version that Debian's ICU has.
+char32_t ToLower(char32_t c) {
+  const auto lower = static_cast<char32_t>(u_tolower(static_cast<UChar32>(c)));
+  if (lower != c) return lower;
+  switch (c) {
+    case 0x1C89:
+    case 0xA7CC:
+    case 0xA7DA:
+      return c + 1;
+    case 0xA7CB:
+      return 0x264;
+    case 0xA7DC:
+      return 0x19B;
+    default:
+      return c >= 0x10D50 && c <= 0x10D65 ? c + 0x20 : c;
+  }
+}
+
 // Each character by itself, as Rust's char::to_lowercase: no rule looks at its neighbours.
 class Lowercase final : public Normalizer {
  public:
@@ -64,7 +82,7 @@ class Lowercase final : public Normalizer {
       if (c.value == 0x130) {
         lower += "i\xCC\x87";  // the only character whose lower case is two
       } else {
-        AppendUtf8(static_cast<char32_t>(u_tolower(static_cast<UChar32>(c.value))), &lower);
+        AppendUtf8(ToLower(c.value), &lower);
       }
     }
     *text = std::move(lower);

@@ -1,12 +1,17 @@
 #include "tokenizer/open_tokenizer.h"
 
+#include <algorithm>
+#include <array>
+#include <filesystem>
 #include <string_view>
+#include <vector>
 
 #include <fmt/format.h>
 
 #include "formats/gguf.h"
 #include "io/byte_source.h"
 #include "tokenizer/gguf_tokenizer.h"
+#include "tokenizer/tokenizer_json.h"
 
 namespace sluice::tokenizer {
 namespace {
@@ -17,20 +22,58 @@ Result<std::shared_ptr<const Tokenizer>> OpenGguf(const std::string& path) {
   return OpenGgufTokenizer(*gguf);
 }
 
+Result<std::shared_ptr<const Tokenizer>> OpenJson(const std::string& path,
+                                                  const std::vector<std::string>& config_paths) {
+  SLUICE_ASSIGN(const std::string text, io::ReadWholeFile(path));
+  std::vector<std::string> configs;
+  for (const std::string& config : config_paths) {
+    SLUICE_ASSIGN(std::string read, io::ReadWholeFile(config));
+    configs.push_back(std::move(read));
+  }
+  return ParseTokenizerJson(text, path, configs);
+}
+
+// In the order in which they count.
+constexpr std::array<const char*, 2> kConfigNames = {"tokenizer_config.json", "special_tokens_map.json"};
+
 }  // namespace
 
 Result<std::shared_ptr<const Tokenizer>> OpenTokenizer(const checkpoint::Checkpoint& checkpoint) {
+  const auto find = [&](std::string_view name) {
+    const auto& files = checkpoint.side_files();
+    return std::find_if(files.begin(), files.end(), [&](const auto& file) { return file.name == name; });
+  };
+  if (const auto json = find("tokenizer.json"); json != checkpoint.side_files().end()) {
+    std::vector<std::string> configs;
+    for (const char* name : kConfigNames) {
+      if (const auto config = find(name); config != checkpoint.side_files().end()) configs.push_back(config->path);
+    }
+    return OpenJson(json->path, configs);
+  }
   // The tables of a GGUF; a cast or recipe of one has them in the same file.
   for (const auto& file : checkpoint.files()) {
     if (file.path.ends_with(".gguf")) return OpenGguf(file.path);
   }
-  return Fail(Error{ErrorCode::kNotFound,
-                    "there is no tokenizer beside the weights: put the model's tokenizer.json (or tokenizer.model) there",
-                    {checkpoint.ref()}});
+  return Fail(
+      Error{ErrorCode::kNotFound,
+            "there is no tokenizer beside the weights: put the model's tokenizer.json (or tokenizer.model) there",
+            {checkpoint.ref()}});
 }
 
-bool IsTokenizerFile(const std::string& path) { return path.ends_with(".gguf"); }
+bool IsTokenizerFile(const std::string& path) {
+  const std::string name = std::filesystem::path(path).filename().string();
+  return path.ends_with(".gguf") || name == "tokenizer.json";
+}
 
-Result<std::shared_ptr<const Tokenizer>> OpenTokenizerFile(const std::string& path) { return OpenGguf(path); }
+Result<std::shared_ptr<const Tokenizer>> OpenTokenizerFile(const std::string& path) {
+  if (path.ends_with(".gguf")) return OpenGguf(path);
+  std::vector<std::string> configs;
+  for (const char* name : kConfigNames) {
+    const std::filesystem::path config = std::filesystem::path(path).parent_path() / name;
+    std::error_code error;
+    if (std::filesystem::is_regular_file(config, error)) configs.push_back(config.string());
+  }
+  return OpenJson(path, configs);
+}
 
 }  // namespace sluice::tokenizer

@@ -127,6 +127,33 @@ class PrefixSpace final : public PreTokenizer {
   }
 };
 
+class Whitespace final : public PreTokenizer {
+ public:
+  Result<void> Run(std::vector<Piece>* pieces, TextArena*) const override {
+    enum class Kind { kSpace, kWord, kOther };
+    std::vector<Piece> finer;
+    for (const Piece& piece : *pieces) {
+      size_t begin = 0;
+      Kind before = Kind::kSpace;
+      const auto add = [&](size_t end) {
+        if (before != Kind::kSpace)
+          finer.push_back({piece.text.substr(begin, end - begin), piece.begins_text && begin == 0});
+        begin = end;
+      };
+      for (size_t at = 0; at < piece.text.size();) {
+        const CodePoint c = CodePointAt(piece.text, at);
+        const Kind kind = IsRustWord(c.value) ? Kind::kWord : IsSpace(c.value) ? Kind::kSpace : Kind::kOther;
+        if (kind != before) add(at);
+        before = kind;
+        at += c.size_bytes;
+      }
+      add(piece.text.size());
+    }
+    *pieces = std::move(finer);
+    return {};
+  }
+};
+
 }  // namespace
 
 const char kGpt2Pattern[] = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
@@ -137,6 +164,7 @@ std::unique_ptr<const PreTokenizer> MakeSplit(SplitPattern pattern, SplitBehavio
 std::unique_ptr<const PreTokenizer> MakeMetaspace(std::string replacement, PrependScheme scheme, bool split) {
   return std::make_unique<Metaspace>(std::move(replacement), scheme, split);
 }
+std::unique_ptr<const PreTokenizer> MakeWhitespace() { return std::make_unique<Whitespace>(); }
 std::unique_ptr<const PreTokenizer> MakePrefixSpace() { return std::make_unique<PrefixSpace>(); }
 
 bool IsNumeric(char32_t c) { return MajorCategory(c) == 'N'; }

@@ -47,6 +47,9 @@ enum class PrependScheme { kNever, kFirst, kAlways };
 // Spaces become `replacement`, which begins each word (or the text alone, where `split` is false).
 std::unique_ptr<const PreTokenizer> MakeMetaspace(std::string replacement, PrependScheme scheme, bool split);
 
+// Runs of word characters, and runs of others; white space goes.
+std::unique_ptr<const PreTokenizer> MakeWhitespace();
+
 // A space before each piece that begins with none. Part of ByteLevel.
 std::unique_ptr<const PreTokenizer> MakePrefixSpace();
 

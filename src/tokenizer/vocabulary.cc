@@ -23,11 +23,14 @@ void Vocabulary::Grow() {
   }
 }
 
-bool Vocabulary::Set(uint32_t id, std::string_view piece) {
+bool Vocabulary::Set(uint32_t id, std::string_view piece) { return Put(id, piece, false); }
+bool Vocabulary::SetLast(uint32_t id, std::string_view piece) { return Put(id, piece, true); }
+
+bool Vocabulary::Put(uint32_t id, std::string_view piece, bool last_wins) {
   if (id >= kMaxPieces) return false;
   if (slots_.size() < 2 * (num_found_ + 1)) Grow();
   const size_t slot = SlotOf(piece);
-  if (slots_[slot] != kFree) return false;
+  if (slots_[slot] != kFree && !last_wins) return false;
   if (id >= pieces_.size()) pieces_.resize(size_t{id} + 1);
   pieces_[id] = {bytes_.size(), static_cast<uint32_t>(piece.size())};
   bytes_ += piece;

@@ -18,6 +18,8 @@ class Vocabulary {
   // Gives `id` this piece; ids may come in any order and leave holes (empty pieces that no text finds). False where id
   // is beyond kMaxPieces, or the text has an id already and keeps it.
   bool Set(uint32_t id, std::string_view piece);
+  // The same, but the text finds the new id from here on, and the old one keeps it as its piece.
+  bool SetLast(uint32_t id, std::string_view piece);
 
   uint32_t size() const { return static_cast<uint32_t>(pieces_.size()); }  // the highest id and 1
   // Empty for a hole and for ids beyond the end.
@@ -34,6 +36,7 @@ class Vocabulary {
     uint32_t size = 0;
   };
   void Grow();
+  bool Put(uint32_t id, std::string_view piece, bool last_wins);
   size_t SlotOf(std::string_view piece) const;
 
   std::string bytes_;
