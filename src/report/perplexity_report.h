@@ -29,7 +29,9 @@ struct PerplexityReport {
 nlohmann::ordered_json PerplexityJson(const PerplexityReport& report);
 std::string PerplexityText(const PerplexityReport& report);
 
-// "1: a.gguf", ...: names that fit into a column or a legend, unlike each other.
+// What stands for a model in a table's heading: "A" to "Z", then "m27" and so on.
+std::string ModelLabel(size_t model);
+// Names that fit into a legend, unlike each other: a reference's last part where that tells it apart.
 std::vector<std::string> ShortRefs(const infer::PerplexityStats& stats);
 
 }  // namespace sluice::report
