@@ -25,8 +25,8 @@ struct BpeOptions {
   // for a run of them with fuse_unk); else nothing.
   bool byte_fallback = false;
   bool fuse_unk = false;
-  std::string unk_token;
-  std::string continuing_subword_prefix, end_of_word_suffix;
+  std::string unk_token = {};
+  std::string continuing_subword_prefix = {}, end_of_word_suffix = {};
   // llama.cpp's way with what the vocabulary lacks: it takes part in merges as if it were a piece, and what of it is
   // left at the end becomes the pieces that are single ASCII characters of its text. Byte level only.
   bool keep_unknown = false;

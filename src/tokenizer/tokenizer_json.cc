@@ -143,6 +143,7 @@ class Reader {
       if (json_.NextElement()) return BadPair(path, "a piece and its score");
       const double score = std::strtod(std::string(number.text).c_str(), nullptr);
       if (!std::isfinite(score)) return Corrupt(path, "has a score that is no number");
+      if (const auto earlier = vocabulary_->Find(piece)) hidden_ids_.push_back(*earlier);
       if (!vocabulary_->SetLast(id, piece)) return Corrupt(path, "is one piece too many");
       scores_.push_back(score);
     }
@@ -286,6 +287,9 @@ class Reader {
       SLUICE_ASSIGN(token.normalized, part.Bool("normalized", !token.special));
       if (token.content.empty()) continue;
       if (const auto id = vocabulary_->Find(token.content)) token.id = *id;
+      for (const uint32_t id : hidden_ids_) {
+        if (token.special && vocabulary_->piece(id) == token.content) parts_.special_pieces.push_back(id);
+      }
       if (token.id > next + 1'000'000 || token.id >= Vocabulary::kMaxPieces) {
         return part.Corrupt(fmt::format("has the id {}, far from all others", token.id));
       }
@@ -332,6 +336,7 @@ class Reader {
   bool has_model_ = false, scored_ = false, byte_level_ = false;
   std::shared_ptr<Vocabulary> vocabulary_;
   std::vector<double> scores_;
+  std::vector<uint32_t> hidden_ids_;  // of pieces that stand again behind them
   Merges merges_;
   std::deque<std::string> kept_;
   TokenizerParts parts_;
