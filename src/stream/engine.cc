@@ -414,7 +414,7 @@ void Engine::EndPass(GroupRun& run) {
       fact.fold = nullptr;
       continue;
     }
-    fact.blocks_left = CountWanted(*fact.fold, run.num_elements);
+    fact.blocks_left = CountWanted(*fact.fold, own.fact->num_elements());
     SLUICE_CHECK(fact.blocks_left > 0);
     ++run.folding;
   }

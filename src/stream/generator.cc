@@ -89,7 +89,7 @@ std::shared_ptr<GroupRun> Generator::Begin(Shared::Queued queued) {
       if (is_new) {
         entry->second = std::make_shared<FactRun>();
         FactRun& fact_run = *entry->second;
-        if (run->num_elements == 0) {
+        if (fact->num_elements() == 0) {
           const std::unique_ptr<graph::Fold> fold = fact->Begin(options_.num_threads);
           for (int pass = 0; pass < fact->max_passes() && !fact_run.known; ++pass) {
             fact_run.known = fold->Finish(&fact_run.value);  // of a tensor without elements
@@ -97,8 +97,10 @@ std::shared_ptr<GroupRun> Generator::Begin(Shared::Queued queued) {
           SLUICE_CHECK(fact_run.known);
         } else {
           fact_run.fold = fact->Begin(options_.num_threads);
-          fact_run.blocks_left = CountWanted(*fact_run.fold, run->num_elements);
+          fact_run.blocks_left = CountWanted(*fact_run.fold, fact->num_elements());
           SLUICE_CHECK(fact_run.blocks_left > 0);
+          SLUICE_CHECK(run->own.empty() || run->fold_elements == fact->num_elements());
+          run->fold_elements = fact->num_elements();
           run->own.push_back({fact.get(), entry->second});
           run->fold_state_bytes += fact->StateBytes(options_.num_threads);
           run->may_repeat |= fact->max_passes() > 1;
@@ -143,7 +145,7 @@ std::shared_ptr<Job> Generator::Next() {
   if (run_ == nullptr) {
     auto run = NextRun();
     if (run == nullptr) return nullptr;
-    if (run->num_tiles == 1) {
+    if (run->num_tiles == 1 && run->FoldsWhatItEmits()) {
       begun_.push_front(std::move(run));
       return Pack();
     }
@@ -151,7 +153,7 @@ std::shared_ptr<Job> Generator::Next() {
     next_block_ = next_tile_ = 0;
     phase_ = Phase::kValues;
     if (!run_->own.empty()) {
-      if (layout_.hold_slots > 0) {
+      if (layout_.hold_slots > 0 && run_->FoldsWhatItEmits()) {
         const std::shared_ptr<Job> sample = TileJob(0, true);
         run_->held_tiles =
             std::min(run_->num_tiles, layout_.hold_slots / std::max<uint64_t>(1, sample->windows.num_slots()));
@@ -207,9 +209,9 @@ std::shared_ptr<Job> Generator::FoldJob() {
   uint64_t elements = 0;
   std::unique_lock lock(shared_->mutex);  // Wants changes where a pass ends
   if (run_->pass_wanted) return nullptr;  // this pass is over: what it still looked for, nobody wants
-  while (next_block_ * graph::kBlockElements < run_->num_elements && elements < run_->tile_elements) {
+  while (next_block_ * graph::kBlockElements < run_->fold_elements && elements < run_->tile_elements) {
     const Range block{next_block_ * graph::kBlockElements,
-                      std::min((next_block_ + 1) * graph::kBlockElements, run_->num_elements)};
+                      std::min((next_block_ + 1) * graph::kBlockElements, run_->fold_elements)};
     if (AnyWants(*run_, next_block_)) {
       elements += block.size();
       if (!parts.empty() && parts.back().range.end == block.begin) {
@@ -253,7 +255,8 @@ std::shared_ptr<Job> Generator::Pack() {
       ++streams;
     }
     if (runs.empty()) limit = std::max<uint64_t>(1, streams) * layout_.tile_bytes / 2;
-    if (!runs.empty() && (run->num_tiles > 1 || bytes + run_bytes > limit || run->batch != runs.front()->batch)) {
+    if (!runs.empty() && (run->num_tiles > 1 || !run->FoldsWhatItEmits() || bytes + run_bytes > limit ||
+                          run->batch != runs.front()->batch)) {
       begun_.push_front(std::move(run));
       break;
     }

@@ -44,6 +44,8 @@ struct GroupRun {
   std::vector<const Node*> outs;
   uint64_t num_elements = 0, tile_elements = 0, num_tiles = 1;
   uint64_t held_tiles = 0;  // the first of them are folded last and kept for their values
+  uint64_t fold_elements =
+      0;                    // of the tensors that its own facts look at: num_elements, unless an out is a part of one
   bool may_repeat = false;  // a fact of its own may ask for another pass
   uint64_t fold_state_bytes = 0;
 
@@ -55,6 +57,9 @@ struct GroupRun {
   bool resolved = false;       // everything needed is known, `facts` is filled
   bool pass_wanted = false;    // another pass over the tiles that are not held
   ResolvedFacts facts;
+
+  // Whether one read of a tile serves folds and values.
+  bool FoldsWhatItEmits() const { return own.empty() || fold_elements == num_elements; }
 };
 
 // An element range of a group within a job.

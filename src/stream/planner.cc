@@ -38,11 +38,13 @@ struct Totals {
   uint64_t least_tile_bytes = 0;                     // a block of the widest encoding
   std::array<uint64_t, kTileSizes> max_job_slots{};  // at max_tile_bytes >> i
   std::shared_ptr<const io::ByteSource> largest;     // to measure the disk on
-  struct Folded {                                    // tensors of several tiles that are folded first
+  struct Folded {                                    // tensors that are folded before their values are computed
     uint64_t read_bytes;
     double passes;
+    bool holdable;  // tiles can be kept for the values
   };
   std::vector<Folded> folded;
+  std::set<graph::Key> facts_seen;
   uint64_t max_folded_slots = 0;  // at max_tile_bytes: the arena that would hold any tensor whole
 };
 
@@ -89,7 +91,8 @@ void AddGroup(const GroupSource& groups, size_t group, const StreamOptions& opti
     widest = std::max(widest, out->encoding().BytesOf(graph::kBlockElements));
   }
   for (const Node* node : nodes) {
-    totals->cpu_nanoseconds += node->NanosecondsPerElement() * static_cast<double>(node->num_elements());
+    totals->cpu_nanoseconds +=
+        node->NanosecondsPerElement() * static_cast<double>(std::min(node->num_elements(), num_elements));
     if (const auto* stored = dynamic_cast<const graph::StoredNode*>(node)) {
       widest = std::max(widest, stored->encoding().BytesOf(graph::kBlockElements));
       if (totals->largest == nullptr || stored->source().size_bytes() > totals->largest->size_bytes()) {
@@ -108,10 +111,15 @@ void AddGroup(const GroupSource& groups, size_t group, const StreamOptions& opti
   std::vector<const Node*> roots(outs.begin(), outs.end());
   uint64_t state_bytes = 0;
   double passes = 0;
+  bool new_facts = false, of_parts = false;  // a part of a tensor needs facts of all of it
   for (const graph::Fact* fact : facts) {
+    const bool is_new = totals->facts_seen.insert(fact->key()).second;
+    new_facts |= is_new;
+    of_parts |= fact->num_elements() != num_elements;
     roots.insert(roots.end(), fact->inputs().begin(), fact->inputs().end());
     state_bytes += fact->StateBytes(options.num_threads);
     passes = std::max(passes, fact->expected_passes());
+    if (!is_new) continue;
     totals->cpu_nanoseconds +=
         fact->NanosecondsPerElement() * fact->expected_passes() * static_cast<double>(fact->num_elements());
   }
@@ -126,14 +134,18 @@ void AddGroup(const GroupSource& groups, size_t group, const StreamOptions& opti
     const uint64_t tile_elements = TileElements(outs, tile_bytes, facts.empty() ? granule : 0);
     // A group that is one small tile takes as many slots at the next size: not worth laying out again.
     if (i == 0 || num_elements > tile_elements) slots = JobSlots(outs, facts, tile_bytes, tile_elements, num_elements);
+    if (of_parts) {
+      slots = std::max(slots, JobSlots({}, facts, tile_bytes, tile_elements, facts.front()->num_elements()));
+    }
     totals->max_job_slots[i] = std::max(totals->max_job_slots[i], slots);
-    if (i == 0 && !facts.empty() && num_elements > tile_elements) {
+    if (i == 0 && new_facts && (num_elements > tile_elements || of_parts)) {
       WindowSet folded(kUnboundedSlot);
       for (const graph::Fact* fact : facts) {
-        for (const Node* input : fact->inputs()) folded.AddRoot(input, {0, num_elements}, false);
+        for (const Node* input : fact->inputs()) folded.AddRoot(input, {0, fact->num_elements()}, false);
       }
       folded.Layout();
-      totals->folded.push_back({folded.payload_bytes(), passes});
+      totals->folded.push_back({folded.payload_bytes(), passes, !of_parts});
+      if (of_parts) continue;
       totals->max_folded_slots = std::max(totals->max_folded_slots, slots * CeilDiv(num_elements, tile_elements));
     }
   }
@@ -191,7 +203,8 @@ uint64_t FactReads(const Totals& totals, uint64_t held_bytes) {
   double bytes = 0;
   for (const Totals::Folded& folded : totals.folded) {
     const auto whole = static_cast<double>(folded.read_bytes);
-    bytes += folded.passes * (whole - std::min(whole, static_cast<double>(held_bytes)));
+    const double held = folded.holdable ? std::min(whole, static_cast<double>(held_bytes)) : 0;
+    bytes += folded.passes * (whole - held);
   }
   return static_cast<uint64_t>(bytes);
 }

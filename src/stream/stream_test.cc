@@ -404,6 +404,51 @@ TEST(Stream, RowsAreGatheredAcrossTheWholeTensor) {
   }
 }
 
+class RowsFrom final : public graph::RowMap {
+ public:
+  RowsFrom(uint64_t first, uint64_t count) : first_(first), count_(count) {}
+  uint64_t SourceRow(uint64_t row) const override { return first_ + row; }
+  uint64_t num_rows() const override { return count_; }
+
+ private:
+  uint64_t first_, count_;
+};
+
+// A part of a computed tensor has the values that it has in the whole, though its facts are of the whole.
+TEST(Stream, PartsOfATensorNeedFactsOfAllOfIt) {
+  constexpr uint64_t kRows = 3000, kColumns = 96;
+  const std::vector<std::pair<uint64_t, uint64_t>> parts = {{64, 64}, {0, 1024}, {1024, 1024}, {2048, 952}, {0, 3000}};
+  for (const int passes : {1, 3}) {
+    const Model x({kRows * kColumns}, 2), y({kRows * kColumns}, 3);
+    const auto build = [&](graph::Graph* graph) {
+      return graph->Add(std::make_unique<ScaleNode>(x.Add(0, graph), y.Add(0, graph), passes));
+    };
+    const FunctionGroups whole(1, [&](size_t, graph::Graph* graph) { return std::vector<const Node*>{build(graph)}; });
+    const FunctionGroups sliced(parts.size(), [&](size_t i, graph::Graph* graph) {
+      return std::vector<const Node*>{graph->Add(
+          std::make_unique<graph::RowGatherNode>("from " + std::to_string(parts[i].first), build(graph), kColumns,
+                                                 std::make_shared<RowsFrom>(parts[i].first, parts[i].second)))};
+    });
+    Collector of_whole, of_parts;
+    for (const auto& [groups, collector] : {std::pair<const FunctionGroups*, Collector*>{&whole, &of_whole},
+                                            std::pair<const FunctionGroups*, Collector*>{&sliced, &of_parts}}) {
+      MemoryBudget budget = Budget(16 * kMiB);
+      auto stream = Stream::Open(*groups, Options(&budget, 2));
+      ASSERT_TRUE(stream) << stream.error().ToString();
+      Sink* sinks[] = {collector};
+      const auto pumped = Pump(**stream, sinks);
+      ASSERT_TRUE(pumped) << pumped.error().ToString();
+      EXPECT_EQ((*stream)->facts().size(), 1u);
+    }
+    const std::vector<float>& expected = of_whole.data[0][0];
+    for (uint32_t i = 0; i < parts.size(); ++i) {
+      const auto begin = expected.begin() + static_cast<ptrdiff_t>(parts[i].first * kColumns);
+      const std::vector<float> part(begin, begin + static_cast<ptrdiff_t>(parts[i].second * kColumns));
+      EXPECT_EQ(of_parts.data[i][0], part) << i << ", " << passes << " passes";
+    }
+  }
+}
+
 TEST(Stream, ABudgetTooSmallNamesTheSmallestThatDoes) {
   const Model x(kSizes, 2), y(kSizes, 3);
   const FunctionGroups groups(kSizes.size(), [&](size_t i, graph::Graph* graph) {
