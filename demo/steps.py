@@ -3,7 +3,7 @@
 
     steps.py run LOG NAME [--exit N] -- COMMAND...   runs it, keeps its JSON, seconds and peak memory in LOG/NAME.json; prints
                                                      what the JSON says in a line or two; fails where it does not exit with N
-    steps.py get LOG NAME FIELD                      one field of that JSON (a.b for fields within)
+    steps.py get LOG NAME FIELD                      one field of that JSON (a.b for fields within, a.0 in a list)
     steps.py table LOG                               all steps in order, with rates and memory
 """
 
@@ -49,6 +49,10 @@ def summary(said):
     if "parameters" in said:
         yield f"{said.get('architecture')}, {said['parameters']:,} parameters, {size(said.get('bytes', 0))}"
         yield "tensors: " + ", ".join(f"{d['tensors']} {name}" for name, d in said.get("dtypes", {}).items())
+    for i, model in enumerate(said.get("models", [])):
+        pair = next((p for p in said["pairs"] if i > 0 and p["b"] == model["ref"]), None)
+        against = f", ln PPL {pair['delta_ln_ppl']:+.4f} ± {pair['error']:.4f} paired, mean KL {pair['kl']['mean']:.4f}" if pair else ""
+        yield f"{model['ref']}: PPL {model['ppl']:.4f} ± {model['ppl_error']:.4f}{against}"
     if "files" in said:
         weights = [f["file"] for f in said["files"] if f["file"].endswith(".safetensors")]
         yield f"{len(weights)} file{'s' if len(weights) != 1 else ''} of weights: {', '.join(weights)}"
@@ -56,7 +60,7 @@ def summary(said):
 
 def field(said, path):
     for key in path.split("."):
-        said = said[key]
+        said = said[int(key) if isinstance(said, list) else key]
     return said
 
 

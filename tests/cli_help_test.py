@@ -7,7 +7,7 @@ from cli_models import Case, sluice
 
 COMMANDS = ["convert", "digest", "inspect", "merge", "tokenize", "verify"]
 COMMON = ["--json", "--quiet", "--threads", "--max-memory", "--dry-run", "--help", "--version"]
-PLANNED = ["perplexity", "logits", "generate", "fingerprint", "quantize", "sweep", "chat"]
+PLANNED = ["generate", "fingerprint", "quantize", "sweep", "chat"]
 
 
 class Help(Case):

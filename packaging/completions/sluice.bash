@@ -4,12 +4,13 @@ _sluice() {
   local common="--json --quiet --dry-run --threads --max-memory --help --version"
   COMPREPLY=()
   if ((COMP_CWORD == 1)); then
-    mapfile -t COMPREPLY < <(compgen -W "convert digest inspect merge tokenize verify help --help --version" -- "$word")
+    mapfile -t COMPREPLY < <(compgen -W "convert digest inspect logits merge perplexity tokenize verify help --help --version" -- "$word")
     return
   fi
   case ${COMP_WORDS[COMP_CWORD - 1]} in
     --level) mapfile -t COMPREPLY < <(compgen -W "auto config tensors" -- "$word"); return ;;
     --dtype) mapfile -t COMPREPLY < <(compgen -W "bfloat16 float16 float32" -- "$word"); return ;;
+    --convention) mapfile -t COMPREPLY < <(compgen -W "llama512 hf-stride exl2" -- "$word"); return ;;
     --nan) mapfile -t COMPREPLY < <(compgen -W "keep refuse" -- "$word"); return ;;
     --arithmetic) mapfile -t COMPREPLY < <(compgen -W "exact" -- "$word"); return ;;
   esac
@@ -19,7 +20,9 @@ _sluice() {
       convert) own="-o --dtype --out-shard-size --set --force --seed --arithmetic" ;;
       digest) own="-o --check --seed --arithmetic" ;;
       inspect) own="--tensors" ;;
+      logits) own="--ids --text --tokenizer -o --last --parse-special --force --seed --arithmetic" ;;
       merge) own="-o --check --list-methods --seed --random-seed --arithmetic --set --out-shard-size --nan --force" ;;
+      perplexity) own="--text --tokenizer --convention --context --chunks --report --parse-special --seed --arithmetic" ;;
       tokenize) own="--text --file --decode --parse-special --add-special --skip-special" ;;
       verify) own="--level --atol --rtol --first-difference --seed --arithmetic" ;;
     esac

@@ -30,12 +30,12 @@ TEST(ProgramTest, ExitStatusOfRequestsThatNeedNoModel) {
   EXPECT_EQ(RunProgram({"--version"}, cancelled), 0);
   EXPECT_EQ(RunProgram({"verify", "--help"}, cancelled), 0);
   EXPECT_EQ(RunProgram({}, cancelled), 2);
-  EXPECT_EQ(RunProgram({"perplexity"}, cancelled), 2);
+  EXPECT_EQ(RunProgram({"generate"}, cancelled), 2);
   EXPECT_EQ(RunProgram({"digest", "--no-such-option", "x"}, cancelled), 2);
   EXPECT_EQ(RunProgram({"digest", "x", "--threads", "-3"}, cancelled), 2);
   const std::string out = testing::internal::GetCapturedStdout(), err = testing::internal::GetCapturedStderr();
   EXPECT_EQ(out.find("sluice: error"), std::string::npos);
-  EXPECT_NE(err.find("perplexity"), std::string::npos);
+  EXPECT_NE(err.find("generate"), std::string::npos);
 }
 
 TEST(ProgramTest, ErrorsOfARecipeAreToldOneALine) {
