@@ -57,17 +57,26 @@ void TextFinder::Add(std::string_view text, uint32_t value) {
 
 std::optional<TextFinder::Found> TextFinder::Find(std::string_view in, size_t from) const {
   for (size_t begin = from; begin < in.size(); ++begin) {
-    if (!first_[static_cast<uint8_t>(in[begin])]) continue;
-    std::optional<Found> found;
-    uint32_t node = 0;
-    for (size_t at = begin; at < in.size(); ++at) {
-      node = Child(node, in[at]);
-      if (node == kNone) break;
-      if (nodes_[node].value != kNone) found = Found{begin, at + 1, nodes_[node].value};
-    }
-    if (found) return found;
+    if (const auto found = LongestAt(in, begin)) return found;
   }
   return std::nullopt;
+}
+
+std::optional<TextFinder::Found> TextFinder::LongestAt(std::string_view in, size_t begin) const {
+  std::optional<Found> found;
+  if (begin >= in.size() || !MayBegin(in[begin])) return found;
+  uint32_t node = 0;
+  for (size_t at = begin; at < in.size(); ++at) {
+    node = Child(node, in[at]);
+    if (node == kNone) break;
+    if (nodes_[node].value != kNone) found = Found{begin, at + 1, nodes_[node].value};
+  }
+  return found;
+}
+
+std::optional<size_t> TextFinder::LongestPrefix(std::string_view in) const {
+  const auto found = LongestAt(in, 0);
+  return found ? std::optional(found->end) : std::nullopt;
 }
 
 void TextFinder::AllAt(std::string_view in, size_t at, std::vector<uint32_t>* values) const {

@@ -37,6 +37,8 @@ class TextFinder {
   };
   // The leftmost text at or after `from`, the longest of those that begin there.
   std::optional<Found> Find(std::string_view in, size_t from) const;
+  // The size of the longest text that `in` begins with.
+  std::optional<size_t> LongestPrefix(std::string_view in) const;
   // The values of all texts that begin at in[at].
   void AllAt(std::string_view in, size_t at, std::vector<uint32_t>* values) const;
   bool MayBegin(char byte) const { return first_[static_cast<uint8_t>(byte)]; }
@@ -48,6 +50,7 @@ class TextFinder {
     uint32_t child = kNone, sibling = kNone, value = kNone;
   };
   uint32_t Child(uint32_t node, char byte) const;
+  std::optional<Found> LongestAt(std::string_view in, size_t begin) const;
   std::vector<Node> nodes_ = {{0}};
   std::array<bool, 256> first_ = {};
 };

@@ -11,6 +11,7 @@
 #include "formats/gguf.h"
 #include "io/byte_source.h"
 #include "tokenizer/gguf_tokenizer.h"
+#include "tokenizer/sentencepiece_model.h"
 #include "tokenizer/tokenizer_json.h"
 
 namespace sluice::tokenizer {
@@ -22,7 +23,8 @@ Result<std::shared_ptr<const Tokenizer>> OpenGguf(const std::string& path) {
   return OpenGgufTokenizer(*gguf);
 }
 
-Result<std::shared_ptr<const Tokenizer>> OpenJson(const std::string& path,
+// tokenizer.json or, by its ending, tokenizer.model.
+Result<std::shared_ptr<const Tokenizer>> OpenFile(const std::string& path,
                                                   const std::vector<std::string>& config_paths) {
   SLUICE_ASSIGN(const std::string text, io::ReadWholeFile(path));
   std::vector<std::string> configs;
@@ -30,7 +32,8 @@ Result<std::shared_ptr<const Tokenizer>> OpenJson(const std::string& path,
     SLUICE_ASSIGN(std::string read, io::ReadWholeFile(config));
     configs.push_back(std::move(read));
   }
-  return ParseTokenizerJson(text, path, configs);
+  return path.ends_with(".model") ? ParseSentencePieceModel(text, path, configs)
+                                  : ParseTokenizerJson(text, path, configs);
 }
 
 // In the order in which they count.
@@ -43,12 +46,14 @@ Result<std::shared_ptr<const Tokenizer>> OpenTokenizer(const checkpoint::Checkpo
     const auto& files = checkpoint.side_files();
     return std::find_if(files.begin(), files.end(), [&](const auto& file) { return file.name == name; });
   };
-  if (const auto json = find("tokenizer.json"); json != checkpoint.side_files().end()) {
+  for (const char* file_name : {"tokenizer.json", "tokenizer.model"}) {
+    const auto file = find(file_name);
+    if (file == checkpoint.side_files().end()) continue;
     std::vector<std::string> configs;
     for (const char* name : kConfigNames) {
       if (const auto config = find(name); config != checkpoint.side_files().end()) configs.push_back(config->path);
     }
-    return OpenJson(json->path, configs);
+    return OpenFile(file->path, configs);
   }
   // The tables of a GGUF; a cast or recipe of one has them in the same file.
   for (const auto& file : checkpoint.files()) {
@@ -62,7 +67,7 @@ Result<std::shared_ptr<const Tokenizer>> OpenTokenizer(const checkpoint::Checkpo
 
 bool IsTokenizerFile(const std::string& path) {
   const std::string name = std::filesystem::path(path).filename().string();
-  return path.ends_with(".gguf") || name == "tokenizer.json";
+  return path.ends_with(".gguf") || name == "tokenizer.json" || name == "tokenizer.model";
 }
 
 Result<std::shared_ptr<const Tokenizer>> OpenTokenizerFile(const std::string& path) {
@@ -73,7 +78,7 @@ Result<std::shared_ptr<const Tokenizer>> OpenTokenizerFile(const std::string& pa
     std::error_code error;
     if (std::filesystem::is_regular_file(config, error)) configs.push_back(config.string());
   }
-  return OpenJson(path, configs);
+  return OpenFile(path, configs);
 }
 
 }  // namespace sluice::tokenizer

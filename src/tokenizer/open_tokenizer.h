@@ -15,7 +15,7 @@ namespace sluice::tokenizer {
 // errors.
 Result<std::shared_ptr<const Tokenizer>> OpenTokenizer(const checkpoint::Checkpoint& checkpoint);
 
-// Whether OpenTokenizerFile knows what to do with a file of this name: *.gguf, tokenizer.json.
+// Whether OpenTokenizerFile knows what to do with a file of this name: *.gguf, tokenizer.json, tokenizer.model.
 bool IsTokenizerFile(const std::string& path);
 // A file by itself: a GGUF (its keys suffice, so that vocabularies without a model can be used), tokenizer.json or
 // tokenizer.model. Special ids come from what lies beside it.

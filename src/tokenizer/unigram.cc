@@ -1,6 +1,7 @@
 #include "tokenizer/unigram.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include <fmt/format.h>
@@ -11,7 +12,8 @@
 namespace sluice::tokenizer {
 namespace {
 
-constexpr double kUnkPenalty = 10;  // below the lowest score of all (SentencePiece's kUnkPenalty)
+constexpr double kUserDefinedScore = -0.1f;  // SentencePiece's, with what its "highest score" adds: 1e-38 a byte
+constexpr double kUnkPenalty = 10;           // below the lowest score of all (SentencePiece's kUnkPenalty)
 
 bool In(const std::vector<bool>& set, uint32_t id) { return id < set.size() && set[id]; }
 
@@ -74,15 +76,12 @@ UnigramModel::UnigramModel(std::shared_ptr<const Vocabulary> vocabulary, std::ve
       options_(std::move(options)),
       trie_(TriePieces()) {
   SLUICE_CHECK(scores_.size() >= vocabulary_->size());
-  double lowest = 0;
-  bool first = true;
+  double lowest = std::numeric_limits<float>::max();
   for (uint32_t id = 0; id < vocabulary_->size(); ++id) {
-    if (In(options_.excluded, id) || (options_.single_precision && In(options_.user_defined, id))) continue;
-    lowest = first ? scores_[id] : std::min(lowest, scores_[id]);
-    max_score_ = first ? scores_[id] : std::max(max_score_, scores_[id]);
-    first = false;
+    if (!In(options_.excluded, id) && !In(options_.user_defined, id)) lowest = std::min(lowest, scores_[id]);
   }
   unk_score_ = lowest - kUnkPenalty;
+  if (options_.single_precision) unk_score_ = static_cast<float>(unk_score_);
 }
 
 std::vector<std::pair<std::string_view, uint32_t>> UnigramModel::TriePieces() const {
@@ -107,18 +106,12 @@ Result<void> UnigramModel::Encode(std::string_view word, ModelScratch* model_scr
     const size_t character = CodePointAt(word, begin).size_bytes;
     bool has_character = false;
     const auto offer = [&](size_t size, double score, uint32_t id) {
-      double sum = here + score;
-      if (options_.single_precision) sum = static_cast<float>(sum);
+      const double sum = options_.single_precision ? static_cast<float>(here + score) : here + score;
       Scratch::End& end = ends[begin + size];
       if (end.begin == Scratch::kNowhere || sum > end.score) end = {sum, static_cast<uint32_t>(begin), id};
     };
     trie_.ForEachPrefix(word.substr(begin), [&](size_t size, uint32_t id) {
-      double score = scores_[id];
-      if (In(options_.user_defined, id)) {
-        score =
-            static_cast<float>(static_cast<double>(static_cast<float>(size) * static_cast<float>(max_score_)) - 0.1);
-      }
-      offer(size, score, id);
+      offer(size, In(options_.user_defined, id) ? kUserDefinedScore : scores_[id], id);
       has_character |= size == character;
     });
     if (!has_character) offer(character, unk_score_, unknown);

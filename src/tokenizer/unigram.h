@@ -45,7 +45,7 @@ struct UnigramOptions {
   bool byte_fallback = false;      // or rather the pieces <0x00>..<0xFF> of its bytes, where all are there
   bool single_precision = false;   // sums in f32 (SentencePiece), not f64 (Hugging Face)
   std::vector<bool> excluded;      // ids that no text becomes; may be shorter than the vocabulary
-  std::vector<bool> user_defined;  // ids that beat every other piece
+  std::vector<bool> user_defined;  // ids that win over others by a score that is nearly 0
 };
 
 // Immutable; thread-safe. A word of n bytes takes O(n * longest piece), and 16 bytes of memory a byte.
@@ -66,7 +66,7 @@ class UnigramModel final : public Model {
   const std::vector<double> scores_;
   const UnigramOptions options_;
   const PieceTrie trie_;
-  double unk_score_ = 0, max_score_ = 0;
+  double unk_score_ = 0;
 };
 
 }  // namespace sluice::tokenizer
