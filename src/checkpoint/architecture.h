@@ -91,7 +91,7 @@ struct Architecture {
   void (*settle)(nlohmann::ordered_json* config) = nullptr;
 };
 
-inline constexpr uint64_t kMaxLayers = 1 << 16;  // no list is made for a config that claims more
+inline constexpr uint64_t kMaxLayers = 4096;  // no list is made for a config that claims more
 
 // Null where there is none.
 const Architecture* ArchitectureByName(std::string_view name);

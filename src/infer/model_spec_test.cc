@@ -301,12 +301,13 @@ TEST(ModelSpec, ValuesThatMakeNoSense) {
   EXPECT_EQ(corrupt("llama_gqa", "num_key_value_heads", 3),
             "config.json: num_key_value_heads is 3: it must divide num_attention_heads, which is 4");
   EXPECT_EQ(corrupt("llama_gqa", "head_dim", 0),
-            "config.json: head_dim is 0: a whole number from 1 to 2,147,483,648 is wanted");
+            "config.json: head_dim is 0: a whole number from 1 to 65,536 is wanted");
   EXPECT_THAT(corrupt("llama_gqa", "num_attention_heads", 0), HasSubstr("num_attention_heads is 0"));
   EXPECT_THAT(corrupt("llama_gqa", "hidden_size", 1e15), HasSubstr("hidden_size is"));
   EXPECT_THAT(corrupt("llama_gqa", "hidden_size", -64), HasSubstr("hidden_size is -64"));
   EXPECT_THAT(corrupt("llama_gqa", "vocab_size", "160"), HasSubstr("vocab_size is \"160\""));
-  EXPECT_THAT(corrupt("llama_gqa", "num_hidden_layers", 100000000), HasSubstr("num_hidden_layers is 100000000"));
+  EXPECT_THAT(corrupt("llama_gqa", "num_hidden_layers", 100000000),
+              HasSubstr("num_hidden_layers is 100000000: more than 4,096 layers"));
   EXPECT_THAT(corrupt("gemma2", "num_hidden_layers", 100000000), HasSubstr("num_hidden_layers is 100000000"));
   EXPECT_THAT(corrupt("llama_gqa", "rms_norm_eps", 0), HasSubstr("rms_norm_eps is 0: a number above 0"));
   EXPECT_THAT(corrupt("llama_gqa", "rms_norm_eps", nullptr), HasSubstr("rms_norm_eps is missing"));

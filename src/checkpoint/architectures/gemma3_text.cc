@@ -18,7 +18,8 @@ ordered_json ByPattern(const ordered_json& config) {
 }
 
 void DropPattern(ordered_json* config) {
-  if (!config->contains("layer_types")) return;  // what could not be derived stays to be seen
+  const auto types = config->find("layer_types");
+  if (types == config->end() || types->is_null()) return;  // not derived: what it hangs on stays to be seen
   config->erase("sliding_window_pattern");
   config->erase("_sliding_window_pattern");
 }

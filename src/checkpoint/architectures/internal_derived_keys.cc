@@ -35,6 +35,11 @@ ordered_json LayerTypes(const ordered_json& config, IsFull is_full) {
 
 ordered_json AsManyAsHeads(const ordered_json& config) { return config.at("num_attention_heads"); }
 
+ordered_json AsManyAsHeadsWhereNull(const ordered_json& config, int absent) {
+  const ordered_json& heads = config.at("num_attention_heads");
+  return config.contains("num_key_value_heads") && !heads.is_null() ? heads : ordered_json(absent);
+}
+
 ordered_json HiddenByHeads(const ordered_json& config) {
   const auto hidden = WholeNumber(config.at("hidden_size")), heads = WholeNumber(config.at("num_attention_heads"));
   if (!hidden || !heads || *heads == 0) return nullptr;

@@ -7,6 +7,8 @@
 namespace sluice::checkpoint::architectures {
 
 nlohmann::ordered_json AsManyAsHeads(const nlohmann::ordered_json& config);  // num_attention_heads
+// Of num_key_value_heads: `absent` where it is, num_attention_heads where it is null.
+nlohmann::ordered_json AsManyAsHeadsWhereNull(const nlohmann::ordered_json& config, int absent);
 nlohmann::ordered_json HiddenByHeads(const nlohmann::ordered_json& config);  // hidden_size / heads, rounded down
 
 // layer_types, one for each of num_hidden_layers: "sliding_attention", or "full_attention" for every `period`-th layer,

@@ -8,9 +8,8 @@
 namespace sluice::checkpoint::architectures {
 namespace {
 
-// Absent it is 8, null it is the number of heads.
 nlohmann::ordered_json EightOrAsManyAsHeads(const nlohmann::ordered_json& config) {
-  return config.contains("num_key_value_heads") ? AsManyAsHeads(config) : nlohmann::ordered_json(8);
+  return AsManyAsHeadsWhereNull(config, 8);
 }
 
 constexpr std::array<ConfigDefault, 15> kDefaults = {{

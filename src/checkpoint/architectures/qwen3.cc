@@ -8,9 +8,8 @@
 namespace sluice::checkpoint::architectures {
 namespace {
 
-// Absent it is 32, null it is the number of heads.
 nlohmann::ordered_json ThirtyTwoOrAsManyAsHeads(const nlohmann::ordered_json& config) {
-  return config.contains("num_key_value_heads") ? AsManyAsHeads(config) : nlohmann::ordered_json(32);
+  return AsManyAsHeadsWhereNull(config, 32);
 }
 
 constexpr std::array<ConfigDefault, 17> kDefaults = {{
