@@ -76,7 +76,7 @@ std::string PerplexityChart(const PerplexityStats& stats, const std::vector<std:
                   .y_title = "Perplexity",
                   .series = {}};
   for (size_t i = 0; i < names.size(); ++i) {
-    ChartSeries series{ModelLabel(i) + ": " + names[i], {}, i};
+    ChartSeries series{ModelLabel(i) + ": " + names[i], {}, i, i == 0 && names.size() > 1};
     for (const PositionBucket& bucket : stats.by_position) {
       const double ppl = std::exp(bucket.nll[i].mean);
       if (std::isfinite(ppl)) series.points.push_back({Middle(bucket), ppl, 0});

@@ -186,7 +186,8 @@ class LineDrawing {
         }
         marks += fmt::format("<circle cx=\"{}\" cy=\"{}\" r=\"3.2\"/>\n", Px(x), Px(y));
       }
-      text += fmt::format("<g class=\"s{}\">\n<path d=\"{}\"/>\n{}</g>\n", series.colour % kColours, path, marks);
+      text += fmt::format("<g class=\"s{}{}\">\n<path d=\"{}\"/>\n{}</g>\n", series.colour % kColours,
+                          series.wide ? " wide" : "", path, marks);
     }
     return text;
   }
@@ -203,9 +204,9 @@ class LineDrawing {
         x = kLeft;
         *end += kLegendLine;
       }
-      text += fmt::format("<g class=\"s{}\">{}<circle cx=\"{}\" cy=\"{}\" r=\"3.2\"/></g>\n",
-                          chart_.series[i].colour % kColours, Line("key", x, *end - 4, x + 26, *end - 4), Px(x + 13),
-                          Px(*end - 4));
+      text += fmt::format("<g class=\"s{}{}\">{}<circle cx=\"{}\" cy=\"{}\" r=\"3.2\"/></g>\n",
+                          chart_.series[i].colour % kColours, chart_.series[i].wide ? " wide" : "",
+                          Line("key", x, *end - 4, x + 26, *end - 4), Px(x + 13), Px(*end - 4));
       text += Text("legend", x + 34, *end, name);
       x += width;
     }
@@ -277,7 +278,8 @@ std::string ChartStyle() {
       "svg .zero { stroke: var(--text); stroke-dasharray: 5 4; }\n"
       "svg path { fill: none; stroke-width: 2; }\n"
       "svg .bar { stroke-width: 1.5; }\n"
-      "svg .key { stroke-width: 2; }\n";
+      "svg .key { stroke-width: 2; }\n"
+      "svg .wide { opacity: 0.55; } svg .wide path, svg .wide .key { stroke-width: 7; }\n";
   const auto add = [&text](const char* const* colours, const char* indent) {
     for (size_t i = 0; i < kColours; ++i) {
       text += fmt::format("{}svg .s{} {{ stroke: {}; }} svg .s{} circle {{ fill: {}; }}\n", indent, i, colours[i], i,
