@@ -1,5 +1,7 @@
 #include "tokenizer/pre_tokenizer.h"
 
+#include <unicode/uchar.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -172,7 +174,11 @@ bool IsNumeric(char32_t c) { return MajorCategory(c) == 'N'; }
 bool IsPunctuation(char32_t c) {
   if (c < 128)
     return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') || (c >= '{' && c <= '~');
-  return MajorCategory(c) == 'P';
+  if (c == 0x166D || c == 0x111C9) return true;  // until Unicode 12 and 10
+  if (MajorCategory(c) != 'P') return false;
+  UVersionInfo age;
+  u_charAge(static_cast<UChar32>(c), age);
+  return age[0] > 0 && age[0] <= 8;
 }
 
 }  // namespace sluice::tokenizer

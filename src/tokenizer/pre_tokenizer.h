@@ -57,6 +57,6 @@ std::unique_ptr<const PreTokenizer> MakePrefixSpace();
 extern const char kGpt2Pattern[];
 
 bool IsNumeric(char32_t c);      // N
-bool IsPunctuation(char32_t c);  // P, and ASCII's symbols
+bool IsPunctuation(char32_t c);  // P of Unicode 8 (as Hugging Face's has it), and ASCII's symbols
 
 }  // namespace sluice::tokenizer
