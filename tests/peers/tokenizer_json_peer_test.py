@@ -67,6 +67,39 @@ def with_bytes(tokenizer):
     return Tokenizer.from_str(json.dumps(data))
 
 
+def fields(message):
+    """Number and bytes of each length-delimited field of a protobuf message; others are passed over."""
+    at = 0
+
+    def varint():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = message[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    while at < len(message):
+        tag = varint()
+        if tag & 7 == 2:
+            size = varint()
+            yield tag >> 3, message[at : at + size]
+            at += size
+        elif tag & 7 == 0:
+            varint()
+        else:
+            at += 4 if tag & 7 == 5 else 8
+
+
+def charsmap():
+    """The compiled nmt_nfkc of a SentencePiece model: ModelProto.normalizer_spec.precompiled_charsmap."""
+    model = (peers.SOURCE / "tests" / "goldens" / "inference" / "tokenizer" / "spm-unigram.model").read_bytes()
+    return next(value for number, value in fields(dict(fields(model))[3]) if number == 2)
+
+
 def cases():
     level = pre_tokenizers.ByteLevel
     split = lambda pattern, behaviour="isolated", invert=False: pre_tokenizers.Split(Regex(pattern), behaviour, invert)  # noqa: E731
@@ -115,6 +148,9 @@ def cases():
         tokenizer = byte_bpe(level(add_prefix_space=False))
         tokenizer.normalizer = normalizers.Sequence([form()])
         yield f"normalizer {form.__name__}", tokenizer
+    precompiled = byte_bpe(level(add_prefix_space=False))
+    precompiled.normalizer = normalizers.Precompiled(charsmap())
+    yield "normalizer Precompiled", precompiled
     regex = byte_bpe(level(add_prefix_space=False))
     regex.normalizer = normalizers.Sequence([normalizers.Replace(Regex(r"\s+"), " "), normalizers.Replace("e", "ee")])
     yield "normalizer Replace", regex
