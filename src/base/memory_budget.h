@@ -68,7 +68,8 @@ uint64_t PeakResidentBytes();
 // What the cgroup (v2 or v1) or the machine has free for this process, in bytes: the basis of --max-memory's default.
 uint64_t AvailableMemoryBytes();
 
-// Keeps glibc's allocator from growing arenas per thread and returns freed memory to the system early. Call once, in main.
+// Keeps glibc's allocator from growing arenas per thread and returns freed memory to the system early. Call once, in
+// main.
 void TameAllocator();
 // Gives free heap back to the system (after large catalogues were parsed).
 void TrimHeap();

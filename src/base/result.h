@@ -11,16 +11,16 @@ namespace sluice {
 
 // Closed list. Each code has one exit status (ExitStatus) and one name in JSON (CodeName).
 enum class ErrorCode {
-  kUsage,        // flags or arguments that make no sense                        exit 2
-  kRecipe,       // a recipe that cannot be merged as written                    exit 2
-  kOutputExists, // an output that exists and is not empty, without --force      exit 2
-  kUnsupported,  // understood, but not something this version does              exit 2
-  kNotFound,     // an input that does not exist                                 exit 3
-  kCorrupt,      // an input that is not what it claims to be                    exit 3
-  kRead,         // the system failed to read an input                           exit 3
-  kBudget,       // cannot be done within --max-memory                           exit 4
-  kWrite,        // the output could not be written (no space, read-only, ...)   exit 6
-  kCancelled,    // interrupted by a signal                                      exit 130
+  kUsage,         // flags or arguments that make no sense                        exit 2
+  kRecipe,        // a recipe that cannot be merged as written                    exit 2
+  kOutputExists,  // an output that exists and is not empty, without --force      exit 2
+  kUnsupported,   // understood, but not something this version does              exit 2
+  kNotFound,      // an input that does not exist                                 exit 3
+  kCorrupt,       // an input that is not what it claims to be                    exit 3
+  kRead,          // the system failed to read an input                           exit 3
+  kBudget,        // cannot be done within --max-memory                           exit 4
+  kWrite,         // the output could not be written (no space, read-only, ...)   exit 6
+  kCancelled,     // interrupted by a signal                                      exit 130
 };
 
 const char* CodeName(ErrorCode code);
@@ -54,24 +54,24 @@ inline tl::unexpected<Error> Fail(Error error) { return tl::unexpected<Error>(st
 #define SLUICE_CONCAT(a, b) SLUICE_CONCAT_(a, b)
 
 // SLUICE_TRY(expr): returns expr's error from the enclosing function.
-#define SLUICE_TRY(expr)                                              \
-  do {                                                                \
-    if (auto sluice_result_ = (expr); !sluice_result_) {              \
-      return ::sluice::Fail(std::move(sluice_result_).error());       \
-    }                                                                 \
+#define SLUICE_TRY(expr)                                        \
+  do {                                                          \
+    if (auto sluice_result_ = (expr); !sluice_result_) {        \
+      return ::sluice::Fail(std::move(sluice_result_).error()); \
+    }                                                           \
   } while (false)
 
 // SLUICE_ASSIGN(auto x, expr): x is expr's value, or its error is returned from the enclosing function.
 #define SLUICE_ASSIGN(declaration, expr) SLUICE_ASSIGN_(SLUICE_CONCAT(sluice_result_, __LINE__), declaration, expr)
-#define SLUICE_ASSIGN_(result, declaration, expr)                     \
-  auto result = (expr);                                               \
-  if (!result) return ::sluice::Fail(std::move(result).error());      \
+#define SLUICE_ASSIGN_(result, declaration, expr)                \
+  auto result = (expr);                                          \
+  if (!result) return ::sluice::Fail(std::move(result).error()); \
   declaration = std::move(*result)
 
 // The same, with an outer context added to the error.
-#define SLUICE_TRY_IN(outer, expr)                                                  \
-  do {                                                                              \
-    if (auto sluice_result_ = (expr); !sluice_result_) {                            \
-      return ::sluice::Fail(std::move(sluice_result_.error()).In(outer));           \
-    }                                                                               \
+#define SLUICE_TRY_IN(outer, expr)                                        \
+  do {                                                                    \
+    if (auto sluice_result_ = (expr); !sluice_result_) {                  \
+      return ::sluice::Fail(std::move(sluice_result_.error()).In(outer)); \
+    }                                                                     \
   } while (false)

@@ -20,7 +20,8 @@ struct Problem {
   std::string file, tensor, message;
 };
 
-// A file that goes along with the weights: tokenizer.json, generation_config.json, ... Small; held in memory only while written.
+// A file that goes along with the weights: tokenizer.json, generation_config.json, ... Small; held in memory only while
+// written.
 struct SideFile {
   std::string name;  // no folders
   std::string path;  // where its bytes are
@@ -34,10 +35,10 @@ class Checkpoint {
   // The node of tensor i in `graph`. Thread-safe. Cheap: no I/O.
   virtual const graph::Node* MakeNode(size_t i, graph::Graph* graph) const = 0;
 
-  const std::string& ref() const { return ref_; }               // as the user wrote it
-  const std::string& kind() const { return kind_; }             // "safetensors", "gguf", "recipe"
+  const std::string& ref() const { return ref_; }              // as the user wrote it
+  const std::string& kind() const { return kind_; }            // "safetensors", "gguf", "recipe"
   const ModelConfig* config() const { return config_.get(); }  // null: no config.json (architecture unknown)
-  const std::vector<SideFile>& side_files() const { return side_files_; }   // sorted by name
+  const std::vector<SideFile>& side_files() const { return side_files_; }  // sorted by name
   const std::vector<Problem>& problems() const { return problems_; }
   // Container files with their bytes, in order; a recipe lists its parents'.
   struct File {
@@ -45,7 +46,8 @@ class Checkpoint {
     uint64_t size_bytes;
   };
   const std::vector<File>& files() const { return files_; }
-  // For tokenizer tables that live in the container (GGUF): canonical bytes hashed into model_root; empty where side files hold them.
+  // For tokenizer tables that live in the container (GGUF): canonical bytes hashed into model_root; empty where side
+  // files hold them.
   const std::string& embedded_tokenizer() const { return embedded_tokenizer_; }
 
  protected:

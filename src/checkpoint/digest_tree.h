@@ -20,7 +20,7 @@ struct TensorDigest {
   std::string name;
   std::string encoding;
   std::vector<uint64_t> shape;
-  kernels::Hash256 root;       // RFC 9162 over SHA-256 leaves of 1 MiB chunks of the raw little-endian bytes
+  kernels::Hash256 root;  // RFC 9162 over SHA-256 leaves of 1 MiB chunks of the raw little-endian bytes
   uint64_t size_bytes = 0;
 };
 
@@ -31,8 +31,8 @@ kernels::Hash256 TensorLeaf(const TensorDigest& tensor);
 
 struct ModelDigest {
   kernels::Hash256 weights_root, config_hash, tokenizer_hash, model_root;
-  std::vector<TensorDigest> tensors;          // sorted by name; those left out as tied copies too
-  std::vector<std::string> tied;              // names of redundant tied copies, left out of weights_root
+  std::vector<TensorDigest> tensors;  // sorted by name; those left out as tied copies too
+  std::vector<std::string> tied;      // names of redundant tied copies, left out of weights_root
   uint64_t size_bytes = 0;
 };
 

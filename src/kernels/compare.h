@@ -1,7 +1,7 @@
 // What differs between two arrays of numbers: the kernels under `verify --level tensors`.
 //
-// Sums are f64 in 16 lanes as in task_vectors.h, so they do not depend on pieces, threads or instruction set when fed in
-// blocks of 65,536. Dispatched; thread-safe.
+// Sums are f64 in 16 lanes as in task_vectors.h, so they do not depend on pieces, threads or instruction set when fed
+// in blocks of 65,536. Dispatched; thread-safe.
 #pragma once
 
 #include <cstdint>

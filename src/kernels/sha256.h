@@ -1,4 +1,5 @@
-// SHA-256 by libcrypto, and the RFC 9162 tree hashes made of it. No files, no allocation per call beyond libcrypto's own.
+// SHA-256 by libcrypto, and the RFC 9162 tree hashes made of it. No files, no allocation per call beyond libcrypto's
+// own.
 #pragma once
 
 #include <array>
