@@ -26,7 +26,7 @@ struct Addition {
   char32_t first, last;
   const char* category;
 };
-// Assigned by Unicode 15.0 to 16.0; where ICU knows a code point already, ICU's word counts.
+// Assigned by Unicode 15.0 to 16.0 (by 15.1: kAdded15_1); where ICU knows a code point already, ICU's word counts.
 constexpr Addition kAdditions[] = {
     {0x0897, 0x0897, "Mn"},   {0x0CF3, 0x0CF3, "Mc"},   {0x0ECE, 0x0ECE, "Mn"},   {0x1B4E, 0x1B4F, "Po"},
     {0x1B7F, 0x1B7F, "Po"},   {0x1C89, 0x1C89, "Lu"},   {0x1C8A, 0x1C8A, "Ll"},   {0x2427, 0x2429, "So"},
@@ -62,6 +62,13 @@ constexpr Addition kAdditions[] = {
     {0x2B739, 0x2B739, "Lo"}, {0x2EBF0, 0x2EE5D, "Lo"}, {0x31350, 0x323AF, "Lo"},
 };
 
+constexpr std::pair<char32_t, char32_t> kAdded15_1[] = {{0x2FFC, 0x2FFF}, {0x31EF, 0x31EF}, {0x2EBF0, 0x2EE5D}};
+
+bool IsOf15_1(char32_t c) {
+  return std::any_of(std::begin(kAdded15_1), std::end(kAdded15_1),
+                     [c](const auto& range) { return c >= range.first && c <= range.second; });
+}
+
 // Circled and squared letters (Other_Alphabetic beside the marks), and what else \w takes: of Oniguruma the
 // superscripts and fractions of Latin-1, of Rust the joiners.
 constexpr std::pair<char32_t, char32_t> kOtherAlphabetic[] = {
@@ -77,7 +84,7 @@ uint8_t CategoryNumber(std::string_view name) {
 // Pages of 256 code points, equal ones kept once: about 100 KiB.
 class AttributeTable {
  public:
-  AttributeTable() {
+  explicit AttributeTable(UnicodeVersion version) {
     std::vector<uint8_t> flat(kNumCodePoints, 0);
     u_enumCharTypes(
         [](const void* context, UChar32 start, UChar32 limit, UCharCategory type) -> UBool {
@@ -88,7 +95,7 @@ class AttributeTable {
         flat.data());
     for (const Addition& added : kAdditions) {
       for (char32_t c = added.first; c <= added.last; ++c) {
-        if (flat[c] == 0) flat[c] = CategoryNumber(added.category);
+        if (flat[c] == 0 && (version == UnicodeVersion::k16 || IsOf15_1(c))) flat[c] = CategoryNumber(added.category);
       }
     }
     for (uint8_t& value : flat) {
@@ -127,9 +134,11 @@ class AttributeTable {
   std::vector<uint8_t> values_;
 };
 
-const AttributeTable& Attributes() {
-  static const AttributeTable table;
-  return table;
+const AttributeTable& Attributes(UnicodeVersion version = UnicodeVersion::k16) {
+  static const AttributeTable newest(UnicodeVersion::k16);
+  if (version == UnicodeVersion::k16) return newest;
+  static const AttributeTable older(UnicodeVersion::k15_1);
+  return older;
 }
 
 using OwnedSet = std::unique_ptr<USet, decltype(&uset_close)>;
@@ -148,7 +157,7 @@ void ForEachRange(const USet* set, Function function) {
 
 }  // namespace
 
-uint8_t CharAttributes(char32_t c) { return Attributes()[c]; }
+uint8_t CharAttributes(char32_t c, UnicodeVersion version) { return Attributes(version)[c]; }
 
 char MajorCategory(char32_t c) { return kCategoryNames[Attributes()[c] & kCategoryMask][0]; }
 
@@ -215,7 +224,7 @@ void CharClass::Finish() {
 }
 
 bool CharClass::ContainsAbove(char32_t c) const {
-  const uint8_t attributes = Attributes()[c];
+  const uint8_t attributes = Attributes(version_)[c];
   bool in = (attributes_[attributes >> 6] >> (attributes & 63) & 1) != 0;
   if (!in && !ranges_.empty()) {
     const auto above = std::upper_bound(ranges_.begin(), ranges_.end(), c,

@@ -1,7 +1,7 @@
 // CharClass: a set of code points as a regular expression writes it, asked with one table look-up.
 //
-// Properties are those of Unicode 16, as Hugging Face's tokenizers (Oniguruma) and llama.cpp know them: ICU's general
-// categories, and what Unicode 15.1 and 16 added to the version that Debian's ICU has.
+// Properties are those of Unicode 16, as Hugging Face's tokenizers (Oniguruma) know it, or of 15.1 as llama.cpp: ICU's
+// general categories, and what Unicode 15.1 and 16 added to the version that Debian's ICU has.
 #pragma once
 
 #include <array>
@@ -12,9 +12,11 @@
 
 namespace sluice::tokenizer {
 
+enum class UnicodeVersion : uint8_t { k15_1, k16 };
+
 // What properties say of a code point: its general category (5 bits, numbered as ICU does), kSpaceBit (White_Space) and
 // kWordBit (Oniguruma's \w) and kRustWordBit (that of Rust's regex crate). Thread-safe.
-uint8_t CharAttributes(char32_t c);
+uint8_t CharAttributes(char32_t c, UnicodeVersion version = UnicodeVersion::k16);
 constexpr uint8_t kSpaceBit = 0x20, kWordBit = 0x40, kRustWordBit = 0x80, kCategoryMask = 0x1F;
 
 inline bool IsSpace(char32_t c) { return (CharAttributes(c) & kSpaceBit) != 0; }
@@ -37,6 +39,8 @@ class CharClass {
   bool AddProperty(std::string_view name, bool negated);
   // What folds to the same as one of the ranges. To be called before Finish; properties do not take part.
   void CloseOverCase();
+  // What code points are taken for. Before Finish.
+  void SetVersion(UnicodeVersion version) { version_ = version; }
   void Negate() { negated_ = !negated_; }
   // Must follow the last change.
   void Finish();
@@ -51,6 +55,7 @@ class CharClass {
   std::array<uint64_t, 2> ascii_ = {};       // of code points, when finished
   std::array<uint64_t, 4> attributes_ = {};  // of the values of CharAttributes
   std::vector<std::pair<char32_t, char32_t>> ranges_;
+  UnicodeVersion version_ = UnicodeVersion::k16;
   bool negated_ = false, any_above_127_ = true;
 };
 

@@ -163,7 +163,7 @@ class Reader {
     }
     adds_bos_ = pre->adds_bos;
     for (const std::string_view pattern : pre->patterns) {
-      SLUICE_ASSIGN(Regex regex, Regex::Compile(pattern));
+      SLUICE_ASSIGN(Regex regex, Regex::Compile(pattern, UnicodeVersion::k15_1));  // that of llama.cpp's tables
       SplitPattern split;
       split.regex = std::move(regex);
       parts_.pre_tokenizers.push_back(MakeSplit(std::move(split), SplitBehaviour::kIsolated));

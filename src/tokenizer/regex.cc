@@ -11,7 +11,13 @@
 namespace sluice::tokenizer {
 namespace {
 constexpr size_t kMaxProgram = 1 << 16;  // instructions; {n,m} of groups are written out
+
+void SetVersion(UnicodeVersion version, RegexNode* node) {
+  node->char_class.SetVersion(version);
+  node->char_class.Finish();
+  for (const auto& child : node->children) SetVersion(version, child.get());
 }
+}  // namespace
 
 // Turns a tree into a program, and knows which bytes a node can begin with.
 class RegexCompiler {
@@ -256,8 +262,9 @@ class RegexCompiler {
   Regex regex_;
 };
 
-Result<Regex> Regex::Compile(std::string_view pattern) {
+Result<Regex> Regex::Compile(std::string_view pattern, UnicodeVersion version) {
   SLUICE_ASSIGN(const std::unique_ptr<RegexNode> root, ParseRegex(pattern));
+  SetVersion(version, root.get());
   const auto refuse = [&](std::string_view what) {
     return Fail(ErrorCode::kUnsupported,
                 fmt::format("the regular expression \"{}\" {}, which is not supported yet", pattern, what));

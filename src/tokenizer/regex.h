@@ -31,7 +31,7 @@ struct Match {
 class Regex {
  public:
   // kUnsupported, naming what is not understood and where in the pattern.
-  static Result<Regex> Compile(std::string_view pattern);
+  static Result<Regex> Compile(std::string_view pattern, UnicodeVersion version = UnicodeVersion::k16);
   // A pattern that finds `text` itself.
   static Regex Literal(std::string_view text);
 
