@@ -2,7 +2,7 @@
 """Measures sluice beside the limits of the machine and writes bench/RESULTS.md.
 
 Items: 1 merge of 8 models from disk, 2 the same work by mergekit, 3 digest and verify, 4 peak memory against size, 5 kernels alone, 6 products and
-attention alone.
+attention alone, 7 prompt tokens a second.
 Every figure from disk is alternated with a raw baseline (bench_raw_io) in the same run, with the page cache dropped before each;
 medians are reported. Models are synthetic, made by sluice_synth in build/bench-data or $SLUICE_BENCH_DIR, and kept
 for the next run until --clean.
@@ -16,6 +16,7 @@ import pathlib
 import platform
 import shutil
 import statistics
+import struct
 import subprocess
 import sys
 import time
@@ -405,6 +406,66 @@ def show_products(r):
             yield f"| {f['kernel']} | {f['tokens']} | {f['flops_per_second'] / 1e9:.0f} | {f['of_fma']:.2f} |"
 
 
+# 7. The forward pass.
+FORWARD_TOKENS, FORWARD_SEQUENCES = 512, 4
+
+
+def forward(args):
+    """Prompt tokens a second: SmolLM2's shapes in each encoding that there is, 512 tokens at a time, logits of the last."""
+    base = model("forward-bf16", "--shape", "smollm2")
+    folders = {"BF16": base}
+    for name, dtype in (("F32", "float32"), ("F16", "float16")):
+        folders[name] = made(f"forward-{dtype}", f"as {dtype}, {(base / 'made-by').read_text()}",
+                             lambda folder, dtype=dtype: sluice("convert", base, "-o", folder, "--dtype", dtype))
+    gguf = subprocess.run([ROOT / "scripts" / "smollm2.sh"], capture_output=True, text=True, check=False)
+    if gguf.returncode == 0:
+        folders["Q4_1"] = ROOT / gguf.stdout.strip().splitlines()[-1]
+    ids = DATA / "ids.safetensors"
+    values = [(7919 * i + 11 + 101 * s) % 49152 for s in range(FORWARD_SEQUENCES) for i in range(FORWARD_TOKENS)]
+    header = json.dumps({"input_ids": {"dtype": "I64", "shape": [FORWARD_SEQUENCES, FORWARD_TOKENS],
+                                       "data_offsets": [0, 8 * len(values)]}}).encode()
+    header += b" " * (-len(header) % 8)
+    ids.write_bytes(struct.pack("<Q", len(header)) + header + struct.pack(f"<{len(values)}q", *values))
+    peer = ROOT / "bench" / "forward_peer.py"
+    has_peer = subprocess.run([peer, "found", "--venv", args.mergekit_venv], check=False).returncode == 0
+    if not has_peer:
+        say("transformers is not set up (bench/run.sh --mergekit fetches it): sluice alone")
+    rows = []
+    for threads in (1, 2):
+        for name, folder in folders.items():
+            row = {"encoding": name, "threads": threads, "ours": [], "theirs": [], "peak": 0}
+            for rep in range(args.reps):
+                say(f"repetition {rep + 1}: {name}, {threads} threads")
+                run = sluice("logits", folder, "--ids", ids, "-o", DATA / "last.safetensors", "--last", "--force", "--threads", str(threads),
+                             cold=False)
+                row["ours"].append(len(values) / run.seconds)
+                row["peak"] = max(row["peak"], run.peak_bytes)
+                if has_peer and name in ("F32", "BF16"):
+                    dtype = {"F32": "float32", "BF16": "bfloat16"}[name]
+                    said = Run(peer, "run", folder, "--venv", args.mergekit_venv, "--threads", str(threads), "--dtype", dtype).said
+                    row["theirs"].append(said["tokens_per_second"])
+                    row["version"] = said["version"]
+            rows.append(row)
+    fma = Run(BIN / "bench_products", "--json").said["fma_flops_per_second"]
+    return {"rows": rows, "fma": fma}
+
+
+def show_forward(r):
+    version = next((row["version"] for row in r["rows"] if "version" in row), "no peer found")
+    flops = 2 * (30 * (576 * 576 * 2 + 2 * 576 * 192 + 3 * 576 * 1536))
+    yield (f"SmolLM2-135M's shapes, {FORWARD_SEQUENCES} sequences of {FORWARD_TOKENS} tokens, logits of each one's last token; sluice's start, reading and writing "
+           f"are counted, the peer's loading is not ({version}, its own CPU kernels). The limit beside it: the weights' products of a token "
+           f"({flops / 1e6:.0f} MFLOP, without attention and head) at the rate of a loop of fused multiply-adds, {r['fma'] / 1e9:.0f} GFLOP/s a core.")
+    yield ""
+    yield "| weights | threads | sluice, tokens/s | peak MiB | of the limit | transformers, tokens/s | ratio |"
+    yield "|---|---|---|---|---|---|---|"
+    for row in r["rows"]:
+        ours = median(row["ours"])
+        theirs = f"{median(row['theirs']):.0f} | {ours / median(row['theirs']):.2f}" if row["theirs"] else " | "
+        yield (f"| {row['encoding']} | {row['threads']} | {spread(row['ours'], 0)} | {row['peak'] / 2**20:.0f} | "
+               f"{ours * flops / (r['fma'] * row['threads']):.2f} | {theirs} |")
+
+
 ITEMS = {
     1: ("Merge from disk", merges, show_merges),
     2: ("The same work by mergekit", peers, show_peers),
@@ -412,6 +473,7 @@ ITEMS = {
     4: ("Peak memory against size", peaks, show_peaks),
     5: ("Kernels alone, one core", kernels, show_kernels),
     6: ("Products and attention alone, one core", products, show_products),
+    7: ("Prompt tokens a second", forward, show_forward),
 }
 
 
@@ -447,7 +509,7 @@ def write_results(results, args):
 def main():
     parser = argparse.ArgumentParser(description="measure sluice beside the machine's limits")
     parser.add_argument("--small", action="store_true", help="small models: to see that it runs; the figures mean little, and go to standard output only")
-    parser.add_argument("--items", default="5,6,2,4,1,3", help="which, in this order")
+    parser.add_argument("--items", default="5,6,7,2,4,1,3", help="which, in this order")
     parser.add_argument("--reps", type=int, default=3)
     parser.add_argument("--mergekit", action="store_true", help="fetch mergekit from PyPI (6 GB on disk) and measure it too")
     parser.add_argument("--mergekit-venv", type=pathlib.Path, default=ROOT / "build" / "peers-mergekit")
