@@ -80,7 +80,8 @@ Result<infer::PassStats> RunForward(Session& session, infer::ForwardPass& pass, 
   if (!quiet && (plan.seconds > kShowPlanSeconds || stats.seconds > kShowPlanSeconds)) {
     fmt::print(stderr, "{}: took {} ({} predicted), {:.0f} tokens/s, read {} at {}, {} at most ({} predicted)\n", what,
                FormatSeconds(stats.seconds), FormatSeconds(plan.seconds),
-               static_cast<double>(plan.num_tokens) / std::max(stats.seconds, 1e-3), FormatBytes(stats.bytes_read),
+               static_cast<double>(plan.num_tokens * pass.num_models()) / std::max(stats.seconds, 1e-3),
+               FormatBytes(stats.bytes_read),
                FormatRate(static_cast<double>(stats.bytes_read) / std::max(stats.seconds, 1e-3)),
                FormatMemory(PeakResidentBytes()), FormatMemory(plan.stream.peak_bytes));
   }

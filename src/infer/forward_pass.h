@@ -108,7 +108,6 @@ class ForwardPass {
   Result<void> AddModel(const checkpoint::Checkpoint& checkpoint);
   void AddSteps();
   Result<void> Provide();  // memory and the stream
-  Result<void> NextPiece(stream::Lease* lease);
   template <class Use>
   Result<void> Receive(const Step& step, const Use& use);
   Result<void> RunEmbedding(const Step& step);
