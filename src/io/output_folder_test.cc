@@ -311,10 +311,10 @@ TEST(OutputFolder, FilledFromInsideTheIndexComesLastAndAFailureLeavesNothing) {
 
 TEST(OutputFolder, ForceSparesWhatNobodyMeansToReplace) {
   tests::TempDir dir;
-  fs::create_directories(dir / "home/work");
-  tests::WriteText(dir / "home/work/x", "x");
-  WorkingFolder working(dir / "home/work");
-  for (const std::string& path : {std::string("."), dir / "home", dir / "home/work"}) {
+  fs::create_directories(dir / "home/desk");
+  tests::WriteText(dir / "home/desk/x", "x");
+  WorkingFolder working(dir / "home/desk");
+  for (const std::string& path : {std::string("."), dir / "home", dir / "home/desk"}) {
     auto folder = OutputFolder::Create(path, true);
     ASSERT_FALSE(folder) << path;
     EXPECT_EQ(folder.error().code, ErrorCode::kOutputExists);

@@ -5,6 +5,7 @@
 
 #include "cli/checkpoint_view.h"
 #include "cli/command.h"
+#include "cli/recipe_options.h"
 #include "cli/write_checkpoint.h"
 #include "quant/encoding.h"
 #include "report/model_report.h"
@@ -13,8 +14,8 @@ namespace sluice::cli::commands {
 namespace {
 
 struct Values {
-  std::string ref, dtype, arithmetic;
-  std::optional<uint64_t> seed;
+  std::string ref, dtype;
+  RecipeOptions recipe;
   std::vector<std::string> set;
   WriteRequest write;
 };
@@ -53,9 +54,7 @@ Result<int> Run(const Values& values, Session& session) {
       return Fail(ErrorCode::kUsage, fmt::format("--dtype {}: write bfloat16, float16 or float32", values.dtype));
     }
   }
-  SLUICE_ASSIGN(auto checkpoint,
-                session.Open(values.ref, values.seed,
-                             values.arithmetic.empty() ? std::nullopt : std::optional(values.arithmetic)));
+  SLUICE_ASSIGN(auto checkpoint, values.recipe.Open(session, values.ref));
   session.WarnOf(*checkpoint);
   if (dtype.valid()) {
     SLUICE_ASSIGN(checkpoint, checkpoint::CastTo(checkpoint, dtype));
@@ -94,10 +93,7 @@ Action Declare(CLI::App& app) {
       ->allow_extra_args(false)
       ->group("Options");
   app.add_flag("--force", values->write.force, "Replace an output that exists")->group("Options");
-  app.add_option("--seed", values->seed, "Where REF is a recipe: its seed")->type_name("N")->group("Options");
-  app.add_option("--arithmetic", values->arithmetic, "Where REF is a recipe: exact")
-      ->type_name("MODE")
-      ->group("Options");
+  values->recipe.Add(app);
   return [values](Session& session) { return Run(*values, session); };
 }
 

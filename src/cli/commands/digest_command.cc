@@ -4,6 +4,7 @@
 
 #include "checkpoint/digest_tree.h"
 #include "cli/command.h"
+#include "cli/recipe_options.h"
 #include "cli/run_pass.h"
 #include "io/atomic_file.h"
 #include "io/byte_source.h"
@@ -16,8 +17,7 @@ namespace {
 
 struct Values {
   std::string ref, output, check;
-  std::optional<uint64_t> seed;
-  std::string arithmetic;
+  RecipeOptions recipe;
 };
 
 constexpr char kDetails[] =
@@ -42,9 +42,7 @@ Result<int> Run(const Values& values, Session& session) {
     SLUICE_ASSIGN(manifest, io::ReadWholeFile(values.check));
     SLUICE_TRY(report::CheckManifest({}, values.check, manifest));
   }
-  SLUICE_ASSIGN(const auto checkpoint,
-                session.Open(values.ref, values.seed,
-                             values.arithmetic.empty() ? std::nullopt : std::optional(values.arithmetic)));
+  SLUICE_ASSIGN(const auto checkpoint, values.recipe.Open(session, values.ref));
   session.WarnOf(*checkpoint);
   const stream::CheckpointGroups groups(*checkpoint);
   stream::DigestSink sink(checkpoint->tensors());
@@ -87,10 +85,7 @@ Action Declare(CLI::App& app) {
   app.add_option("--check", values->check, "Compare with a manifest; exit 1 where something differs")
       ->type_name("FILE")
       ->group("Options");
-  app.add_option("--seed", values->seed, "Where REF is a recipe: its seed")->type_name("N")->group("Options");
-  app.add_option("--arithmetic", values->arithmetic, "Where REF is a recipe: exact")
-      ->type_name("MODE")
-      ->group("Options");
+  values->recipe.Add(app);
   return [values](Session& session) { return Run(*values, session); };
 }
 

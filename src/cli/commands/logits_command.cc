@@ -5,6 +5,7 @@
 
 #include "base/units.h"
 #include "cli/command.h"
+#include "cli/recipe_options.h"
 #include "cli/run_forward.h"
 #include "infer/ids_file.h"
 #include "infer/logits_file.h"
@@ -15,9 +16,9 @@ namespace sluice::cli::commands {
 namespace {
 
 struct Values {
-  std::string ref, ids, output, arithmetic, tokenizer;
+  std::string ref, ids, output, tokenizer;
   std::vector<std::string> texts;
-  std::optional<uint64_t> seed;
+  RecipeOptions recipe;
   bool last = false, force = false, parse_special = false;
 };
 
@@ -62,9 +63,7 @@ Result<int> Run(const Values& values, Session& session) {
                                                ".safetensors",
                                                values.output));
   }
-  SLUICE_ASSIGN(const auto checkpoint,
-                session.Open(values.ref, values.seed,
-                             values.arithmetic.empty() ? std::nullopt : std::optional(values.arithmetic)));
+  SLUICE_ASSIGN(const auto checkpoint, values.recipe.Open(session, values.ref));
   session.WarnOf(*checkpoint);
   SLUICE_ASSIGN(auto sequences, Sequences(values, checkpoint, session));
   infer::TokenBatch batch(std::move(sequences));
@@ -119,10 +118,7 @@ Action Declare(CLI::App& app) {
   app.add_flag("--parse-special", values->parse_special, "Special tokens spelled out in a text are tokens")
       ->group("Options");
   app.add_flag("--force", values->force, "Replace an output that exists")->group("Options");
-  app.add_option("--seed", values->seed, "Where REF is a recipe: its seed")->type_name("N")->group("Options");
-  app.add_option("--arithmetic", values->arithmetic, "Where REF is a recipe: exact")
-      ->type_name("MODE")
-      ->group("Options");
+  values->recipe.Add(app);
   return [values](Session& session) { return Run(*values, session); };
 }
 

@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include "cli/command.h"
+#include "cli/recipe_options.h"
 #include "cli/run_forward.h"
 #include "infer/perplexity_sink.h"
 #include "infer/perplexity_stats.h"
@@ -19,8 +20,8 @@ namespace {
 
 struct Values {
   std::vector<std::string> refs, texts;
-  std::string convention = "llama512", report, arithmetic, tokenizer;
-  std::optional<uint64_t> seed;
+  std::string convention = "llama512", report, tokenizer;
+  RecipeOptions recipe;
   uint64_t context = 0, chunks = 0;
   bool parse_special = false;
   RefusedOptions refused;
@@ -132,9 +133,7 @@ Result<int> Run(const Values& values, Session& session) {
   std::vector<std::shared_ptr<const checkpoint::Checkpoint>> models;
   std::vector<const checkpoint::Checkpoint*> pointers;
   for (const std::string& ref : values.refs) {
-    SLUICE_ASSIGN(
-        models.emplace_back(),
-        session.Open(ref, values.seed, values.arithmetic.empty() ? std::nullopt : std::optional(values.arithmetic)));
+    SLUICE_ASSIGN(models.emplace_back(), values.recipe.Open(session, ref));
     session.WarnOf(*models.back());
     pointers.push_back(models.back().get());
   }
@@ -223,10 +222,7 @@ Action Declare(CLI::App& app) {
       ->group("Options");
   app.add_flag("--parse-special", values->parse_special, "Special tokens spelled out in the text are tokens")
       ->group("Options");
-  app.add_option("--seed", values->seed, "Where a REF is a recipe: its seed")->type_name("N")->group("Options");
-  app.add_option("--arithmetic", values->arithmetic, "Where a REF is a recipe: exact")
-      ->type_name("MODE")
-      ->group("Options");
+  values->recipe.Add(app);
   values->refused.Add(app, "--kv");
   values->refused.Add(app, "--compute");
   return [values](Session& session) { return Run(*values, session); };
