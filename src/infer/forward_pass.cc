@@ -283,6 +283,7 @@ Result<void> ForwardPass::Provide() {
 
   // What must be leased from the stream at one time: a layer, or a panel of each head.
   uint64_t held_bytes = 0, panels_bytes = 0;
+  uint32_t panel = 0;
   for (const Step& step : steps_) {
     uint64_t bytes = 0;
     for (uint32_t group = step.begin; group < step.end; ++group) {
@@ -290,18 +291,18 @@ Result<void> ForwardPass::Provide() {
     }
     if (step.kind == Step::Kind::kLayer) held_bytes = std::max(held_bytes, bytes);
     if (step.kind == Step::Kind::kHead) {
-      panels_bytes = (step.model == 0 ? 0 : panels_bytes) + bytes;
+      panels_bytes = (step.layer_or_panel == panel ? panels_bytes : 0) + bytes;
+      panel = step.layer_or_panel;
       held_bytes = std::max(held_bytes, panels_bytes);
     }
   }
 
   plan_.num_tokens = batch_.num_tokens();
   for (const uint64_t tile : wanted_tiles_) plan_.num_logit_tokens += batch_.tile(tile).num_tokens;
-  uint64_t table_bytes = 0, tile_bytes = 0, widest = 0;
+  uint64_t table_bytes = 0, widest = 0;
   for (const Model& model : models_) {
     plan_.hidden_bytes += HiddenStates::SizeBytes(batch_.num_tiles(), model.spec.hidden);
     table_bytes += Transformer::TableBytes(model.spec, batch_);
-    tile_bytes = std::max(tile_bytes, HiddenStates::SizeBytes(1, model.spec.hidden));
     widest = std::max(widest, model.spec.hidden);
   }
   const auto num_threads = static_cast<uint64_t>(options_.num_threads);
