@@ -8,6 +8,7 @@
 #include <numeric>
 #include <random>
 
+#include "base/testing/sanitizers.h"
 #include "base/units.h"
 #include "io/recording_source.h"
 #include "kernels/convert.h"
@@ -254,7 +255,7 @@ TEST(Stream, FactsAreFoldedBeforeValuesAtAnyBudgetAndThreadCount) {
             return std::vector<const Node*>{
                 graph->Add(std::make_unique<ScaleNode>(x.Add(i, graph), y.Add(i, graph), passes))};
           });
-          MemoryBudget budget = Budget(working);
+          MemoryBudget budget = Budget(working + tests::kShadowBytes);
           StreamOptions options = Options(&budget, threads);
           options.hold = hold ? Hold::kAlways : Hold::kNever;
           auto stream = Stream::Open(groups, options);
@@ -476,7 +477,7 @@ TEST(Stream, AConsumerThatHoldsMoreThanItSaidIsToldSo) {
   const Model model({65536 * 400}, 1);
   const FunctionGroups groups(
       1, [&](size_t i, graph::Graph* graph) { return std::vector<const Node*>{model.Add(i, graph)}; });
-  MemoryBudget budget = Budget(8 * kMiB);
+  MemoryBudget budget = Budget(8 * kMiB + tests::kShadowBytes);
   auto stream = Stream::Open(groups, Options(&budget));
   ASSERT_TRUE(stream);
   (*stream)->EnqueueAll();
@@ -569,7 +570,7 @@ TEST(Stream, PostedWorkKeepsItsLease) {
   const Model model({65536 * 40}, 1);
   const FunctionGroups groups(
       1, [&](size_t i, graph::Graph* graph) { return std::vector<const Node*>{model.Add(i, graph)}; });
-  MemoryBudget budget = Budget(8 * kMiB);
+  MemoryBudget budget = Budget(8 * kMiB + tests::kShadowBytes);
   auto stream = Stream::Open(groups, Options(&budget));
   ASSERT_TRUE(stream);
   (*stream)->EnqueueAll();

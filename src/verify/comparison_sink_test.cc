@@ -34,7 +34,7 @@ struct How {
 Outcome Compare(const checkpoint::Checkpoint& a, const checkpoint::Checkpoint& b, How how = {}) {
   const Alignment alignment = Align(a.tensors(), b.tensors());
   const stream::LockstepGroups groups(alignment.Members(a, b));
-  MemoryBudget budget(uint64_t{1} << 30);
+  MemoryBudget budget(ResidentBytes() + (uint64_t{1} << 30));
   how.options.budget = &budget;
   ComparisonSink sink(a, b, alignment, how.options);
   stream::StreamOptions options;
