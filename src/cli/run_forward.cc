@@ -23,6 +23,10 @@ std::string ForwardPlanText(const infer::PassPlan& plan, const std::string& what
   text += fmt::format("  compute  {:.3g} GFLOP at {:.3g} GFLOP/s on {} {}, {}\n", plan.operations / 1e9,
                       plan.operations_per_second / 1e9, stream.num_threads,
                       stream.num_threads == 1 ? "thread" : "threads", FormatSeconds(compute));
+  if (plan.num_rounds > 1) {
+    text += fmt::format("  rounds   {}, so that hidden states fit; {} of weights stay in memory from the first on\n",
+                        FormatCount(plan.num_rounds), FormatBytes(plan.kept_bytes));
+  }
   text += fmt::format("  memory   {} at most of {}: {} of hidden states{}, {} tokens at a time in {}\n",
                       FormatMemory(stream.peak_bytes), FormatMemory(stream.budget_bytes),
                       FormatMemory(plan.hidden_bytes), plan.spilled ? " (in a temporary file)" : "",
@@ -38,6 +42,8 @@ nlohmann::ordered_json ForwardPlanJson(const infer::PassPlan& plan) {
   json["operations_per_second"] = plan.operations_per_second;
   json["hidden_bytes"] = plan.hidden_bytes;
   json["spilled"] = plan.spilled;
+  json["rounds"] = plan.num_rounds;
+  json["kept_bytes"] = plan.kept_bytes;
   json["seconds"] = plan.seconds;
   return json;
 }

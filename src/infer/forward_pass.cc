@@ -19,21 +19,23 @@ namespace {
 using kernels::kLogitPanelRows;
 using kernels::kTileTokens;
 
-// Rows of the embedding that are fetched together where one of them is wanted. A multiple of 32 elements whatever the
-// width, so that computed tensors can be cut there (graph/node.h).
-constexpr uint64_t kEmbeddingPanelRows = 64;
 constexpr uint64_t kMaxHeadTiles = 8;  // of tokens that meet a panel of the head at once, on one worker
 
-// Rows [begin, begin + count) of a matrix.
-class RowRange final : public graph::RowMap {
- public:
-  RowRange(uint64_t begin, uint64_t count) : begin_(begin), count_(count) {}
-  uint64_t SourceRow(uint64_t row) const override { return begin_ + row; }
-  uint64_t num_rows() const override { return count_; }
-
- private:
-  uint64_t begin_, count_;
+// Runs of neighbouring tiles, of at most so many.
+struct TileRun {
+  uint64_t begin, count;
 };
+std::vector<TileRun> RunsOf(const std::vector<uint64_t>& tiles, uint64_t max_count) {
+  std::vector<TileRun> runs;
+  for (const uint64_t tile : tiles) {
+    if (!runs.empty() && runs.back().begin + runs.back().count == tile && runs.back().count < max_count) {
+      ++runs.back().count;
+    } else {
+      runs.push_back({tile, 1});
+    }
+  }
+  return runs;
+}
 
 // What this machine computes in the kind of product that a pass is made of.
 double MeasureOperationsPerSecond(int num_threads) {
@@ -67,49 +69,6 @@ double MeasureOperationsPerSecond(int num_threads) {
 
 }  // namespace
 
-// All groups of a pass in its order: whole tensors of layers, ranges of rows of embeddings and heads.
-class ForwardPass::Groups final : public stream::GroupSource {
- public:
-  struct Group {
-    const checkpoint::Checkpoint* checkpoint;
-    size_t tensor;
-    uint64_t first_row = 0, num_rows = 0;  // 0 rows: all of it
-  };
-  void Add(Group group) { groups_.push_back(group); }
-  const Group& group(size_t i) const { return groups_[i]; }
-  checkpoint::TensorInfo tensor(size_t i) const { return groups_[i].checkpoint->tensors()[groups_[i].tensor]; }
-  // Bytes that a group's tiles occupy while they are leased, with what their slots leave free.
-  uint64_t LeasedBytes(size_t i, uint64_t tile_bytes) const {
-    const Group& group = groups_[i];
-    const checkpoint::TensorInfo info = tensor(i);
-    const uint64_t size_bytes =
-        group.num_rows > 0 ? info.encoding.BytesOf(group.num_rows * info.shape[1]) : info.size_bytes();
-    return size_bytes < tile_bytes ? size_bytes + 8 * kKiB : RoundUp(size_bytes, tile_bytes) + tile_bytes;
-  }
-
-  size_t size() const override { return groups_.size(); }
-  std::string name(size_t i) const override {
-    return fmt::format("{}: {}", groups_[i].checkpoint->ref(), tensor(i).name);
-  }
-  void Build(size_t i, graph::Graph* graph, std::vector<const graph::Node*>* outs) const override {
-    const Group& group = groups_[i];
-    const graph::Node* node = group.checkpoint->MakeNode(group.tensor, graph);
-    if (group.num_rows > 0) {
-      node = graph->Add(std::make_unique<graph::RowGatherNode>(
-          fmt::format("range {} {}", group.first_row, group.num_rows), node, tensor(i).shape[1],
-          std::make_shared<RowRange>(group.first_row, group.num_rows)));
-    }
-    outs->push_back(node);
-  }
-  uint64_t granule(size_t i) const override {
-    const checkpoint::TensorInfo info = tensor(i);
-    return info.shape.size() == 2 && info.shape[1] % 32 == 0 ? info.shape[1] : 0;
-  }
-
- private:
-  std::vector<Group> groups_;
-};
-
 ForwardPass::ForwardPass(TokenBatch batch, std::vector<uint64_t> wanted_tiles, const PassOptions& options)
     : batch_(std::move(batch)), wanted_tiles_(std::move(wanted_tiles)), options_(options) {
   SLUICE_CHECK(options_.budget != nullptr && options_.num_threads > 0 && options_.max_chunk_tiles > 0);
@@ -127,62 +86,14 @@ Result<std::unique_ptr<ForwardPass>> ForwardPass::Open(std::vector<const checkpo
     auto added = pass->AddModel(*model);
     if (!added) return Fail(std::move(added.error()).In(model->ref()));
   }
-  pass->AddSteps();
-  SLUICE_TRY(pass->Provide());
+  std::vector<PassGroups::Model> of_models;
+  for (const Model& model : pass->models_) of_models.push_back({model.checkpoint, &model.spec});
+  pass->groups_ = std::make_unique<PassGroups>(std::move(of_models), !pass->wanted_tiles_.empty());
+  SLUICE_ASSIGN(const PassLayout layout, pass->LayOut());
+  pass->AddRounds(layout);
+  SLUICE_TRY(pass->Provide(layout));
   return pass;
 }
-
-namespace {
-
-// The tensor of a step of the spec, as it must be.
-Result<size_t> FindTensor(const checkpoint::Checkpoint& checkpoint, const std::string& name,
-                          std::vector<uint64_t> shape) {
-  const auto index = checkpoint.tensors().Find(name);
-  if (!index) {
-    return Fail(ErrorCode::kCorrupt,
-                fmt::format("{}: the checkpoint has no such tensor, and its config asks for one of shape {}", name,
-                            checkpoint::ShapeText(shape)));
-  }
-  const checkpoint::TensorInfo info = checkpoint.tensors()[*index];
-  if (!std::ranges::equal(info.shape, shape)) {
-    return Fail(ErrorCode::kCorrupt, fmt::format("{}: has shape {}, and the config asks for {}", name,
-                                                 checkpoint::ShapeText(info.shape), checkpoint::ShapeText(shape)));
-  }
-  auto format = FormatOf(info.encoding);
-  if (!format) return Fail(std::move(format.error()).In(name));
-  return *index;
-}
-
-Result<void> CheckProduct(const checkpoint::Checkpoint& checkpoint, const ProductSpec& product) {
-  if (!product) return {};
-  SLUICE_TRY(FindTensor(checkpoint, product.weight, {product.out, product.in}));
-  if (!product.bias.empty()) SLUICE_TRY(FindTensor(checkpoint, product.bias, {product.out}));
-  return {};
-}
-
-Result<void> CheckNorm(const checkpoint::Checkpoint& checkpoint, const NormSpec& norm) {
-  if (norm) SLUICE_TRY(FindTensor(checkpoint, norm.weight, {norm.size}));
-  return {};
-}
-
-Result<void> CheckTensors(const checkpoint::Checkpoint& checkpoint, const ModelSpec& spec) {
-  SLUICE_TRY(FindTensor(checkpoint, spec.embedding, {spec.vocab, spec.hidden}));
-  for (const LayerSpec& layer : spec.layers) {
-    const AttentionSpec& attention = layer.attention;
-    for (const ProductSpec* product : {&attention.q, &attention.k, &attention.v, &attention.qkv, &attention.o,
-                                       &layer.mlp.gate, &layer.mlp.up, &layer.mlp.gate_up, &layer.mlp.down}) {
-      SLUICE_TRY(CheckProduct(checkpoint, *product));
-    }
-    for (const NormSpec* norm : {&layer.input_norm, &layer.post_attention_norm, &layer.mlp_norm, &layer.post_mlp_norm,
-                                 &attention.q_norm, &attention.k_norm}) {
-      SLUICE_TRY(CheckNorm(checkpoint, *norm));
-    }
-  }
-  SLUICE_TRY(CheckNorm(checkpoint, spec.final_norm));
-  return CheckProduct(checkpoint, spec.head);
-}
-
-}  // namespace
 
 Result<void> ForwardPass::AddModel(const checkpoint::Checkpoint& checkpoint) {
   if (checkpoint.config() == nullptr) {
@@ -201,168 +112,135 @@ Result<void> ForwardPass::AddModel(const checkpoint::Checkpoint& checkpoint) {
                     "tokenizer",
                     beyond - ids.begin(), sequence, *beyond, spec.vocab));
   }
-  models_.push_back({&checkpoint, std::move(spec), nullptr, nullptr, {}});
+  models_.push_back({&checkpoint, std::move(spec), 0, nullptr, nullptr});
   return {};
 }
 
-void ForwardPass::AddSteps() {
-  groups_ = std::make_unique<Groups>();
-  const auto add_step = [&](Step::Kind kind, size_t model, size_t place, const auto& add_groups) {
-    const auto begin = static_cast<uint32_t>(groups_->size());
-    add_groups(*models_[model].checkpoint, models_[model].spec);
-    steps_.push_back({kind, static_cast<uint32_t>(model), static_cast<uint32_t>(place), begin,
-                      static_cast<uint32_t>(groups_->size())});
-  };
-  using checkpoint::Checkpoint;
-
-  for (uint64_t tile = 0; tile < batch_.num_tiles(); ++tile) {
-    const TokenBatch::Tile& place = batch_.tile(tile);
-    const std::vector<uint32_t>& ids = batch_.sequences()[place.sequence];
-    for (uint32_t lane = 0; lane < place.num_tokens; ++lane) {
-      tokens_by_id_.emplace_back(ids[place.index * kTileTokens + lane],
-                                 static_cast<uint32_t>(tile * kTileTokens + lane));
-    }
-  }
-  std::ranges::sort(tokens_by_id_);
-
-  for (size_t model = 0; model < models_.size(); ++model) {
-    add_step(Step::Kind::kEmbedding, model, 0, [&](const Checkpoint& checkpoint, const ModelSpec& spec) {
-      const size_t tensor = *checkpoint.tensors().Find(spec.embedding);
-      // Runs of neighbouring panels that a token wants, in pieces of a bounded size.
-      uint64_t begin = 0, end = 0;
-      const auto add_run = [&] {
-        if (end > begin) groups_->Add({&checkpoint, tensor, begin, std::min(end, spec.vocab) - begin});
-      };
-      for (const auto& [id, place] : tokens_by_id_) {
-        const uint64_t panel = RoundDown(id, kEmbeddingPanelRows);
-        if (panel + kEmbeddingPanelRows == end) continue;
-        if (panel != end || end - begin >= kLogitPanelRows) {
-          add_run();
-          begin = panel;
-        }
-        end = panel + kEmbeddingPanelRows;
-      }
-      add_run();
-    });
-  }
-  size_t most_layers = 0;
-  for (const Model& model : models_) most_layers = std::max(most_layers, model.spec.layers.size());
-  for (size_t layer = 0; layer < most_layers; ++layer) {
-    for (size_t model = 0; model < models_.size(); ++model) {
-      if (layer >= models_[model].spec.layers.size()) continue;
-      add_step(Step::Kind::kLayer, model, layer, [&](const Checkpoint& checkpoint, const ModelSpec& spec) {
-        for (const std::string& name : TensorsOf(spec.layers[layer])) {
-          groups_->Add({&checkpoint, *checkpoint.tensors().Find(name)});
-        }
-      });
-    }
-  }
-  if (wanted_tiles_.empty()) return;
-  uint64_t most_vocab = 0;
-  for (size_t model = 0; model < models_.size(); ++model) {
-    most_vocab = std::max(most_vocab, models_[model].spec.vocab);
-    add_step(Step::Kind::kFinalNorm, model, 0, [&](const Checkpoint& checkpoint, const ModelSpec& spec) {
-      groups_->Add({&checkpoint, *checkpoint.tensors().Find(spec.final_norm.weight)});
-    });
-  }
-  for (uint64_t first_id = 0; first_id < most_vocab; first_id += kLogitPanelRows) {
-    for (size_t model = 0; model < models_.size(); ++model) {
-      if (first_id >= models_[model].spec.vocab) continue;
-      add_step(Step::Kind::kHead, model, first_id / kLogitPanelRows,
-               [&](const Checkpoint& checkpoint, const ModelSpec& spec) {
-                 groups_->Add({&checkpoint, *checkpoint.tensors().Find(spec.head.weight), first_id,
-                               std::min(kLogitPanelRows, spec.vocab - first_id)});
-               });
-    }
-  }
-}
-
-Result<void> ForwardPass::Provide() {
-  const stream::StreamOptions defaults;
+Result<PassLayout> ForwardPass::LayOut() {
   MemoryBudget& budget = *options_.budget;
-
-  // What must be leased from the stream at one time: a layer, or a panel of each head.
-  uint64_t held_bytes = 0, panels_bytes = 0;
-  uint32_t panel = 0;
-  for (const Step& step : steps_) {
-    uint64_t bytes = 0;
-    for (uint32_t group = step.begin; group < step.end; ++group) {
-      bytes += groups_->LeasedBytes(group, defaults.max_tile_bytes);
-    }
-    if (step.kind == Step::Kind::kLayer) held_bytes = std::max(held_bytes, bytes);
-    if (step.kind == Step::Kind::kHead) {
-      panels_bytes = (step.layer_or_panel == panel ? panels_bytes : 0) + bytes;
-      panel = step.layer_or_panel;
-      held_bytes = std::max(held_bytes, panels_bytes);
-    }
+  PassDemand demand;
+  for (const auto& sequence : batch_.sequences()) {
+    demand.sequence_tiles.push_back(CeilDiv(sequence.size(), kTileTokens));
   }
-
-  plan_.num_tokens = batch_.num_tokens();
-  for (const uint64_t tile : wanted_tiles_) plan_.num_logit_tokens += batch_.tile(tile).num_tokens;
   uint64_t table_bytes = 0, widest = 0;
   for (const Model& model : models_) {
-    plan_.hidden_bytes += HiddenStates::SizeBytes(batch_.num_tiles(), model.spec.hidden);
+    const uint64_t all = HiddenStates::SizeBytes(batch_.num_tiles(), model.spec.hidden);
+    demand.hidden_tile_bytes += HiddenStates::SizeBytes(1, model.spec.hidden);
+    demand.spill_moved_bytes += 2 * all * model.spec.layers.size();
+    demand.spill_moved_bytes +=
+        HiddenStates::SizeBytes(wanted_tiles_.size(), model.spec.hidden) * CeilDiv(model.spec.vocab, kLogitPanelRows);
     table_bytes += Transformer::TableBytes(model.spec, batch_);
     widest = std::max(widest, model.spec.hidden);
   }
-  const auto num_threads = static_cast<uint64_t>(options_.num_threads);
-  struct Choice {
-    uint64_t chunk_tiles;
-    bool spill;
-    uint64_t workspace_floats, head_floats, load_floats;
-  };
-  const auto choice_of = [&](uint64_t chunk_tiles, bool spill) {
-    Choice choice{chunk_tiles, spill, 0, 0, 0};
-    for (const Model& model : models_) {
-      choice.workspace_floats = std::max(
-          choice.workspace_floats, Transformer::WorkspaceFloats(model.spec, batch_, chunk_tiles, options_.num_threads));
-    }
-    const uint64_t head_tiles = std::min(chunk_tiles, kMaxHeadTiles);
-    if (!wanted_tiles_.empty()) {
-      // Of each worker: logits of each model, and room to widen weights.
-      choice.head_floats =
-          num_threads * (models_.size() * head_tiles * kLogitPanelRows * kTileTokens + kernels::kProductScratchFloats);
-    }
-    // One chunk, or for each worker the tiles that meet a panel.
-    if (spill) choice.load_floats = num_threads * chunk_tiles * widest * kTileTokens;
-    return choice;
-  };
-  // The largest chunk that leaves room for the stream; hidden states go to a file rather than a chunk to one tile.
-  budget.ChargeResident();
-  const uint64_t stream_bytes = held_bytes / 4 * 5 + 8 * defaults.max_tile_bytes;
-  const uint64_t free = budget.free_bytes();
-  Choice chosen{};
-  for (const bool spill : {false, true}) {
-    if (!spill && options_.spill) continue;
-    for (uint64_t chunk_tiles = options_.max_chunk_tiles;; chunk_tiles /= 2) {
-      chosen = choice_of(chunk_tiles, spill);
-      const uint64_t floats = chosen.workspace_floats + chosen.head_floats + chosen.load_floats;
-      const uint64_t own = floats * sizeof(float) + table_bytes + (spill ? 0 : plan_.hidden_bytes);
-      if (own + stream_bytes <= free) goto fits;
-      if (chunk_tiles <= (spill ? 1 : 4)) break;
-    }
+  // What must be leased from the stream at one time: a layer, or a panel of each head.
+  const stream::StreamOptions defaults;
+  uint64_t panels_bytes = 0;
+  uint32_t panel = UINT32_MAX;
+  for (const PassStep& step : groups_->steps()) {
+    const uint64_t bytes = groups_->LeasedBytes(step, defaults.max_tile_bytes);
+    demand.step_bytes.push_back(bytes);
+    in_flight_bytes_ = std::max(in_flight_bytes_, bytes);
+    if (step.kind != PassStep::Kind::kHead) continue;
+    panels_bytes = (step.place == panel ? panels_bytes : 0) + bytes;
+    panel = step.place;
+    in_flight_bytes_ = std::max(in_flight_bytes_, panels_bytes);
   }
-fits:
-  plan_.chunk_tiles = chosen.chunk_tiles;
-  plan_.spilled = chosen.spill;
-  plan_.workspace_bytes =
-      (chosen.workspace_floats + chosen.head_floats + chosen.load_floats) * sizeof(float) + table_bytes;
+  demand.stream_bytes = LeasedMemory(in_flight_bytes_) + 8 * defaults.max_tile_bytes;
+  demand.working_bytes = [&](uint64_t chunk_tiles, bool spill) {
+    const Working working = WorkingOf(chunk_tiles, spill);
+    return (working.layer_floats + working.head_floats + working.load_floats) * sizeof(float) + table_bytes;
+  };
+  budget.ChargeResident();
+  const uint64_t free_bytes = budget.free_bytes();
+  PassLayout layout = LayOutPass(demand, {.free_bytes = free_bytes,
+                                          .max_chunk_tiles = options_.max_chunk_tiles,
+                                          .max_round_tiles = options_.max_round_tiles,
+                                          .max_kept_bytes = options_.max_kept_bytes,
+                                          .spill = options_.spill});
+  plan_.chunk_tiles = layout.chunk_tiles;
+  plan_.num_rounds = layout.num_rounds();
+  plan_.spilled = layout.spill;
+  plan_.kept_bytes = layout.kept_bytes;
+  plan_.workspace_bytes = demand.working_bytes(layout.chunk_tiles, layout.spill);
+  if (plan_.workspace_bytes > free_bytes) {
+    const uint64_t needed = plan_.workspace_bytes + demand.stream_bytes, smallest = budget.used_bytes() + needed;
+    return Fail(ErrorCode::kBudget,
+                fmt::format("--max-memory {} cannot hold this pass: the program itself and {} of weights in flight and "
+                            "working arrays need {}; give --max-memory {}MiB or more",
+                            FormatMemory(budget.limit_bytes()), FormatMemory(needed), FormatMemory(smallest),
+                            CeilDiv(smallest, kMiB)));
+  }
+  return layout;
+}
 
+ForwardPass::Working ForwardPass::WorkingOf(uint64_t chunk_tiles, bool spill) const {
+  Working working;
+  uint64_t widest = 0;
+  for (const Model& model : models_) {
+    working.layer_floats = std::max(
+        working.layer_floats, Transformer::WorkspaceFloats(model.spec, batch_, chunk_tiles, options_.num_threads));
+    widest = std::max(widest, model.spec.hidden);
+  }
+  const auto num_threads = static_cast<uint64_t>(options_.num_threads);
+  const uint64_t head_tiles = std::min(chunk_tiles, kMaxHeadTiles);
+  if (!wanted_tiles_.empty()) {
+    // Of each worker: logits of each model, and room to widen weights.
+    working.head_floats =
+        num_threads * (models_.size() * head_tiles * kLogitPanelRows * kTileTokens + kernels::kProductScratchFloats);
+  }
+  // One chunk, or for each worker the tiles that meet a panel.
+  if (spill) working.load_floats = num_threads * chunk_tiles * widest * kTileTokens;
+  return working;
+}
+
+void ForwardPass::AddRounds(const PassLayout& layout) {
+  auto wanted = wanted_tiles_.begin();
+  std::vector<uint32_t> ids;
+  for (size_t first = 0; const size_t end : layout.round_ends) {
+    Round round;
+    round.first_tile = batch_.first_tile(first);
+    const uint64_t end_tile = end < batch_.sequences().size() ? batch_.first_tile(end) : batch_.num_tiles();
+    round.num_tiles = end_tile - round.first_tile;
+    round.chunks = batch_.Chunks(layout.chunk_tiles, first, end);
+    for (; wanted != wanted_tiles_.end() && *wanted < end_tile; ++wanted) round.wanted_tiles.push_back(*wanted);
+    ids.clear();
+    for (size_t sequence = first; sequence < end; ++sequence) {
+      ids.insert(ids.end(), batch_.sequences()[sequence].begin(), batch_.sequences()[sequence].end());
+    }
+    std::ranges::sort(ids);
+    for (size_t model = 0; model < models_.size(); ++model)
+      round.embeddings.push_back(groups_->AddEmbedding(model, ids));
+    rounds_.push_back(std::move(round));
+    first = end;
+  }
+}
+
+Result<void> ForwardPass::Provide(const PassLayout& layout) {
+  MemoryBudget& budget = *options_.budget;
   workers_ = std::make_unique<Workers>(options_.num_threads);
+  const Working working = WorkingOf(layout.chunk_tiles, layout.spill);
   const std::string what = "the forward pass' working arrays";
-  SLUICE_ASSIGN(workspace_, FloatArena::Make(chosen.workspace_floats, what, &budget));
-  SLUICE_ASSIGN(head_buffers_, FloatArena::Make(chosen.head_floats, what, &budget));
-  load_floats_ = chosen.load_floats;
-  SLUICE_ASSIGN(load_buffer_, FloatArena::Make(chosen.load_floats, what, &budget));
+  SLUICE_ASSIGN(workspace_, FloatArena::Make(working.layer_floats, what, &budget));
+  SLUICE_ASSIGN(head_buffers_, FloatArena::Make(working.head_floats, what, &budget));
+  load_floats_ = working.load_floats;
+  SLUICE_ASSIGN(load_buffer_, FloatArena::Make(load_floats_, what, &budget));
+
+  plan_.num_tokens = batch_.num_tokens();
+  plan_.num_logit_tokens = TokensIn(wanted_tiles_);
+  uint64_t most_tiles = 0;
+  for (const Round& round : rounds_) most_tiles = std::max(most_tiles, round.num_tiles);
   for (Model& model : models_) {
-    auto hidden = chosen.spill ? HiddenStates::InFile(batch_.num_tiles(), model.spec.hidden)
-                               : HiddenStates::InMemory(batch_.num_tiles(), model.spec.hidden, &budget);
+    plan_.hidden_bytes += HiddenStates::SizeBytes(most_tiles, model.spec.hidden);
+    auto hidden = layout.spill ? HiddenStates::InFile(most_tiles, model.spec.hidden)
+                               : HiddenStates::InMemory(most_tiles, model.spec.hidden, &budget);
     if (!hidden) return Fail(std::move(hidden.error()));
     model.hidden = std::make_unique<HiddenStates>(std::move(*hidden));
     SLUICE_ASSIGN(Transformer transformer,
                   Transformer::Make(model.spec, batch_, plan_.chunk_tiles, workers_.get(), &workspace_, &budget));
     model.transformer = std::make_unique<Transformer>(std::move(transformer));
-    plan_.operations += Transformer::LayerOperations(model.spec, batch_);
+    const double operations = Transformer::LayerOperations(model.spec, batch_);
+    model.layer_operations = operations / static_cast<double>(model.spec.layers.size());
+    plan_.operations += operations;
     plan_.operations += 2.0 * static_cast<double>(plan_.num_logit_tokens) * static_cast<double>(model.spec.vocab) *
                         static_cast<double>(model.spec.hidden);
   }
@@ -371,19 +249,47 @@ fits:
   options.budget = options_.budget;
   options.cancelled = options_.cancelled;
   options.reader = options_.reader;
-  options.wants.held_bytes = held_bytes;
-  options.read_ahead_bytes = std::max(options.read_ahead_bytes, held_bytes);  // the next layer, where there is room
+  options.wants.held_bytes = in_flight_bytes_ + layout.kept_bytes;
+  options.read_ahead_bytes = std::max(options.read_ahead_bytes, in_flight_bytes_);  // the next layer, if there is room
   SLUICE_ASSIGN(stream_, stream::Stream::Open(*groups_, options));
+  kept_.resize(layout.kept_steps);
+
   plan_.stream = stream_->plan();
+  CountLaterRounds();
   plan_.operations_per_second = MeasureOperationsPerSecond(options_.num_threads);
   plan_.seconds =
       std::max(plan_.stream.io_seconds, plan_.operations / plan_.operations_per_second + plan_.stream.cpu_seconds);
   return {};
 }
 
-// Hands every piece of a step's groups to use(group, view), in order within a group.
+uint64_t ForwardPass::TokensIn(const std::vector<uint64_t>& tiles) const {
+  uint64_t tokens = 0;
+  for (const uint64_t tile : tiles) tokens += batch_.tile(tile).num_tokens;
+  return tokens;
+}
+
+// The stream's plan has every group once; the groups of steps that are not kept come again with each round.
+void ForwardPass::CountLaterRounds() {
+  uint64_t all_bytes = 0, again_bytes = 0;
+  const auto stored_bytes = [&](const PassStep& step) { return groups_->LeasedBytes(step, 1); };
+  for (size_t i = 0; i < groups_->steps().size(); ++i) {
+    const uint64_t bytes = stored_bytes(groups_->steps()[i]);
+    all_bytes += bytes;
+    if (i >= kept_.size()) again_bytes += bytes;
+  }
+  for (const Round& round : rounds_) {
+    for (const PassStep& step : round.embeddings) all_bytes += stored_bytes(step);
+  }
+  const double times = 1 + static_cast<double>(rounds_.size() - 1) * static_cast<double>(again_bytes) /
+                               static_cast<double>(std::max<uint64_t>(all_bytes, 1));
+  stream::Plan& plan = plan_.stream;
+  plan.read_bytes = static_cast<uint64_t>(static_cast<double>(plan.read_bytes) * times);
+  for (double* seconds : {&plan.io_seconds, &plan.cpu_seconds, &plan.seconds}) *seconds *= times;
+}
+
+// Hands every piece of a step's groups to use(piece, lease), in order within a group.
 template <class Use>
-Result<void> ForwardPass::Receive(const Step& step, const Use& use) {
+Result<void> ForwardPass::Receive(const PassStep& step, const Use& use) {
   for (uint32_t open = step.end - step.begin; open > 0;) {
     SLUICE_ASSIGN(const stream::Lease lease, stream_->Next());
     SLUICE_CHECK(static_cast<bool>(lease));
@@ -396,6 +302,22 @@ Result<void> ForwardPass::Receive(const Step& step, const Use& use) {
   return {};
 }
 
+Result<std::shared_ptr<const LoadedTensors>> ForwardPass::Load(size_t step) {
+  if (step < kept_.size() && kept_[step] != nullptr) return kept_[step];
+  const PassStep& groups = groups_->steps()[step];
+  auto tensors = std::make_shared<LoadedTensors>();
+  for (uint32_t group = groups.begin; group < groups.end; ++group) {
+    tensors->Expect(groups_->tensor(group), groups_->num_rows(group));
+  }
+  SLUICE_TRY(Receive(groups, [&](const stream::Piece& piece, const stream::Lease& lease) -> Result<void> {
+    tensors->Add(std::string(groups_->tensor(piece.group).name), piece.views[0]);
+    if (&piece == &lease.pieces().back()) tensors->Keep(lease);
+    return {};
+  }));
+  if (step < kept_.size()) kept_[step] = tensors;
+  return std::shared_ptr<const LoadedTensors>(std::move(tensors));
+}
+
 void ForwardPass::Progress(double operations) {
   operations_done_ += operations;
   if (progress_) progress_(std::min(1.0, operations_done_ / std::max(plan_.operations, 1.0)));
@@ -405,44 +327,74 @@ Result<PassStats> ForwardPass::Run(LogitSink* sink, ProgressFunction progress) {
   progress_ = std::move(progress);
   const auto start = std::chrono::steady_clock::now();
   std::vector<uint32_t> groups;
-  for (const Step& step : steps_) {
+  const auto enqueue = [&](const PassStep& step) {
     groups.clear();
     for (uint32_t group = step.begin; group < step.end; ++group) groups.push_back(group);
     stream_->Enqueue(groups);
-  }
-  for (size_t i = 0; i < steps_.size();) {
-    const Step& step = steps_[i];
-    size_t next = i + 1;
-    switch (step.kind) {
-      case Step::Kind::kEmbedding:
-        SLUICE_TRY(RunEmbedding(step));
-        break;
-      case Step::Kind::kLayer:
-        SLUICE_TRY(RunLayer(step));
-        break;
-      case Step::Kind::kFinalNorm:
-        SLUICE_TRY(RunFinalNorm(step));
-        break;
-      case Step::Kind::kHead:
-        while (next < steps_.size() && steps_[next].layer_or_panel == step.layer_or_panel) ++next;
-        SLUICE_TRY(RunHeads(std::span(steps_).subspan(i, next - i), sink));
-        break;
+  };
+  for (size_t round = 0; round < rounds_.size(); ++round) {
+    for (const PassStep& step : rounds_[round].embeddings) enqueue(step);
+    for (size_t step = round == 0 ? 0 : kept_.size(); step < groups_->steps().size(); ++step) {
+      enqueue(groups_->steps()[step]);
     }
-    i = next;
   }
+  for (const Round& round : rounds_) SLUICE_TRY(RunRound(round, sink));
   PassStats stats;
   stats.bytes_read = stream_->stats().payload_bytes;
   stats.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return stats;
 }
 
-Result<void> ForwardPass::RunEmbedding(const Step& step) {
+Result<void> ForwardPass::RunRound(const Round& round, LogitSink* sink) {
+  for (const PassStep& step : round.embeddings) SLUICE_TRY(RunEmbedding(round, step));
+  const std::vector<PassStep>& steps = groups_->steps();
+  for (size_t step = 0, end; step < steps.size(); step = end) {
+    end = step + 1;
+    switch (steps[step].kind) {
+      case PassStep::Kind::kLayer:
+        SLUICE_TRY(RunLayer(round, step));
+        break;
+      case PassStep::Kind::kFinalNorm:
+        SLUICE_TRY(RunFinalNorm(round, step));
+        break;
+      case PassStep::Kind::kHead:
+        while (end < steps.size() && steps[end].place == steps[step].place) ++end;
+        SLUICE_TRY(RunHeads(round, step, end, sink));
+        break;
+      case PassStep::Kind::kEmbedding:
+        SLUICE_CHECK(false);  // rounds have them
+    }
+  }
+  return {};
+}
+
+std::vector<ForwardPass::TokenPlace> ForwardPass::TokensById(const Round& round) const {
+  std::vector<TokenPlace> tokens;
+  for (uint64_t tile = 0; tile < round.num_tiles; ++tile) {
+    const TokenBatch::Tile& place = batch_.tile(round.first_tile + tile);
+    const std::vector<uint32_t>& ids = batch_.sequences()[place.sequence];
+    for (uint32_t lane = 0; lane < place.num_tokens; ++lane) {
+      tokens.push_back({ids[place.index * kTileTokens + lane], tile, lane});
+    }
+  }
+  std::ranges::sort(tokens, {}, &TokenPlace::id);
+  return tokens;
+}
+
+Result<void> ForwardPass::RunEmbedding(const Round& round, const PassStep& step) {
   Model& model = models_[step.model];
+  const std::vector<TokenPlace> tokens = TokensById(round);
   std::vector<float> row(model.spec.hidden);
+  // Lanes behind a sequence's end hold what an earlier round left there.
+  for (uint64_t tile = 0; tile < round.num_tiles; ++tile) {
+    for (uint64_t lane = batch_.tile(round.first_tile + tile).num_tokens; lane < kTileTokens; ++lane) {
+      SLUICE_TRY(model.hidden->WriteRow(tile, lane, row.data()));
+    }
+  }
   std::unique_ptr<RowAssembler> rows;
   uint64_t rows_done = 0;
   return Receive(step, [&](const stream::Piece& piece, const stream::Lease&) -> Result<void> {
-    const Groups::Group& group = groups_->group(piece.group);
+    const PassGroups::Group& group = groups_->group(piece.group);
     const checkpoint::TensorInfo tensor = groups_->tensor(piece.group);
     if (piece.first) {
       rows = std::make_unique<RowAssembler>(tensor.encoding, group.num_rows, model.spec.hidden);
@@ -451,11 +403,11 @@ Result<void> ForwardPass::RunEmbedding(const Step& step) {
     rows->Add(piece.views[0]);
     for (; rows_done < rows->rows().size(); ++rows_done) {
       const auto id = static_cast<uint32_t>(group.first_row + rows_done);
-      auto token = std::ranges::lower_bound(tokens_by_id_, std::pair<uint32_t, uint32_t>(id, 0));
-      if (token == tokens_by_id_.end() || token->first != id) continue;
+      auto token = std::ranges::lower_bound(tokens, id, {}, &TokenPlace::id);
+      if (token == tokens.end() || token->id != id) continue;
       tensor.encoding->decode(rows->rows()[rows_done], row.size(), row.data());
-      for (; token != tokens_by_id_.end() && token->first == id; ++token) {
-        SLUICE_TRY(model.hidden->WriteRow(token->second / kTileTokens, token->second % kTileTokens, row.data()));
+      for (; token != tokens.end() && token->id == id; ++token) {
+        SLUICE_TRY(model.hidden->WriteRow(token->tile, token->lane, row.data()));
       }
     }
     return {};  // the lease may go: what this piece holds of the next row was copied
@@ -475,116 +427,80 @@ Result<void> ForwardPass::ReportNan(const Model& model, size_t layer, const Load
                                                where, tensor));
 }
 
-Result<void> ForwardPass::RunLayer(const Step& step) {
-  Model& model = models_[step.model];
-  LoadedTensors tensors;
-  for (uint32_t group = step.begin; group < step.end; ++group) tensors.Expect(groups_->tensor(group));
-  SLUICE_TRY(Receive(step, [&](const stream::Piece& piece, const stream::Lease& lease) -> Result<void> {
-    tensors.Add(std::string(groups_->tensor(piece.group).name), piece.views[0]);
-    if (&piece == &lease.pieces().back()) tensors.Keep(lease);
-    return {};
-  }));
-  SLUICE_ASSIGN(const LayerWeights weights, WeightsOf(model.spec.layers[step.layer_or_panel], tensors));
-  const double operations =
-      Transformer::LayerOperations(model.spec, batch_) / static_cast<double>(model.spec.layers.size());
-  for (const TokenBatch::Chunk& chunk : batch_.Chunks(plan_.chunk_tiles)) {
+Result<void> ForwardPass::RunLayer(const Round& round, size_t step) {
+  const auto& [kind, model_index, layer, begin, end] = groups_->steps()[step];
+  Model& model = models_[model_index];
+  SLUICE_ASSIGN(const std::shared_ptr<const LoadedTensors> tensors, Load(step));
+  SLUICE_ASSIGN(const LayerWeights weights, WeightsOf(model.spec.layers[layer], *tensors));
+  for (const TokenBatch::Chunk& chunk : round.chunks) {
     if (options_.cancelled != nullptr && *options_.cancelled) return Fail(ErrorCode::kCancelled, "interrupted");
-    SLUICE_ASSIGN(float* x, model.hidden->Load(chunk.begin, chunk.count, load_buffer_.data()));
-    if (step.layer_or_panel == 0) model.transformer->RowsToTiles(chunk.count, x);
-    if (!model.transformer->RunLayer(step.layer_or_panel, weights, chunk, x)) {
-      return ReportNan(model, step.layer_or_panel, tensors);
-    }
-    SLUICE_TRY(model.hidden->Store(chunk.begin, chunk.count, x));
-    Progress(operations * static_cast<double>(chunk.count) / static_cast<double>(batch_.num_tiles()));
+    const uint64_t at = chunk.begin - round.first_tile;
+    SLUICE_ASSIGN(float* x, model.hidden->Load(at, chunk.count, load_buffer_.data()));
+    if (layer == 0) model.transformer->RowsToTiles(chunk.count, x);
+    if (!model.transformer->RunLayer(layer, weights, chunk, x)) return ReportNan(model, layer, *tensors);
+    SLUICE_TRY(model.hidden->Store(at, chunk.count, x));
+    Progress(model.layer_operations * static_cast<double>(chunk.count) / static_cast<double>(batch_.num_tiles()));
   }
   return {};
 }
 
-Result<void> ForwardPass::RunFinalNorm(const Step& step) {
-  Model& model = models_[step.model];
-  LoadedTensors tensors;
-  tensors.Expect(groups_->tensor(step.begin));
-  SLUICE_TRY(Receive(step, [&](const stream::Piece& piece, const stream::Lease&) -> Result<void> {
-    tensors.Add(model.spec.final_norm.weight, piece.views[0]);
-    return {};
-  }));
-  const std::span<const float> weight = tensors.vector(model.spec.final_norm.weight);
-  for (size_t i = 0, next; i < wanted_tiles_.size(); i = next) {
-    for (next = i + 1; next < wanted_tiles_.size() && wanted_tiles_[next] == wanted_tiles_[i] + (next - i) &&
-                       next - i < plan_.chunk_tiles;) {
-      ++next;
-    }
-    SLUICE_ASSIGN(float* x, model.hidden->Load(wanted_tiles_[i], next - i, load_buffer_.data()));
-    model.transformer->FinalNorm(weight, next - i, x);
-    SLUICE_TRY(model.hidden->Store(wanted_tiles_[i], next - i, x));
+Result<void> ForwardPass::RunFinalNorm(const Round& round, size_t step) {
+  Model& model = models_[groups_->steps()[step].model];
+  SLUICE_ASSIGN(const std::shared_ptr<const LoadedTensors> tensors, Load(step));
+  const std::span<const float> weight = tensors->vector(model.spec.final_norm.weight);
+  for (const auto& [begin, count] : RunsOf(round.wanted_tiles, plan_.chunk_tiles)) {
+    const uint64_t at = begin - round.first_tile;
+    SLUICE_ASSIGN(float* x, model.hidden->Load(at, count, load_buffer_.data()));
+    model.transformer->FinalNorm(weight, count, x);
+    SLUICE_TRY(model.hidden->Store(at, count, x));
   }
   return {};
 }
 
-// One panel of the vocabulary, of all models that have it.
-Result<void> ForwardPass::RunHeads(std::span<const Step> steps, LogitSink* sink) {
+// One panel of the vocabulary, of all models that have it: steps [first_step, end_step).
+Result<void> ForwardPass::RunHeads(const Round& round, size_t first_step, size_t end_step, LogitSink* sink) {
   if (options_.cancelled != nullptr && *options_.cancelled) return Fail(ErrorCode::kCancelled, "interrupted");
-  struct Head {
-    std::unique_ptr<RowAssembler> rows;
-    LoadedProduct product;
-  };
-  std::vector<Head> heads(models_.size());
-  std::vector<stream::Lease> leases;
-  for (const Step& step : steps) {
-    Head& head = heads[step.model];
-    const Groups::Group& group = groups_->group(step.begin);
-    const checkpoint::TensorInfo tensor = groups_->tensor(step.begin);
-    head.rows = std::make_unique<RowAssembler>(tensor.encoding, group.num_rows, tensor.shape[1]);
-    SLUICE_TRY(Receive(step, [&](const stream::Piece& piece, const stream::Lease& lease) -> Result<void> {
-      head.rows->Add(piece.views[0]);
-      leases.push_back(lease);
-      return {};
-    }));
-    head.product.rows = head.rows->rows();
-    head.product.columns = tensor.shape[1];
-    SLUICE_ASSIGN(head.product.format, FormatOf(tensor.encoding));
+  std::vector<LoadedProduct> heads(models_.size());
+  std::vector<std::shared_ptr<const LoadedTensors>> loaded;
+  double operations = 0;
+  for (size_t step = first_step; step < end_step; ++step) {
+    const PassStep& panel = groups_->steps()[step];
+    SLUICE_ASSIGN(loaded.emplace_back(), Load(step));
+    ProductSpec spec = models_[panel.model].spec.head;
+    spec.out = groups_->num_rows(panel.begin);
+    SLUICE_ASSIGN(heads[panel.model], ProductOf(spec, *loaded.back()));
+    operations += 2 * static_cast<double>(spec.out * spec.in);
   }
 
-  // Runs of neighbouring wanted tiles.
-  struct Turn {
-    uint64_t begin, count;
-  };
   const uint64_t head_tiles = std::min(plan_.chunk_tiles, kMaxHeadTiles);
-  std::vector<Turn> turns;
-  for (const uint64_t tile : wanted_tiles_) {
-    if (!turns.empty() && turns.back().begin + turns.back().count == tile && turns.back().count < head_tiles) {
-      ++turns.back().count;
-    } else {
-      turns.push_back({tile, 1});
-    }
-  }
+  const std::vector<TileRun> turns = RunsOf(round.wanted_tiles, head_tiles);
   const uint64_t logits_floats = head_tiles * kLogitPanelRows * kTileTokens;
   const uint64_t worker_floats = models_.size() * logits_floats + kernels::kProductScratchFloats;
   const uint64_t load_floats = load_floats_ / static_cast<uint64_t>(workers_->num_threads());
-  const auto first_id = static_cast<uint32_t>(steps[0].layer_or_panel * kLogitPanelRows);
+  const auto first_id = static_cast<uint32_t>(groups_->steps()[first_step].place * kLogitPanelRows);
   std::mutex mutex;
   Result<void> failed;
   workers_->ParallelFor(turns.size(), [&](uint64_t index, int worker) {
-    const Turn& turn = turns[index];
+    const TileRun& turn = turns[index];
     float* logits = head_buffers_.data() + static_cast<uint64_t>(worker) * worker_floats;
     std::vector<LogitSink::Panel::Logits> of_models(models_.size());
     for (size_t m = 0; m < models_.size(); ++m) {
-      const Head& head = heads[m];
-      const uint64_t rows = head.product.rows.size();
+      const LoadedProduct& head = heads[m];
+      const uint64_t rows = head.rows.size();
       float* out = logits + m * logits_floats;
       of_models[m] = {out, rows};
       if (rows == 0) continue;
-      auto in = models_[m].hidden->Load(turn.begin, turn.count,
+      auto in = models_[m].hidden->Load(turn.begin - round.first_tile, turn.count,
                                         load_buffer_.data() + static_cast<uint64_t>(worker) * load_floats);
       if (!in) {
         const std::lock_guard lock(mutex);
         failed = Fail(std::move(in.error()));
         return;
       }
-      kernels::Product({.rows = head.product.rows.data(),
+      kernels::Product({.rows = head.rows.data(),
                         .num_rows = rows,
-                        .columns = head.product.columns,
-                        .format = head.product.format,
+                        .columns = head.columns,
+                        .format = head.format,
                         .in = *in,
                         .in_tile_floats = models_[m].hidden->tile_floats(),
                         .out = out,
@@ -603,11 +519,7 @@ Result<void> ForwardPass::RunHeads(std::span<const Step> steps, LogitSink* sink)
     }
   });
   SLUICE_TRY(failed);
-  double rows = 0;
-  for (const Step& step : steps) {
-    rows += static_cast<double>(heads[step.model].product.rows.size() * models_[step.model].spec.hidden);
-  }
-  Progress(2 * rows * static_cast<double>(plan_.num_logit_tokens));
+  Progress(operations * static_cast<double>(TokensIn(round.wanted_tiles)));
   return sink->Checkpoint();
 }
 

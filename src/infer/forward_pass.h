@@ -3,8 +3,9 @@
 //
 //   embeddings of all models -> layer 0 of each model, layer 1 of each, ... -> heads, panel by panel, side by side
 //
-// Memory: one layer and what is read ahead of it, hidden states of all tokens and models (spilled to a temporary file
-// where they outgrow the budget), and the working arrays of a chunk of tokens. Numbers depend on none of that.
+// Memory: one layer and what is read ahead of it, hidden states of all tokens and models, and the working arrays of a
+// chunk of tokens. Where hidden states outgrow the budget, sequences pass in rounds, with as many weights as fit kept
+// from one to the next, or hidden states go to a temporary file (pass_layout.h). Numbers depend on none of that.
 #pragma once
 
 #include <atomic>
@@ -19,7 +20,10 @@
 #include "base/workers.h"
 #include "checkpoint/checkpoint.h"
 #include "infer/hidden_states.h"
+#include "infer/layer_weights.h"
 #include "infer/model_spec.h"
+#include "infer/pass_groups.h"
+#include "infer/pass_layout.h"
 #include "infer/token_batch.h"
 #include "infer/transformer.h"
 #include "stream/stream.h"
@@ -42,7 +46,7 @@ class LogitSink {
   };
   // From any worker; the panels of one tile come one after the other, in order.
   virtual void Take(const Panel& panel) = 0;
-  // After each panel of all tiles, from the thread that runs the pass: an error ends it.
+  // After each panel of all tiles of a round, from the thread that runs the pass: an error ends it.
   virtual Result<void> Checkpoint() { return {}; }
 };
 
@@ -51,15 +55,19 @@ struct PassOptions {
   MemoryBudget* budget = nullptr;
   const std::atomic<bool>* cancelled = nullptr;
   io::ReaderKind reader = io::ReaderKind::kAuto;
-  uint64_t max_chunk_tiles = 32;  // of tokens that pass a layer at once: 512 tokens
-  bool spill = false;             // hidden states to a file even where they fit
+  uint64_t max_chunk_tiles = 32;          // of tokens that pass a layer at once: 512 tokens
+  uint64_t max_round_tiles = UINT64_MAX;  // of tokens whose hidden states are in memory
+  uint64_t max_kept_bytes = UINT64_MAX;   // of weights that stay from one round to the next
+  Spill spill = Spill::kIfFewerBytes;     // hidden states to a file
 };
 
 struct PassPlan {
-  stream::Plan stream;
+  stream::Plan stream;  // read_bytes and seconds of all rounds
   uint64_t num_tokens = 0, num_logit_tokens = 0;
-  uint64_t chunk_tiles = 0;
-  uint64_t hidden_bytes = 0, workspace_bytes = 0;
+  uint64_t chunk_tiles = 0, num_rounds = 0;
+  uint64_t hidden_bytes = 0;  // of the largest round
+  uint64_t kept_bytes = 0;    // of weights that are read once for all rounds, though there are several
+  uint64_t workspace_bytes = 0;
   bool spilled = false;              // hidden states are in a file
   double operations = 0;             // multiplications and additions, attention's included
   double operations_per_second = 0;  // measured, all threads
@@ -93,27 +101,46 @@ class ForwardPass {
   struct Model {
     const checkpoint::Checkpoint* checkpoint;
     ModelSpec spec;
+    double layer_operations = 0;  // of all tokens, on average
     std::unique_ptr<HiddenStates> hidden;
     std::unique_ptr<Transformer> transformer;
-    std::vector<float> final_norm;
   };
-  // Groups [begin, end) that are wanted together, and let go together.
-  struct Step {
-    enum class Kind { kEmbedding, kLayer, kFinalNorm, kHead } kind;
-    uint32_t model, layer_or_panel, begin, end;
+  // Sequences that pass all layers together. Hidden states are those of its tiles, from first_tile on.
+  struct Round {
+    uint64_t first_tile, num_tiles;
+    std::vector<TokenBatch::Chunk> chunks;
+    std::vector<uint64_t> wanted_tiles;
+    std::vector<PassStep> embeddings;  // of each model
   };
-  class Groups;
+  struct TokenPlace {
+    uint32_t id;
+    uint64_t tile;  // of the round
+    uint32_t lane;
+  };
 
   ForwardPass(TokenBatch batch, std::vector<uint64_t> wanted_tiles, const PassOptions& options);
   Result<void> AddModel(const checkpoint::Checkpoint& checkpoint);
-  void AddSteps();
-  Result<void> Provide();  // memory and the stream
+  // Floats of working arrays for chunks of so many tiles.
+  struct Working {
+    uint64_t layer_floats = 0, head_floats = 0, load_floats = 0;
+  };
+  Working WorkingOf(uint64_t chunk_tiles, bool spill) const;
+  Result<PassLayout> LayOut();
+  void AddRounds(const PassLayout& layout);
+  Result<void> Provide(const PassLayout& layout);  // memory and the stream
+  void CountLaterRounds();
+  uint64_t TokensIn(const std::vector<uint64_t>& tiles) const;
+  std::vector<TokenPlace> TokensById(const Round& round) const;
+
   template <class Use>
-  Result<void> Receive(const Step& step, const Use& use);
-  Result<void> RunEmbedding(const Step& step);
-  Result<void> RunLayer(const Step& step);
-  Result<void> RunFinalNorm(const Step& step);
-  Result<void> RunHeads(std::span<const Step> steps, LogitSink* sink);
+  Result<void> Receive(const PassStep& step, const Use& use);
+  // The tensors of a step: kept from an earlier round, or from the stream.
+  Result<std::shared_ptr<const LoadedTensors>> Load(size_t step);
+  Result<void> RunRound(const Round& round, LogitSink* sink);
+  Result<void> RunEmbedding(const Round& round, const PassStep& step);
+  Result<void> RunLayer(const Round& round, size_t step);
+  Result<void> RunFinalNorm(const Round& round, size_t step);
+  Result<void> RunHeads(const Round& round, size_t first_step, size_t end_step, LogitSink* sink);
   Result<void> ReportNan(const Model& model, size_t layer, const LoadedTensors& tensors) const;
   void Progress(double operations);
 
@@ -122,13 +149,14 @@ class ForwardPass {
   PassOptions options_;
   PassPlan plan_;
   std::vector<Model> models_;
-  std::unique_ptr<Groups> groups_;
-  std::vector<Step> steps_;
+  std::unique_ptr<PassGroups> groups_;
+  uint64_t in_flight_bytes_ = 0;  // most that must be leased from the stream at one time, but for what is kept
+  std::vector<Round> rounds_;
   std::unique_ptr<Workers> workers_;
   FloatArena workspace_, head_buffers_, load_buffer_;
-  uint64_t load_floats_ = 0;                                 // of load_buffer_; none where hidden states are in memory
-  std::vector<std::pair<uint32_t, uint32_t>> tokens_by_id_;  // (id, 16 tile + lane), sorted
+  uint64_t load_floats_ = 0;  // of load_buffer_; none where hidden states are in memory
   std::unique_ptr<stream::Stream> stream_;
+  std::vector<std::shared_ptr<const LoadedTensors>> kept_;  // of the first steps; null until they were read
   ProgressFunction progress_;
   double operations_done_ = 0;
 };

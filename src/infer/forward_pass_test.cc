@@ -47,7 +47,9 @@ std::string WithConfig(const std::filesystem::path& folder, const std::string& c
 struct Settings {
   int num_threads = 2;
   uint64_t max_chunk_tiles = 32;
-  bool spill = false;
+  uint64_t max_round_tiles = UINT64_MAX;
+  uint64_t max_kept_bytes = UINT64_MAX;
+  Spill spill = Spill::kIfForced;
   uint64_t budget_bytes = kGiB;
 };
 
@@ -61,11 +63,13 @@ Result<Logits> TryRun(const std::vector<const Checkpoint*>& models, std::vector<
   options.num_threads = settings.num_threads;
   options.budget = &budget;
   options.max_chunk_tiles = settings.max_chunk_tiles;
+  options.max_round_tiles = settings.max_round_tiles;
+  options.max_kept_bytes = settings.max_kept_bytes;
   options.spill = settings.spill;
   TokenBatch batch(std::move(sequences));
   std::vector<uint64_t> tiles = AllTiles(batch);
   SLUICE_ASSIGN(const auto pass, ForwardPass::Open(models, std::move(batch), std::move(tiles), options));
-  EXPECT_EQ(pass->plan().spilled, settings.spill);
+  EXPECT_EQ(pass->plan().spilled, settings.spill == Spill::kAlways);
   KeptLogits kept(*pass);
   SLUICE_TRY(pass->Run(&kept));
   Logits logits(models.size());
@@ -142,16 +146,19 @@ INSTANTIATE_TEST_SUITE_P(Goldens, EveryArchitecture,
                                          "llama_yi", "mistral_window", "phi3", "phi3_longrope", "qwen2", "qwen3"),
                          [](const auto& info) { return info.param; });
 
-// The same bits with any number of threads, in any chunks, in memory or spilled.
+// The same bits with any number of threads, in any chunks, in one round or several, with weights kept for the next
+// round, some kept, or none, in memory or spilled.
 TEST_P(EveryArchitecture, GivesTheSameBitsHoweverItIsRun) {
   const auto model = OpenModel(kModels / GetParam());
   ASSERT_NE(model, nullptr);
   const std::vector<std::vector<uint32_t>> sequences = {RandomIds(71, 160, 1), RandomIds(3, 160, 2),
                                                         RandomIds(40, 160, 3)};
   const Logits expected = RunPass({model.get()}, sequences);
-  for (const Settings& settings :
-       {Settings{.num_threads = 1}, Settings{.num_threads = 5, .max_chunk_tiles = 2},
-        Settings{.num_threads = 1, .max_chunk_tiles = 1, .spill = true}, Settings{.num_threads = 3, .spill = true}}) {
+  for (const Settings& settings : {Settings{.num_threads = 1}, Settings{.num_threads = 5, .max_chunk_tiles = 2},
+                                   Settings{.num_threads = 1, .max_chunk_tiles = 1, .spill = Spill::kAlways},
+                                   Settings{.num_threads = 3, .spill = Spill::kAlways}, Settings{.max_round_tiles = 1},
+                                   Settings{.max_round_tiles = 6, .max_kept_bytes = 0},
+                                   Settings{.max_round_tiles = 1, .max_kept_bytes = 40'000}}) {
     const Logits logits = RunPass({model.get()}, sequences, settings);
     for (size_t i = 0; i < sequences.size(); ++i) {
       EXPECT_TRUE(SameBits(logits[0][i], expected[0][i])) << settings.num_threads << " " << settings.max_chunk_tiles;
@@ -187,40 +194,94 @@ TEST(ForwardPass, ModelsSideBySideGiveWhatEachGivesAlone) {
   }
 }
 
-// Each byte of the weights once in a pass, however many sequences go through it.
-TEST(ForwardPass, ReadsEachWeightOnce) {
-  const tests::TempDir dir;
-  const std::string folder = tests::MakeTinyLlama(
-      dir / "model", {.layers = 3, .hidden = 512, .heads = 8, .kv_heads = 4, .ffn = 1536, .vocab = 2048});
+// A model whose weights' reads are recorded.
+struct RecordedModel {
+  tests::TempDir dir;
   std::shared_ptr<io::RecordingSource> weights;
-  checkpoint::OpenOptions open;
-  open.open_source = [&](const std::string& path) -> Result<std::shared_ptr<const io::ByteSource>> {
-    SLUICE_ASSIGN(auto file, io::OpenFile(path));
-    weights = std::make_shared<io::RecordingSource>(file);
-    return std::shared_ptr<const io::ByteSource>(weights);
-  };
-  const auto model = OpenModel(folder, open);
-  ASSERT_NE(model, nullptr);
-  weights->Clear();
+  std::shared_ptr<const Checkpoint> model;
+
+  RecordedModel() {
+    const std::string folder = tests::MakeTinyLlama(
+        dir / "model", {.layers = 3, .hidden = 512, .heads = 8, .kv_heads = 4, .ffn = 1536, .vocab = 2048});
+    checkpoint::OpenOptions open;
+    open.open_source = [&](const std::string& path) -> Result<std::shared_ptr<const io::ByteSource>> {
+      SLUICE_ASSIGN(auto file, io::OpenFile(path));
+      weights = std::make_shared<io::RecordingSource>(file);
+      return std::shared_ptr<const io::ByteSource>(weights);
+    };
+    model = OpenModel(folder, open);
+    weights->Clear();
+  }
+  uint64_t bytes_of(std::string_view part) const {
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < model->tensors().size(); ++i) {
+      const checkpoint::TensorInfo tensor = model->tensors()[i];
+      if (tensor.name.find(part) != std::string_view::npos) bytes += tensor.size_bytes();
+    }
+    return bytes;
+  }
+};
+
+struct RunResult {
+  PassPlan plan;
+  PassStats stats;
+};
+RunResult RunMany(const RecordedModel& recorded, PassOptions options) {
   std::vector<std::vector<uint32_t>> sequences;
   for (uint32_t i = 0; i < 20; ++i) sequences.push_back(RandomIds(150, 2048, i));  // nearly every row of the embedding
   MemoryBudget budget(ResidentBytes() + kGiB);
-  PassOptions options;
   options.budget = &budget;
+  options.spill = Spill::kIfForced;
   TokenBatch batch(sequences);
   auto tiles = AllTiles(batch);
-  const auto pass = ForwardPass::Open({model.get()}, std::move(batch), tiles, options);
-  ASSERT_TRUE(pass) << pass.error().ToString();
+  const auto pass = ForwardPass::Open({recorded.model.get()}, std::move(batch), tiles, options);
+  EXPECT_TRUE(pass) << pass.error().ToString();
   KeptLogits kept(**pass);
   const auto stats = (*pass)->Run(&kept);
-  ASSERT_TRUE(stats) << stats.error().ToString();
-  EXPECT_EQ(stats->bytes_read, model->tensors().total_bytes());
+  EXPECT_TRUE(stats) << stats.error().ToString();
+  return {(*pass)->plan(), *stats};
+}
+
+// Each byte of the weights once, however many sequences go through them.
+TEST(ForwardPass, ReadsEachWeightOnce) {
+  const RecordedModel recorded;
+  const RunResult run = RunMany(recorded, {});
+  EXPECT_EQ(run.plan.num_rounds, 1u);
+  EXPECT_EQ(run.stats.bytes_read, recorded.model->tensors().total_bytes());
+  EXPECT_EQ(run.plan.stream.read_bytes, run.stats.bytes_read);
   uint64_t once = 0, total = 0;
-  for (const auto& [times, bytes] : weights->TimesRead(0, weights->size_bytes())) {
+  for (const auto& [times, bytes] : recorded.weights->TimesRead(0, recorded.weights->size_bytes())) {
     total += bytes;
     if (times == 1) once = bytes;  // pages at the edges of tiles, and of small tensors, are read with each
   }
   EXPECT_GT(once, total * 95 / 100);
+}
+
+// In several rounds (five of four sequences) too, where the weights fit beside the hidden states; only rows of the
+// embedding come again.
+TEST(ForwardPass, WeightsThatFitStayFromRoundToRound) {
+  const RecordedModel recorded;
+  const RunResult run = RunMany(recorded, {.max_round_tiles = 40});
+  EXPECT_EQ(run.plan.num_rounds, 5u);
+  const uint64_t all = recorded.model->tensors().total_bytes(), embedding = recorded.bytes_of("embed_tokens");
+  EXPECT_GT(run.stats.bytes_read, all);
+  EXPECT_LE(run.stats.bytes_read, all + 4 * embedding);
+  EXPECT_NEAR(static_cast<double>(run.plan.stream.read_bytes), static_cast<double>(run.stats.bytes_read), 0.01 * all);
+}
+
+// And what does not fit is read again, once a round.
+TEST(ForwardPass, WeightsThatDoNotFitComeAgainWithEachRound) {
+  const RecordedModel recorded;
+  const uint64_t all = recorded.model->tensors().total_bytes(), embedding = recorded.bytes_of("embed_tokens");
+  const uint64_t first_layer = recorded.bytes_of("layers.0.");
+  const RunResult none = RunMany(recorded, {.max_round_tiles = 40, .max_kept_bytes = 0});
+  EXPECT_EQ(none.plan.num_rounds, 5u);
+  EXPECT_EQ(none.plan.kept_bytes, 0u);
+  EXPECT_GE(none.stats.bytes_read, 5 * (all - embedding));
+  EXPECT_LE(none.stats.bytes_read, 5 * all);
+  // A layer takes 1.7 times its bytes: slots are a MiB.
+  const RunResult one = RunMany(recorded, {.max_round_tiles = 40, .max_kept_bytes = first_layer * 5 / 2});
+  EXPECT_EQ(one.stats.bytes_read, none.stats.bytes_read - 4 * first_layer);
 }
 
 TEST(ForwardPass, AnIdBeyondTheVocabularyIsNamed) {

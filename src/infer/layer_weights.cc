@@ -27,10 +27,10 @@ Result<kernels::WeightFormat> FormatOf(quant::Encoding encoding) {
   return kernels::WeightFormat{encoding->decode, encoding->block_elements, encoding->block_bytes};
 }
 
-void LoadedTensors::Expect(const checkpoint::TensorInfo& tensor) {
+void LoadedTensors::Expect(const checkpoint::TensorInfo& tensor, uint64_t num_rows) {
   const std::string name(tensor.name);
   if (tensor.shape.size() == 2) {
-    matrices_.emplace(name, RowAssembler(tensor.encoding, tensor.shape[0], tensor.shape[1]));
+    matrices_.emplace(name, RowAssembler(tensor.encoding, num_rows, tensor.shape[1]));
   } else {
     Vector vector{tensor.encoding, {}};
     vector.values.reserve(tensor.num_elements);

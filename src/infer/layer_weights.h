@@ -37,8 +37,9 @@ Result<kernels::WeightFormat> FormatOf(quant::Encoding encoding);
 // Tensors by name, as they come out of a stream.
 class LoadedTensors {
  public:
-  // A tensor that will come: of rank 2 it is kept as it lies in the leases, of rank 1 it is copied to f32.
-  void Expect(const checkpoint::TensorInfo& tensor);
+  // A tensor that will come: of rank 2 it, or so many of its rows, is kept as it lies in the leases, of rank 1 it is
+  // copied to f32.
+  void Expect(const checkpoint::TensorInfo& tensor, uint64_t num_rows);
   // The next piece of a tensor; what it lies in is to be kept.
   void Add(const std::string& name, const stream::View& view);
   void Keep(stream::Lease lease);  // for as long as this lives

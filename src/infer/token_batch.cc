@@ -23,10 +23,11 @@ TokenBatch::TokenBatch(std::vector<std::vector<uint32_t>> sequences) : sequences
   }
 }
 
-std::vector<TokenBatch::Chunk> TokenBatch::Chunks(uint64_t max_tiles) const {
+std::vector<TokenBatch::Chunk> TokenBatch::Chunks(uint64_t max_tiles, size_t first_sequence,
+                                                  size_t end_sequence) const {
   SLUICE_CHECK(max_tiles > 0);
   std::vector<Chunk> chunks;
-  for (size_t sequence = 0; sequence < sequences_.size(); ++sequence) {
+  for (size_t sequence = first_sequence; sequence < end_sequence; ++sequence) {
     const uint64_t first = first_tiles_[sequence], count = CeilDiv(sequences_[sequence].size(), kTileTokens);
     if (!chunks.empty() && chunks.back().keys_begin == chunks.back().begin &&
         chunks.back().count + count <= max_tiles) {

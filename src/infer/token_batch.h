@@ -2,6 +2,7 @@
 // its position modulo 16, whatever else is in the batch; the last tile of a sequence is padded. Immutable.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -33,7 +34,8 @@ class TokenBatch {
     uint64_t begin, count;
     uint64_t keys_begin;
   };
-  std::vector<Chunk> Chunks(uint64_t max_tiles) const;
+  std::vector<Chunk> Chunks(uint64_t max_tiles) const { return Chunks(max_tiles, 0, sequences_.size()); }
+  std::vector<Chunk> Chunks(uint64_t max_tiles, size_t first_sequence, size_t end_sequence) const;
 
  private:
   std::vector<std::vector<uint32_t>> sequences_;
