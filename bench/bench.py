@@ -2,7 +2,7 @@
 """Measures sluice beside the limits of the machine and writes bench/RESULTS.md.
 
 Items: 1 merge of 8 models from disk, 2 the same work by mergekit, 3 digest and verify, 4 peak memory against size, 5 kernels alone, 6 products and
-attention alone, 7 prompt tokens a second.
+attention alone, 7 prompt tokens a second, 8 a model larger than its budget.
 Every figure from disk is alternated with a raw baseline (bench_raw_io) in the same run, with the page cache dropped before each;
 medians are reported. Models are synthetic, made by sluice_synth in build/bench-data or $SLUICE_BENCH_DIR, and kept
 for the next run until --clean.
@@ -407,42 +407,55 @@ def show_products(r):
 
 
 # 7. The forward pass.
-FORWARD_TOKENS, FORWARD_SEQUENCES = 512, 4
+FORWARD_PEER = ROOT / "bench" / "forward_peer.py"
+
+
+def write_ids(name, num_sequences, num_tokens):
+    """Token ids for --ids: a tensor of I64, [num_sequences, num_tokens]."""
+    values = [(7919 * i + 11 + 101 * s) % 49152 for s in range(num_sequences) for i in range(num_tokens)]
+    header = json.dumps({"input_ids": {"dtype": "I64", "shape": [num_sequences, num_tokens], "data_offsets": [0, 8 * len(values)]}}).encode()
+    header += b" " * (-len(header) % 8)
+    path = DATA / f"{name}.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + struct.pack(f"<{len(values)}q", *values))
+    return path
+
+
+def forward_peer(*command, **options):
+    return subprocess.run([FORWARD_PEER, *command], check=False, **options)
 
 
 def forward(args):
-    """Prompt tokens a second: SmolLM2's shapes in each encoding that there is, 512 tokens at a time, logits of the last."""
+    """SmolLM2 in each encoding that there is, 512 tokens at a time, logits of the last. (model, encoding, who runs it beside us)"""
     base = model("forward-bf16", "--shape", "smollm2")
-    folders = {"BF16": base}
-    for name, dtype in (("F32", "float32"), ("F16", "float16")):
-        folders[name] = made(f"forward-{dtype}", f"as {dtype}, {(base / 'made-by').read_text()}",
-                             lambda folder, dtype=dtype: sluice("convert", base, "-o", folder, "--dtype", dtype))
+    models = [(base, "BF16", "transformers")]
+    f32 = made("forward-float32", f"as float32, {(base / 'made-by').read_text()}", lambda folder: sluice("convert", base, "-o", folder, "--dtype", "float32"))
+    models.append((f32, "F32", "transformers"))
+    has = {peer: forward_peer("found", peer, "--venv", args.mergekit_venv).returncode == 0 for peer in ("transformers", "llama-cpp")}
+    for peer, how in (("transformers", "bench/mergekit_peer.py setup"), ("llama-cpp", "bench/forward_peer.py setup")):
+        if not has[peer]:
+            say(f"{peer} is not set up ({how}): left out")
     gguf = subprocess.run([ROOT / "scripts" / "smollm2.sh"], capture_output=True, text=True, check=False)
     if gguf.returncode == 0:
-        folders["Q4_1"] = ROOT / gguf.stdout.strip().splitlines()[-1]
-    ids = DATA / "ids.safetensors"
-    values = [(7919 * i + 11 + 101 * s) % 49152 for s in range(FORWARD_SEQUENCES) for i in range(FORWARD_TOKENS)]
-    header = json.dumps({"input_ids": {"dtype": "I64", "shape": [FORWARD_SEQUENCES, FORWARD_TOKENS],
-                                       "data_offsets": [0, 8 * len(values)]}}).encode()
-    header += b" " * (-len(header) % 8)
-    ids.write_bytes(struct.pack("<Q", len(header)) + header + struct.pack(f"<{len(values)}q", *values))
-    peer = ROOT / "bench" / "forward_peer.py"
-    has_peer = subprocess.run([peer, "found", "--venv", args.mergekit_venv], check=False).returncode == 0
-    if not has_peer:
-        say("transformers is not set up (bench/run.sh --mergekit fetches it): sluice alone")
+        smollm2 = ROOT / gguf.stdout.strip().splitlines()[-1]
+        models.append((smollm2, "Q4_1", "llama-cpp"))
+        for name in ("Q8_0", "F16", "BF16", "F32") if has["llama-cpp"] else ():
+            path = DATA / f"smollm2-{name}.gguf"
+            if not path.is_file():
+                forward_peer("quantize", smollm2, path, name, "--venv", args.mergekit_venv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            models.append((path, name, "llama-cpp"))
+    one = write_ids("ids", 4, 512)
     rows = []
     for threads in (1, 2):
-        for name, folder in folders.items():
-            row = {"encoding": name, "threads": threads, "ours": [], "theirs": [], "peak": 0}
+        for path, name, peer in models:
+            row = {"encoding": name, "peer": peer, "threads": threads, "ours": [], "theirs": [], "peak": 0}
             for rep in range(args.reps):
-                say(f"repetition {rep + 1}: {name}, {threads} threads")
-                run = sluice("logits", folder, "--ids", ids, "-o", DATA / "last.safetensors", "--last", "--force", "--threads", str(threads),
-                             cold=False)
-                row["ours"].append(len(values) / run.seconds)
+                say(f"repetition {rep + 1}: {name}, {threads} threads, beside {peer}")
+                run = sluice("logits", path, "--ids", one, "-o", DATA / "last.safetensors", "--last", "--force", "--threads", str(threads), cold=False)
+                row["ours"].append(4 * 512 / run.seconds)
                 row["peak"] = max(row["peak"], run.peak_bytes)
-                if has_peer and name in ("F32", "BF16"):
-                    dtype = {"F32": "float32", "BF16": "bfloat16"}[name]
-                    said = Run(peer, "run", folder, "--venv", args.mergekit_venv, "--threads", str(threads), "--dtype", dtype).said
+                if has[peer]:
+                    how = ["--gguf"] if peer == "llama-cpp" else ["--dtype", {"F32": "float32", "BF16": "bfloat16"}[name]]
+                    said = Run(FORWARD_PEER, "run", path, *how, "--venv", args.mergekit_venv, "--threads", str(threads)).said
                     row["theirs"].append(said["tokens_per_second"])
                     row["version"] = said["version"]
             rows.append(row)
@@ -451,19 +464,57 @@ def forward(args):
 
 
 def show_forward(r):
-    version = next((row["version"] for row in r["rows"] if "version" in row), "no peer found")
+    versions = sorted({row["version"] for row in r["rows"] if "version" in row}) or ["no peer found"]
     flops = 2 * (30 * (576 * 576 * 2 + 2 * 576 * 192 + 3 * 576 * 1536))
-    yield (f"SmolLM2-135M's shapes, {FORWARD_SEQUENCES} sequences of {FORWARD_TOKENS} tokens, logits of each one's last token; sluice's start, reading and writing "
-           f"are counted, the peer's loading is not ({version}, its own CPU kernels). The limit beside it: the weights' products of a token "
+    yield (f"SmolLM2-135M, 4 sequences of 512 tokens, logits of each one's last token; sluice's start, reading and writing are counted, the peers' loading is not "
+           f"({'; '.join(versions)}; their own CPU kernels, 512 tokens). Beside llama.cpp the models are GGUF files of its making; it rounds activations to 8 bits where weights "
+           f"are in blocks, sluice computes in f32. The limit beside it: the weights' products of a token "
            f"({flops / 1e6:.0f} MFLOP, without attention and head) at the rate of a loop of fused multiply-adds, {r['fma'] / 1e9:.0f} GFLOP/s a core.")
     yield ""
-    yield "| weights | threads | sluice, tokens/s | peak MiB | of the limit | transformers, tokens/s | ratio |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| weights | threads | sluice, tokens/s | peak MiB | of the limit | peer | its tokens/s | ratio |"
+    yield "|---|---|---|---|---|---|---|---|"
     for row in r["rows"]:
         ours = median(row["ours"])
-        theirs = f"{median(row['theirs']):.0f} | {ours / median(row['theirs']):.2f}" if row["theirs"] else " | "
+        theirs = f"{row['peer']} | {median(row['theirs']):.0f} | {ours / median(row['theirs']):.2f}" if row["theirs"] else " | | "
         yield (f"| {row['encoding']} | {row['threads']} | {spread(row['ours'], 0)} | {row['peak'] / 2**20:.0f} | "
                f"{ours * flops / (r['fma'] * row['threads']):.2f} | {theirs} |")
+
+
+# 8. A model that is larger than its budget.
+def larger(args):
+    """SmolLM2's shapes with more layers, budgets of a quarter of its bytes and far less, a few tokens and many."""
+    layers = args.layers[-1]
+    folder = model(f"flat{layers}-base", "--shape", "smollm2", "--layers", str(layers))
+    size = weights_of(folder).stat().st_size
+    budgets = [f"{size // 4 // 2**20}MiB", "64MiB"]
+    products = layers * (576 * 576 * 2 + 2 * 576 * 192 + 3 * 576 * 1536)
+    fma = Run(BIN / "bench_products", "--json").said["fma_flops_per_second"]
+    rows = []
+    for tokens in (16, 128, 512):
+        ids = write_ids(f"ids{tokens}", 1, tokens)
+        for budget in budgets:
+            row = {"tokens": tokens, "budget": budget, "ours": [], "raw": [], "peak": 0, "flops": 2 * tokens * products}
+            for rep in range(args.reps):
+                say(f"repetition {rep + 1}: {tokens} tokens, {budget}")
+                row["raw"].append(raw([weights_of(folder)])["seconds"])
+                run = sluice("logits", folder, "--ids", ids, "-o", DATA / "last.safetensors", "--last", "--force", "--max-memory", budget)
+                row["ours"].append(run.seconds)
+                row["peak"] = max(row["peak"], run.peak_bytes)
+                row["bytes_read"] = run.said["bytes_read"]
+            rows.append(row)
+    return {"rows": rows, "bytes": size, "fma": fma}
+
+
+def show_larger(r):
+    yield (f"SmolLM2's shapes with so many layers that the checkpoint has {r['bytes'] / 1e9:.2f} GB, cold, logits of the last token, two threads, the whole process counted. "
+           f"T is the longer of reading the file raw and the layers' products at {r['fma'] / 1e9:.0f} GFLOP/s a core. The embedding's rows that no token wants are not read; the tied head is.")
+    yield ""
+    yield "| tokens | budget | peak MiB | read / file | seconds | raw read | products | T / seconds |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for row in r["rows"]:
+        ours, reading, computing = median(row["ours"]), median(row["raw"]), row["flops"] / (2 * r["fma"])
+        yield (f"| {row['tokens']} | {row['budget']} | {row['peak'] / 2**20:.0f} | {row['bytes_read'] / r['bytes']:.3f} | {spread(row['ours'])} | {reading:.2f} | {computing:.2f} | "
+               f"{max(reading, computing) / ours:.2f} |")
 
 
 ITEMS = {
@@ -474,6 +525,7 @@ ITEMS = {
     5: ("Kernels alone, one core", kernels, show_kernels),
     6: ("Products and attention alone, one core", products, show_products),
     7: ("Prompt tokens a second", forward, show_forward),
+    8: ("A model larger than its budget", larger, show_larger),
 }
 
 
@@ -509,7 +561,7 @@ def write_results(results, args):
 def main():
     parser = argparse.ArgumentParser(description="measure sluice beside the machine's limits")
     parser.add_argument("--small", action="store_true", help="small models: to see that it runs; the figures mean little, and go to standard output only")
-    parser.add_argument("--items", default="5,6,7,2,4,1,3", help="which, in this order")
+    parser.add_argument("--items", default="5,6,7,8,2,4,1,3", help="which, in this order")
     parser.add_argument("--reps", type=int, default=3)
     parser.add_argument("--mergekit", action="store_true", help="fetch mergekit from PyPI (6 GB on disk) and measure it too")
     parser.add_argument("--mergekit-venv", type=pathlib.Path, default=ROOT / "build" / "peers-mergekit")

@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""transformers, and llama-cpp-python where it is there, beside sluice: prompt tokens a second of one model at 512 tokens.
+"""transformers and llama-cpp-python beside sluice: prompt tokens a second of one model at 512 tokens.
 
-    forward_peer.py found [--venv DIR]                        exit 0 where transformers and torch are set up (mergekit_peer.py setup)
+    forward_peer.py setup [--venv DIR]                        builds llama-cpp-python of PyPI in the environment (15 minutes on two cores)
+    forward_peer.py found transformers|llama-cpp [--venv DIR] exit 0 where it is set up (transformers: mergekit_peer.py setup)
     forward_peer.py run MODEL [--gguf] [--venv DIR] [--threads N] [--tokens N] [--dtype float32]
                                                               one JSON object: seconds of the forward pass alone (median of 3 after one
                                                               to warm up; logits of the last token; loading not counted)
+    forward_peer.py quantize IN.gguf OUT.gguf TYPE [--venv DIR]
+                                                              llama.cpp's own conversion to F32, F16, BF16 or Q8_0
 """
 
 import argparse
@@ -23,10 +26,33 @@ def python_of(venv):
     return str(venv / "bin" / "python")
 
 
-def found(venv):
+LLAMA_CPP = "llama-cpp-python==0.3.36"
+IMPORTS = {"transformers": "import torch, transformers", "llama-cpp": "import llama_cpp"}
+
+
+def found(peer, venv):
     python = python_of(venv)
-    return os.access(python, os.X_OK) and subprocess.run([python, "-c", "import torch, transformers"], check=False,
+    return os.access(python, os.X_OK) and subprocess.run([python, "-c", IMPORTS[peer]], check=False,
                                                          stderr=subprocess.DEVNULL).returncode == 0
+
+
+def setup(venv):
+    if not os.access(python_of(venv), os.X_OK):
+        subprocess.run(["/usr/bin/python3", "-m", "venv", venv], check=True)
+    flags = "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF"
+    subprocess.run([python_of(venv), "-m", "pip", "install", "--quiet", LLAMA_CPP], check=True, env={**os.environ, "CMAKE_ARGS": flags})
+
+
+def quantize(source, out, name):
+    import ctypes
+    import llama_cpp
+    types = {"F32": llama_cpp.LLAMA_FTYPE_ALL_F32, "F16": llama_cpp.LLAMA_FTYPE_MOSTLY_F16, "BF16": llama_cpp.LLAMA_FTYPE_MOSTLY_BF16,
+             "Q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0}
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype = types[name]
+    params.allow_requantize = True
+    if llama_cpp.llama_model_quantize(source.encode(), out.encode(), ctypes.byref(params)) != 0:
+        sys.exit(f"llama.cpp could not make {out}")
 
 
 def timed(run):
@@ -43,7 +69,7 @@ def transformers_seconds(args, ids):
     import torch
     import transformers
     torch.set_num_threads(args.threads)
-    model = transformers.AutoModelForCausalLM.from_pretrained(args.model, torch_dtype=getattr(torch, args.dtype)).eval()
+    model = transformers.AutoModelForCausalLM.from_pretrained(args.operands[0], torch_dtype=getattr(torch, args.dtype)).eval()
     tokens = torch.tensor([ids])
 
     def run():
@@ -55,7 +81,7 @@ def transformers_seconds(args, ids):
 
 def llama_cpp_seconds(args, ids):
     import llama_cpp
-    model = llama_cpp.Llama(args.model, n_ctx=args.tokens, n_batch=args.tokens, n_ubatch=args.tokens, n_threads=args.threads,
+    model = llama_cpp.Llama(args.operands[0], n_ctx=args.tokens, n_batch=args.tokens, n_ubatch=args.tokens, n_threads=args.threads,
                             n_threads_batch=args.threads, logits_all=False, verbose=False)
 
     def run():
@@ -67,19 +93,25 @@ def llama_cpp_seconds(args, ids):
 
 def main():
     parser = argparse.ArgumentParser(description="prompt tokens a second of transformers or llama.cpp")
-    parser.add_argument("what", choices=["found", "run"])
-    parser.add_argument("model", nargs="?")
+    parser.add_argument("what", choices=["setup", "found", "run", "quantize"])
+    parser.add_argument("operands", nargs="*")
     parser.add_argument("--venv", type=pathlib.Path, default=DEFAULT_VENV)
     parser.add_argument("--gguf", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--dtype", default="float32")
     args = parser.parse_args()
+    if args.what == "setup":
+        setup(args.venv)
+        return
     if args.what == "found":
-        sys.exit(0 if found(args.venv) else 1)
+        sys.exit(0 if found(args.operands[0], args.venv) else 1)
     if pathlib.Path(sys.prefix).resolve() != args.venv.resolve():
         os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS=str(args.threads))
         os.execv(python_of(args.venv), [python_of(args.venv), *sys.argv])
+    if args.what == "quantize":
+        quantize(*args.operands)
+        return
     ids = [(7919 * i + 11) % 49152 for i in range(args.tokens)]
     seconds, version = (llama_cpp_seconds if args.gguf else transformers_seconds)(args, ids)
     print(json.dumps({"seconds": seconds, "tokens_per_second": args.tokens / seconds, "version": version}))
