@@ -5,12 +5,11 @@
 #include <charconv>
 #include <filesystem>
 #include <optional>
-#include <set>
 #include <string_view>
 
 #include <fmt/format.h>
 
-#include "checkpoint/gguf_config.h"
+#include "checkpoint/architecture.h"
 
 namespace sluice::checkpoint {
 namespace {
@@ -19,44 +18,54 @@ using formats::GgufFile;
 using formats::GgufKey;
 using formats::GgufTensor;
 
-// Sizes that tensors have, by letter: h hidden, q rows of all query heads, k rows of all key/value heads, f
-// feed-forward, v vocabulary. A weight has a letter for rows and one for columns, a bias its weight's rows.
-struct NamedTensor {
-  std::string_view gguf, hugging_face, sizes;
-  char heads;  // 'q' or 'k': rows are permuted in so many heads
-  bool required;
+// GGUF's names of what each step of the forward pass takes, in every architecture.
+struct StepName {
+  Step step;
+  std::string_view gguf;
 };
+constexpr std::array<StepName, 18> kStepNames = {{
+    {Step::kEmbedding, "token_embd"},
+    {Step::kInputNorm, "attn_norm"},
+    {Step::kQuery, "attn_q"},
+    {Step::kKey, "attn_k"},
+    {Step::kValue, "attn_v"},
+    {Step::kFusedQkv, "attn_qkv"},
+    {Step::kQueryNorm, "attn_q_norm"},
+    {Step::kKeyNorm, "attn_k_norm"},
+    {Step::kAttentionOutput, "attn_output"},
+    {Step::kPostAttentionNorm, "post_attention_norm"},
+    {Step::kMlpNorm, "ffn_norm"},
+    {Step::kGate, "ffn_gate"},
+    {Step::kUp, "ffn_up"},
+    {Step::kFusedGateUp, "ffn_up"},
+    {Step::kDown, "ffn_down"},
+    {Step::kPostMlpNorm, "post_ffw_norm"},
+    {Step::kFinalNorm, "output_norm"},
+    {Step::kHead, "output"},
+}};
 
-constexpr std::array<NamedTensor, 3> kModelTensors = {{
-    {"token_embd", "model.embed_tokens", "vh", 0, true},
-    {"output_norm", "model.norm", "h", 0, true},
-    {"output", "lm_head", "vh", 0, false},  // absent where the embedding serves as the head
-}};
-constexpr std::array<NamedTensor, 9> kLayerTensors = {{
-    {"attn_norm", "input_layernorm", "h", 0, true},
-    {"attn_q", "self_attn.q_proj", "qh", 'q', true},
-    {"attn_k", "self_attn.k_proj", "kh", 'k', true},
-    {"attn_v", "self_attn.v_proj", "kh", 0, true},
-    {"attn_output", "self_attn.o_proj", "hq", 0, true},
-    {"ffn_norm", "post_attention_layernorm", "h", 0, true},
-    {"ffn_gate", "mlp.gate_proj", "fh", 0, true},
-    {"ffn_up", "mlp.up_proj", "fh", 0, true},
-    {"ffn_down", "mlp.down_proj", "hf", 0, true},
-}};
+bool IsBias(const TensorRule& rule) { return rule.name.ends_with(".bias"); }
+bool IsNorm(const TensorRule& rule) { return !IsBias(rule) && rule.columns == Dim::kNone; }
+
+// "blk.12.attn_q.bias", of a rule.
+std::string GgufNameOf(const TensorRule& rule, uint64_t layer) {
+  const auto step = std::ranges::find(kStepNames, rule.step, &StepName::step);
+  const std::string_view ending = IsBias(rule) ? "bias" : "weight";
+  if (!IsPerLayer(rule)) return fmt::format("{}.{}", step->gguf, ending);
+  return fmt::format("blk.{}.{}.{}", layer, step->gguf, ending);
+}
 
 // "blk.12.attn_q.bias" taken apart.
 struct Parsed {
-  const NamedTensor* tensor;
+  const TensorRule* rule;
   std::optional<uint64_t> layer;
-  bool bias;
 };
 
-std::optional<Parsed> ParseName(std::string_view name) {
+std::optional<Parsed> ParseName(std::string_view name, const Architecture& architecture) {
   Parsed parsed{};
-  parsed.bias = name.ends_with(".bias");
-  if (!parsed.bias && !name.ends_with(".weight")) return std::nullopt;
-  name.remove_suffix(parsed.bias ? 5 : 7);
-  std::span<const NamedTensor> candidates = kModelTensors;
+  const bool bias = name.ends_with(".bias");
+  if (!bias && !name.ends_with(".weight")) return std::nullopt;
+  name.remove_suffix(bias ? 5 : 7);
   if (name.starts_with("blk.")) {
     name.remove_prefix(4);
     uint64_t layer = 0;
@@ -69,22 +78,33 @@ std::optional<Parsed> ParseName(std::string_view name) {
     }
     name = rest.substr(1);
     parsed.layer = layer;
-    candidates = kLayerTensors;
   }
-  for (const NamedTensor& candidate : candidates) {
-    if (candidate.gguf != name) continue;
-    if (parsed.bias && (candidate.sizes.size() != 2 || !parsed.layer)) return std::nullopt;  // norms, embedding, head
-    parsed.tensor = &candidate;
+  for (const TensorRule& rule : architecture.tensors) {
+    const auto step = std::ranges::find(kStepNames, rule.step, &StepName::step);
+    if (step->gguf != name || IsBias(rule) != bias || IsPerLayer(rule) != parsed.layer.has_value()) continue;
+    parsed.rule = &rule;
     return parsed;
   }
   return std::nullopt;
 }
 
-std::string HuggingFaceName(const Parsed& parsed) {
-  const std::string_view ending = parsed.bias ? "bias" : "weight";
-  if (!parsed.layer) return fmt::format("{}.{}", parsed.tensor->hugging_face, ending);
-  return fmt::format("model.layers.{}.{}.{}", *parsed.layer, parsed.tensor->hugging_face, ending);
+// Tensors that config.json holds as numbers (gguf_rope.cc).
+bool IsRopeFactors(std::string_view name) {
+  return name == "rope_freqs.weight" || name == "rope_factors_long.weight" || name == "rope_factors_short.weight";
 }
+
+// x - 1, f32: Gemma's norms multiply by 1 + w, and the converter adds the 1. Exact for every w that is a bfloat16 of
+// 2^-16 or more, or 0: the converter's sum is.
+class OneLessNode final : public graph::Node {
+ public:
+  explicit OneLessNode(const graph::Node* input) : Node("one less", quant::F32(), input->num_elements(), {input}) {}
+  void Compute(const graph::ComputeArgs& args) const override {
+    auto* out = reinterpret_cast<float*>(args.out);
+    inputs()[0]->encoding()->decode(args.in[0].data, args.range.size(), out);
+    for (uint64_t i = 0; i < args.range.size(); ++i) out[i] -= 1;
+  }
+  double NanosecondsPerElement() const override { return 0.2; }
+};
 
 std::vector<uint64_t> ShapeOf(const GgufTensor& tensor) {
   return std::vector<uint64_t>(std::make_reverse_iterator(tensor.dims.begin() + tensor.rank), tensor.dims.rend());
@@ -103,7 +123,7 @@ Result<std::shared_ptr<const Checkpoint>> GgufCheckpoint::Open(const std::string
   opened->ref_ = path;
   opened->kind_ = "gguf";
   opened->files_ = {{std::filesystem::path(path).filename().string(), path, source->size_bytes()}};
-  SLUICE_ASSIGN(GgufLlama model, ReadGgufLlama(*opened->file_, &opened->problems_));
+  SLUICE_ASSIGN(GgufModel model, ReadGgufModel(*opened->file_, &opened->problems_));
   SLUICE_TRY(opened->AddTensors(model));
   SLUICE_TRY(opened->AddTokenizer());
   opened->config_ = ModelConfig::FromJson(std::move(model.config));
@@ -114,95 +134,83 @@ Result<std::shared_ptr<const Checkpoint>> GgufCheckpoint::Open(const std::string
   return opened;
 }
 
-Result<void> GgufCheckpoint::AddTensors(const GgufLlama& model) {
-  const std::string& path = file_->source()->name();
-  head_dim_ = model.head_dim;
+Result<void> GgufCheckpoint::AddTensors(const GgufModel& model) {
+  head_dim_ = model.sizes.head_dim;
   std::vector<Place> places;
-  std::set<std::string_view> present;
   for (const GgufTensor& tensor : file_->tensors()) {
-    const auto fail = [&](ErrorCode code, std::string message) {
-      return Fail(Error{code, std::move(message), {path, tensor.name}});
-    };
-    if (tensor.name == "rope_freqs.weight") {
-      return fail(
-          ErrorCode::kUnsupported,
-          "rotary frequencies of their own (Llama 3.1's scaling) are not supported yet in GGUF; use the model as "
-          "safetensors, whose config.json has rope_scaling");
-    }
-    const std::optional<Parsed> parsed = ParseName(tensor.name);
-    if (!parsed) {
-      return fail(
-          ErrorCode::kUnsupported,
-          "is not a tensor of the llama architecture as it is known here, and leaving it out would change the model");
-    }
-    if (parsed->layer && *parsed->layer >= model.num_layers) {
-      return fail(ErrorCode::kCorrupt,
-                  fmt::format("is of layer {}, but llama.block_count is {}; the file is damaged: fetch it "
-                              "again",
-                              *parsed->layer, model.num_layers));
-    }
-    const std::vector<uint64_t> shape = ShapeOf(tensor);
-    std::vector<uint64_t> expected;
-    for (const char letter : parsed->tensor->sizes.substr(0, parsed->bias ? 1 : 2)) {
-      switch (letter) {
-        case 'h':
-          expected.push_back(model.hidden);
-          break;
-        case 'q':
-          expected.push_back(model.num_heads * model.head_dim);
-          break;
-        case 'k':
-          expected.push_back(model.num_kv_heads * model.head_dim);
-          break;
-        case 'f':
-          expected.push_back(model.ffn);
-          break;
-        default:
-          expected.push_back(model.config.value("vocab_size", uint64_t{0}));
-          break;
-      }
-    }
-    if (shape != expected) {
-      return fail(ErrorCode::kCorrupt,
-                  fmt::format("has shape {} (rows first), but the file's keys make it {}; the file is "
-                              "damaged or was converted by a program that this version does not know",
-                              ShapeText(shape), ShapeText(expected)));
-    }
-    if (tensor.encoding->decode == nullptr) {
-      return fail(
-          ErrorCode::kCorrupt,
-          fmt::format("is of type {}, which no weight of a llama model has; the file is damaged: fetch it again",
-                      tensor.encoding.name()));
-    }
-    if (parsed->bias && parsed->tensor->heads != 0 && tensor.encoding.is_block()) {
-      return fail(ErrorCode::kUnsupported,
-                  fmt::format("is a permuted bias in blocks ({}), which is not supported yet", tensor.encoding.name()));
-    }
-    tensors_.Add(HuggingFaceName(*parsed), tensor.encoding, shape, tensor.num_elements);
-    const char heads = parsed->tensor->heads;
-    places.push_back({tensor.offset, heads == 'q' ? model.num_heads : heads == 'k' ? model.num_kv_heads : 0});
-    present.insert(tensor.name);
+    if (!IsRopeFactors(tensor.name)) SLUICE_TRY(AddTensor(model, tensor, &places));
   }
-
   for (const uint32_t added : tensors_.Sort()) places_.push_back(places[added]);
+  ReportMissing(model);
+  return {};
+}
 
+Result<void> GgufCheckpoint::AddTensor(const GgufModel& model, const GgufTensor& tensor, std::vector<Place>* places) {
+  const auto fail = [&](ErrorCode code, std::string message) {
+    return Fail(Error{code, std::move(message), {file_->source()->name(), tensor.name}});
+  };
+  const std::string_view architecture = model.gguf->name;
+  const std::optional<Parsed> parsed = ParseName(tensor.name, *model.architecture);
+  if (!parsed) {
+    return fail(ErrorCode::kUnsupported,
+                fmt::format("is not a tensor of the {} architecture as it is known here, and leaving it out would "
+                            "change the model",
+                            architecture));
+  }
+  const TensorRule& rule = *parsed->rule;
+  if (parsed->layer && *parsed->layer >= model.sizes.layers) {
+    return fail(ErrorCode::kCorrupt, fmt::format("is of layer {}, but {}.block_count is {}; the file is damaged: fetch "
+                                                 "it again",
+                                                 *parsed->layer, architecture, model.sizes.layers));
+  }
+  const std::vector<uint64_t> shape = ShapeOf(tensor);
+  const std::optional<std::vector<uint64_t>> expected = checkpoint::ShapeOf(rule, model.sizes);
+  if (!expected || shape != *expected) {
+    return fail(ErrorCode::kCorrupt,
+                fmt::format("has shape {} (rows first), but the file's keys make it {}; the file is "
+                            "damaged or was converted by a program that this version does not know",
+                            ShapeText(shape), expected ? ShapeText(*expected) : "more than 2^64 numbers"));
+  }
+  if (tensor.encoding->decode == nullptr) {
+    return fail(ErrorCode::kCorrupt,
+                fmt::format("is of type {}, which no weight of a {} model has; the file is damaged: fetch it again",
+                            tensor.encoding.name(), architecture));
+  }
+  Place place{tensor.offset, tensor.encoding, 0, false};
+  if (model.gguf->permutes_heads && rule.step == Step::kQuery) place.num_heads = model.sizes.heads;
+  if (model.gguf->permutes_heads && rule.step == Step::kKey) place.num_heads = model.sizes.kv_heads;
+  if (IsBias(rule) && place.num_heads != 0 && tensor.encoding.is_block()) {
+    return fail(ErrorCode::kUnsupported,
+                fmt::format("is a permuted bias in blocks ({}), which is not supported yet", tensor.encoding.name()));
+  }
+  quant::Encoding encoding = tensor.encoding;
+  if (model.architecture->traits.norms_add_one && IsNorm(rule)) {
+    place.one_more = true;
+    encoding = quant::F32();
+  }
+  tensors_.Add(NameOf(rule, parsed->layer.value_or(0)), encoding, shape, tensor.num_elements);
+  places->push_back(place);
+  return {};
+}
+
+// One problem for all tensors that are not there. Biases that a model may have or not are not missed.
+void GgufCheckpoint::ReportMissing(const GgufModel& model) {
   uint64_t num_missing = 0;
   std::string first_missing;
-  const auto want = [&](std::string name) {
-    if (present.contains(name)) return;
-    if (num_missing++ == 0) first_missing = std::move(name);
-  };
-  for (const NamedTensor& tensor : kModelTensors) {
-    if (tensor.required) want(fmt::format("{}.weight", tensor.gguf));
-  }
-  for (uint64_t layer = 0; layer < model.num_layers; ++layer) {
-    for (const NamedTensor& tensor : kLayerTensors) want(fmt::format("blk.{}.{}.weight", layer, tensor.gguf));
+  for (const bool per_layer : {false, true}) {
+    for (uint64_t layer = 0; layer < (per_layer ? model.sizes.layers : 1); ++layer) {
+      for (const TensorRule& rule : model.architecture->tensors) {
+        const bool optional = rule.when == When::kAttentionBias || rule.when == When::kMlpBias;
+        if (IsPerLayer(rule) != per_layer || optional || !IsWanted(rule, model.sizes)) continue;
+        if (tensors_.Find(NameOf(rule, layer))) continue;
+        if (num_missing++ == 0) first_missing = GgufNameOf(rule, layer);
+      }
+    }
   }
   if (num_missing > 0) {
     problems_.push_back({Problem::Severity::kError, files_[0].name, first_missing,
                          fmt::format("{} tensors that the keys ask for are missing, this one first", num_missing)});
   }
-  return {};
 }
 
 // docs/formats/gguf.md, "The tokenizer's bytes".
@@ -237,7 +245,8 @@ Result<void> GgufCheckpoint::AddTokenizer() {
 const graph::Node* GgufCheckpoint::MakeNode(size_t i, graph::Graph* graph) const {
   const TensorInfo tensor = tensors_[i];
   const graph::Node* stored =
-      graph->AddStored(file_->source(), places_[i].offset, tensor.encoding, tensor.num_elements);
+      graph->AddStored(file_->source(), places_[i].offset, places_[i].stored, tensor.num_elements);
+  if (places_[i].one_more) return graph->Add(std::make_unique<OneLessNode>(stored));
   const uint64_t num_heads = places_[i].num_heads;
   if (num_heads == 0) return stored;
   const uint64_t columns = tensor.shape.size() == 2 ? tensor.shape[1] : 1;

@@ -1,6 +1,6 @@
-// A GGUF file of the llama architecture as a checkpoint: Hugging Face's names, shapes slowest dimension first, rows of
-// Q and K back in Hugging Face's order, config.json from the keys. Blocks stay as they are stored.
-// docs/formats/gguf.md.
+// A GGUF file as a checkpoint: Hugging Face's names, shapes slowest dimension first, rows of Q and K back in Hugging
+// Face's order, norms without the 1 that GGUF adds to Gemma's, config.json from the keys. Blocks stay as they are
+// stored. Names and shapes are those of the architecture's data (architecture.h). docs/formats/gguf.md.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/gguf_config.h"
 #include "checkpoint/model_ref.h"
 #include "formats/gguf.h"
 #include "graph/graph.h"
@@ -42,10 +43,14 @@ class GgufCheckpoint final : public Checkpoint {
  private:
   struct Place {
     uint64_t offset;
+    quant::Encoding stored;
     uint64_t num_heads;  // rows are permuted in so many heads; 0: as they stand
+    bool one_more;       // each number is 1 more than Hugging Face's
   };
   GgufCheckpoint() = default;
-  Result<void> AddTensors(const struct GgufLlama& model);
+  Result<void> AddTensors(const GgufModel& model);
+  Result<void> AddTensor(const GgufModel& model, const formats::GgufTensor& tensor, std::vector<Place>* places);
+  void ReportMissing(const GgufModel& model);
   Result<void> AddTokenizer();
 
   std::shared_ptr<const formats::GgufFile> file_;

@@ -1,5 +1,6 @@
 #include "checkpoint/gguf_checkpoint.h"
 
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -391,11 +392,13 @@ TEST(GgufConfig, ReportsWhatDoesNotFit) {
 }
 
 TEST(GgufConfig, RefusesOtherArchitectures) {
-  ExpectError(
-      Keys().String("general.architecture", "qwen2").Build(), ErrorCode::kUnsupported,
-      "dir/x.gguf: general.architecture: the architecture 'qwen2' is not supported yet; of GGUF files llama is");
+  ExpectError(Keys().String("general.architecture", "mamba").Build(), ErrorCode::kUnsupported,
+              "dir/x.gguf: general.architecture: the architecture 'mamba' is not supported yet; of GGUF files these "
+              "are: llama, "
+              "qwen2, qwen3, gemma2, gemma3, phi3");
   ExpectError(Keys().String("general.architecture", "\x1b[2J\xff").Build(), ErrorCode::kUnsupported,
-              "dir/x.gguf: general.architecture: the architecture '?' is not supported yet; of GGUF files llama is");
+              "dir/x.gguf: general.architecture: the architecture '?' is not supported yet; of GGUF files these are: "
+              "llama, qwen2, qwen3, gemma2, gemma3, phi3");
   ExpectError(
       Keys().Drop("general.architecture").Build(), ErrorCode::kCorrupt,
       "dir/x.gguf: general.architecture: the key is missing, so it is not known what the tensors are for; convert the "
@@ -439,6 +442,33 @@ TEST(GgufConfig, RefusesKeysThatMakeNoSense) {
   EXPECT_THAT(wrong.error().ToString(), HasSubstr("is of type f32, not an integer"));
 }
 
+// The divisors of Llama 3.1 with theta 10000, and one of them otherwise.
+TEST(GgufConfig, RopeFactorsAreLlama3sOrRefused) {
+  const auto with = [](const std::vector<float>& divisors) {
+    return Keys().Build([&](GgufBuilder& builder) {
+      builder.Tensor("rope_freqs.weight", kF32, {8},
+                     std::string(reinterpret_cast<const char*>(divisors.data()), divisors.size() * sizeof(float)));
+    });
+  };
+  // Wavelengths 2 pi 10000^(i/8): 6.28, 19.9, 62.8, 199, 628, 1987, 6283, 19869. Of length 2048 those from 512 to 2048
+  // are in between: smooth = (2048 / 628.3 - 1) / 3 = 0.75318, and (2048 / 1986.9 - 1) / 3 = 0.010253.
+  const auto between = [](double smooth) { return static_cast<float>(1 / ((1 - smooth) / 8 + smooth)); };
+  const double length = 2048, pi = 3.14159265358979;
+  std::vector<float> divisors = {
+      1, 1, 1, 1, between((length / (200 * pi) - 1) / 3), between((length / (200 * pi * std::sqrt(10.0)) - 1) / 3),
+      8, 8};
+  const auto model = MustOpen(with(divisors));
+  ASSERT_TRUE(model);
+  EXPECT_EQ(model->config()->json()["rope_scaling"].dump(),
+            R"({"factor":8.0,"high_freq_factor":4.0,"low_freq_factor":1.0,)"
+            R"("original_max_position_embeddings":2048,"rope_type":"llama3"})");
+  divisors[5] = 5;
+  const auto refused = OpenBytes(with(divisors));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
+  EXPECT_THAT(refused.error().ToString(), HasSubstr("rope_freqs.weight: number 5 is 5"));
+}
+
 TEST(GgufCheckpoint, RefusesTensorsThatItDoesNotKnow) {
   const auto with = [](std::string_view name, std::vector<uint64_t> dims = {64}, uint32_t type = kF32) {
     return Keys().Build([&](GgufBuilder& builder) { builder.Tensor(name, type, dims, std::string(65536, '\0')); });
@@ -452,10 +482,9 @@ TEST(GgufCheckpoint, RefusesTensorsThatItDoesNotKnow) {
         "blk.99999999999999999999.attn_q.weight", "blk.0attn_q.weight", "weight", ".weight"}) {
     ExpectError(with(name), ErrorCode::kUnsupported, std::string("dir/x.gguf: ") + name + unknown);
   }
-  ExpectError(with("rope_freqs.weight"), ErrorCode::kUnsupported,
-              "dir/x.gguf: rope_freqs.weight: rotary frequencies of their own (Llama 3.1's scaling) are not supported "
-              "yet in GGUF; "
-              "use the model as safetensors, whose config.json has rope_scaling");
+  ExpectError(with("rope_freqs.weight"), ErrorCode::kCorrupt,
+              "dir/x.gguf: rope_freqs.weight: should be 8 numbers of type F32, one for each pair that rotary embedding "
+              "turns, and is 64 of F32; the file is damaged: fetch it again");
   ExpectError(with("blk.1.attn_q.weight", {64, 64}), ErrorCode::kCorrupt,
               "dir/x.gguf: blk.1.attn_q.weight: is of layer 1, but llama.block_count is 1; the file is damaged: fetch "
               "it again");

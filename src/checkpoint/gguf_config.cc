@@ -2,13 +2,14 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
-#include <filesystem>
-#include <limits>
+#include <map>
 #include <string>
 #include <string_view>
 
 #include <fmt/format.h>
+
+#include "base/check.h"
+#include "checkpoint/gguf_keys.h"
 
 namespace sluice::checkpoint {
 namespace {
@@ -17,24 +18,36 @@ using formats::GgufFile;
 using formats::GgufKey;
 using formats::GgufTensor;
 using formats::GgufType;
+using nlohmann::ordered_json;
 
-constexpr std::string_view kPrefix = "llama.";
-constexpr double kDefaultRopeTheta = 10000;  // what llama.cpp takes where the key is missing
+constexpr std::array<GgufArchitecture, 6> kArchitectures = {{
+    {"llama", "LlamaForCausalLM", true},
+    {"qwen2", "Qwen2ForCausalLM"},
+    {"qwen3", "Qwen3ForCausalLM"},
+    {"gemma2", "Gemma2ForCausalLM"},
+    {"gemma3", "Gemma3ForCausalLM"},
+    {"phi3", "Phi3ForCausalLM"},
+}};
 
-// Keys under "llama." that are read below. Any other is reported, since it may change what the model computes.
-constexpr std::array<std::string_view, 23> kKnownKeys = {"attention.head_count",
+// Keys under the prefix that are read below or in gguf_rope.cc. Any other is reported, since it may change what the
+// model computes.
+constexpr std::array<std::string_view, 27> kKnownKeys = {"attention.head_count",
                                                          "attention.head_count_kv",
                                                          "attention.key_length",
                                                          "attention.layer_norm_rms_epsilon",
+                                                         "attention.sliding_window",
                                                          "attention.value_length",
+                                                         "attn_logit_softcapping",
                                                          "block_count",
                                                          "context_length",
                                                          "embedding_length",
                                                          "expert_count",
                                                          "expert_used_count",
                                                          "feed_forward_length",
+                                                         "final_logit_softcapping",
                                                          "rope.dimension_count",
                                                          "rope.freq_base",
+                                                         "rope.freq_base_swa",
                                                          "rope.scale_linear",
                                                          "rope.scaling.attn_factor",
                                                          "rope.scaling.factor",
@@ -46,86 +59,60 @@ constexpr std::array<std::string_view, 23> kKnownKeys = {"attention.head_count",
                                                          "rope.scaling.yarn_beta_slow",
                                                          "vocab_size"};
 
+// general.architecture, as one that is known.
+Result<const GgufArchitecture*> ReadArchitecture(const GgufFile& file) {
+  const std::string& path = file.source()->name();
+  SLUICE_ASSIGN(const std::optional<std::string> name, file.GetString("general.architecture"));
+  if (!name) {
+    return Fail(Error{ErrorCode::kCorrupt,
+                      "the key is missing, so it is not known what the tensors are for; convert the model again",
+                      {path, "general.architecture"}});
+  }
+  std::string known;
+  for (const GgufArchitecture& architecture : kArchitectures) {
+    if (architecture.name == *name) return &architecture;
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", architecture.name);
+  }
+  const bool printable =
+      name->size() <= 64 && std::all_of(name->begin(), name->end(), [](char c) { return c > 0x20 && c < 0x7f; });
+  return Fail(Error{ErrorCode::kUnsupported,
+                    fmt::format("the architecture '{}' is not supported yet; of GGUF files these are: {}",
+                                printable ? *name : "?", known),
+                    {path, "general.architecture"}});
+}
+
 class Reader {
  public:
-  Reader(const GgufFile& file, std::vector<Problem>* problems)
-      : file_(file), path_(file.source()->name()), problems_(problems) {}
+  Reader(const GgufFile& file, const GgufArchitecture& gguf, std::vector<Problem>* problems)
+      : file_(file),
+        gguf_(gguf),
+        architecture_(*ArchitectureByName(gguf.hugging_face)),
+        keys_(file, gguf.name, problems) {}
 
-  Result<GgufLlama> Read() {
+  Result<GgufModel> Read() {
     SLUICE_TRY(CheckGeneral());
-    GgufLlama model{};
-    SLUICE_ASSIGN(model.num_layers, Size("block_count"));
-    SLUICE_ASSIGN(model.hidden, Size("embedding_length"));
-    SLUICE_ASSIGN(model.ffn, Size("feed_forward_length"));
-    SLUICE_ASSIGN(model.num_heads, Size("attention.head_count"));
-    SLUICE_ASSIGN(model.num_kv_heads, Size("attention.head_count_kv", model.num_heads));
-    SLUICE_TRY(CheckHeads(&model));
-    if (model.num_layers > file_.tensors().size()) {
-      return Wrong("block_count",
-                   fmt::format("is {}, but the file has {} tensors", model.num_layers, file_.tensors().size()));
-    }
-
-    auto& config = model.config = nlohmann::ordered_json::object();
-    const auto has = [&](std::string_view ending) {
-      return std::any_of(file_.tensors().begin(), file_.tensors().end(),
-                         [&](const GgufTensor& tensor) { return tensor.name.ends_with(ending); });
-    };
-    config["architectures"] = nlohmann::ordered_json::array({"LlamaForCausalLM"});
-    if (has(".attn_q.bias") || has(".attn_output.bias")) config["attention_bias"] = true;
-    SLUICE_TRY(AddToken("bos_token_id", "tokenizer.ggml.bos_token_id", &config));
-    SLUICE_TRY(AddToken("eos_token_id", "tokenizer.ggml.eos_token_id", &config));
-    if (model.head_dim * model.num_heads != model.hidden) config["head_dim"] = model.head_dim;
-    config["hidden_act"] = "silu";
-    config["hidden_size"] = model.hidden;
-    config["intermediate_size"] = model.ffn;
-    SLUICE_ASSIGN(const uint64_t context, Size("context_length"));
-    config["max_position_embeddings"] = context;
-    if (has(".ffn_down.bias")) config["mlp_bias"] = true;
-    config["model_type"] = "llama";
-    config["num_attention_heads"] = model.num_heads;
-    config["num_hidden_layers"] = model.num_layers;
-    config["num_key_value_heads"] = model.num_kv_heads;
-    SLUICE_TRY(AddToken("pad_token_id", "tokenizer.ggml.padding_token_id", &config));
-    SLUICE_ASSIGN(const std::optional<double> eps, Number("attention.layer_norm_rms_epsilon"));
-    if (!eps) return Missing("attention.layer_norm_rms_epsilon");
-    config["rms_norm_eps"] = *eps;
-    SLUICE_TRY(AddRope(&config));
-    config["tie_word_embeddings"] = FindTensor("output.weight") == nullptr;
-    AddDtype(&config);
-    SLUICE_TRY(AddVocabulary(&config));
+    SLUICE_TRY(ReadSizes());
+    // A map: config.json's keys come sorted.
+    config_["architectures"] = ordered_json::array({std::string(architecture_.name)});
+    config_["model_type"] = std::string(architecture_.model_type);
+    SLUICE_TRY(AddSizes());
+    SLUICE_TRY(AddTokens());
+    AddBiases();
+    SLUICE_TRY(AddAttention());
+    AddDtype();
+    ordered_json config = ordered_json::object();
+    for (auto& [key, value] : config_) config[key] = value;
+    SLUICE_TRY(AddRopeConfig(keys_, rotary_dim_, context_length_, &config));
+    for (const auto& [key, value] : config.items()) config_[key] = value;
+    SLUICE_TRY(AddVocabulary());
     ReportUnknownKeys();
+    GgufModel model{&gguf_, &architecture_, sizes_, ordered_json::object()};
+    for (auto& [key, value] : config_) model.config[key] = std::move(value);
     return model;
   }
 
  private:
-  // Errors name file and key.
-  tl::unexpected<Error> Wrong(std::string_view key, std::string message, ErrorCode code = ErrorCode::kCorrupt) const {
-    return Fail(Error{code, std::move(message), {path_, fmt::format("{}{}", kPrefix, key)}});
-  }
-  tl::unexpected<Error> Missing(std::string_view key) const {
-    return Wrong(key, "the key is missing, and nothing can stand for it; convert the model again");
-  }
-  void Report(Problem::Severity severity, std::string message, std::string tensor = {}) const {
-    problems_->push_back(
-        {severity, std::filesystem::path(path_).filename().string(), std::move(tensor), std::move(message)});
-  }
-  static std::string Full(std::string_view key) { return fmt::format("{}{}", kPrefix, key); }
-
   Result<void> CheckGeneral() const {
-    SLUICE_ASSIGN(const std::optional<std::string> architecture, file_.GetString("general.architecture"));
-    if (!architecture) {
-      return Fail(Error{ErrorCode::kCorrupt,
-                        "the key is missing, so it is not known what the tensors are for; convert the model again",
-                        {path_, "general.architecture"}});
-    }
-    if (*architecture != "llama") {
-      const bool printable = architecture->size() <= 64 && std::all_of(architecture->begin(), architecture->end(),
-                                                                       [](char c) { return c > 0x20 && c < 0x7f; });
-      return Fail(Error{ErrorCode::kUnsupported,
-                        fmt::format("the architecture '{}' is not supported yet; of GGUF files llama is",
-                                    printable ? *architecture : "?"),
-                        {path_, "general.architecture"}});
-    }
     SLUICE_ASSIGN(const std::optional<uint64_t> version, file_.GetUnsigned("general.quantization_version"));
     const bool blocks = std::any_of(file_.tensors().begin(), file_.tensors().end(),
                                     [](const GgufTensor& tensor) { return tensor.encoding.is_block(); });
@@ -133,152 +120,140 @@ class Reader {
       return Fail(
           Error{ErrorCode::kUnsupported,
                 fmt::format("is {}, but blocks are decoded as of version 2; quantise the model again", *version),
-                {path_, "general.quantization_version"}});
+                {file_.source()->name(), "general.quantization_version"}});
     }
-    SLUICE_ASSIGN(const std::optional<uint64_t> experts, file_.GetUnsigned(Full("expert_count")));
+    SLUICE_ASSIGN(const std::optional<uint64_t> experts, file_.GetUnsigned(keys_.Full("expert_count")));
     if (experts.value_or(0) > 0) {
-      return Wrong("expert_count", fmt::format("is {}: mixtures of experts are not supported yet", *experts),
-                   ErrorCode::kUnsupported);
+      return keys_.Wrong("expert_count", fmt::format("is {}: mixtures of experts are not supported yet", *experts),
+                         ErrorCode::kUnsupported);
     }
     return {};
   }
 
-  // A size of the model, from 1 to 2^32 - 1. An array says it per layer; only arrays of one value have a config.json.
-  Result<uint64_t> Size(std::string_view name, std::optional<uint64_t> fallback = std::nullopt) const {
-    const GgufKey* key = file_.FindKey(Full(name));
-    if (key == nullptr) {
-      if (fallback) return *fallback;
-      return Missing(name);
+  Result<void> ReadSizes() {
+    SLUICE_ASSIGN(sizes_.layers, keys_.Size("block_count"));
+    SLUICE_ASSIGN(sizes_.hidden, keys_.Size("embedding_length"));
+    SLUICE_ASSIGN(sizes_.ffn, keys_.Size("feed_forward_length"));
+    SLUICE_ASSIGN(sizes_.heads, keys_.Size("attention.head_count"));
+    SLUICE_ASSIGN(sizes_.kv_heads, keys_.Size("attention.head_count_kv", sizes_.heads));
+    SLUICE_ASSIGN(context_length_, keys_.Size("context_length"));
+    SLUICE_TRY(CheckHeads());
+    if (sizes_.layers > file_.tensors().size()) {
+      return keys_.Wrong("block_count",
+                         fmt::format("is {}, but the file has {} tensors", sizes_.layers, file_.tensors().size()));
     }
-    uint64_t value = 0;
-    if (key->type == GgufType::kArray) {
-      if (key->count == 0) return Wrong(name, "is an empty array; convert the model again");
-      SLUICE_ASSIGN(const std::vector<int64_t> values, file_.ReadIntegers(*key));
-      if (std::any_of(values.begin(), values.end(), [&](int64_t v) { return v != values.front(); })) {
-        return Wrong(name, "differs from layer to layer, which is not supported yet", ErrorCode::kUnsupported);
-      }
-      value = static_cast<uint64_t>(std::max<int64_t>(values.front(), 0));
-    } else {
-      SLUICE_ASSIGN(const std::optional<uint64_t> scalar, file_.GetUnsigned(key->name));
-      value = *scalar;
-    }
-    if (value == 0 || value > std::numeric_limits<uint32_t>::max()) {
-      return Wrong(name, fmt::format("is {}, not 1 to 2^32 - 1; convert the model again", value));
-    }
-    return value;
+    return {};
   }
 
-  Result<std::optional<double>> Number(std::string_view name) const {
-    SLUICE_ASSIGN(const std::optional<double> number, file_.GetNumber(Full(name)));
-    if (number && !(std::isfinite(*number) && *number >= 0)) {
-      return Wrong(name, fmt::format("is {}, not a finite number from 0 on; convert the model again", *number));
+  Result<void> CheckHeads() {
+    if (!keys_.Has("attention.key_length") && sizes_.hidden % sizes_.heads != 0) {
+      return keys_.Wrong("attention.head_count",
+                         fmt::format("is {}, which does not divide embedding_length {}; convert the model again",
+                                     sizes_.heads, sizes_.hidden));
     }
-    return number;
-  }
-
-  const GgufTensor* FindTensor(std::string_view name) const {
-    const auto& tensors = file_.tensors();
-    const auto found =
-        std::find_if(tensors.begin(), tensors.end(), [&](const GgufTensor& t) { return t.name == name; });
-    return found == tensors.end() ? nullptr : &*found;
-  }
-
-  Result<void> CheckHeads(GgufLlama* model) const {
-    if (file_.FindKey(Full("attention.key_length")) == nullptr && model->hidden % model->num_heads != 0) {
-      return Wrong("attention.head_count",
-                   fmt::format("is {}, which does not divide embedding_length {}; convert the model again",
-                               model->num_heads, model->hidden));
+    SLUICE_ASSIGN(sizes_.head_dim,
+                  keys_.Size("attention.key_length", std::max<uint64_t>(sizes_.hidden / sizes_.heads, 1)));
+    SLUICE_ASSIGN(const uint64_t value_length, keys_.Size("attention.value_length", sizes_.head_dim));
+    if (value_length != sizes_.head_dim) {
+      return keys_.Wrong("attention.value_length",
+                         fmt::format("is {}, but keys have {}; heads of two sizes are not supported yet", value_length,
+                                     sizes_.head_dim),
+                         ErrorCode::kUnsupported);
     }
-    SLUICE_ASSIGN(model->head_dim,
-                  Size("attention.key_length", std::max<uint64_t>(model->hidden / model->num_heads, 1)));
-    SLUICE_ASSIGN(const uint64_t value_length, Size("attention.value_length", model->head_dim));
-    if (value_length != model->head_dim) {
-      return Wrong("attention.value_length",
-                   fmt::format("is {}, but keys have {}; heads of two sizes are not supported yet", value_length,
-                               model->head_dim),
-                   ErrorCode::kUnsupported);
+    if (sizes_.heads % sizes_.kv_heads != 0) {
+      return keys_.Wrong("attention.head_count_kv",
+                         fmt::format("is {}, which does not divide head_count {}; convert the model again",
+                                     sizes_.kv_heads, sizes_.heads));
     }
-    if (model->num_heads % model->num_kv_heads != 0) {
-      return Wrong("attention.head_count_kv",
-                   fmt::format("is {}, which does not divide head_count {}; convert the model again",
-                               model->num_kv_heads, model->num_heads));
-    }
-    if (model->head_dim % 2 != 0) {
-      return Wrong(
+    if (sizes_.head_dim % 2 != 0) {
+      return keys_.Wrong(
           "attention.head_count",
           fmt::format("makes heads of {} numbers, but rotary embedding needs an even number; convert the model again",
-                      model->head_dim));
+                      sizes_.head_dim));
     }
-    SLUICE_ASSIGN(const uint64_t rotated, Size("rope.dimension_count", model->head_dim));
-    if (rotated != model->head_dim) {
-      return Wrong("rope.dimension_count",
-                   fmt::format("is {}, but heads have {} numbers; rotating a part of them is not supported yet",
-                               rotated, model->head_dim),
-                   ErrorCode::kUnsupported);
+    SLUICE_ASSIGN(rotary_dim_, keys_.Size("rope.dimension_count", sizes_.head_dim));
+    if (rotary_dim_ == sizes_.head_dim) return {};
+    if (!architecture_.traits.partial_rotary) {
+      return keys_.Wrong("rope.dimension_count",
+                         fmt::format("is {}, but heads have {} numbers; rotating a part of them is not supported yet",
+                                     rotary_dim_, sizes_.head_dim),
+                         ErrorCode::kUnsupported);
+    }
+    if (rotary_dim_ > sizes_.head_dim || rotary_dim_ % 2 != 0) {
+      return keys_.Wrong("rope.dimension_count", fmt::format("is {}, for heads of {} numbers; convert the model again",
+                                                             rotary_dim_, sizes_.head_dim));
+    }
+    config_["partial_rotary_factor"] = static_cast<double>(rotary_dim_) / static_cast<double>(sizes_.head_dim);
+    return {};
+  }
+
+  Result<void> AddSizes() {
+    config_["hidden_size"] = sizes_.hidden;
+    config_["intermediate_size"] = sizes_.ffn;
+    config_["max_position_embeddings"] = context_length_;
+    config_["num_attention_heads"] = sizes_.heads;
+    config_["num_hidden_layers"] = sizes_.layers;
+    config_["num_key_value_heads"] = sizes_.kv_heads;
+    // Written where the class has a default of its own, and where it is not what the other sizes imply.
+    const auto of_class = std::ranges::find(architecture_.defaults, "head_dim", &ConfigDefault::key);
+    const bool derived = of_class != architecture_.defaults.end() && of_class->json.empty();
+    if (!derived || sizes_.head_dim * sizes_.heads != sizes_.hidden) config_["head_dim"] = sizes_.head_dim;
+    SLUICE_ASSIGN(const std::optional<double> eps, keys_.Number("attention.layer_norm_rms_epsilon"));
+    if (!eps) return keys_.Missing("attention.layer_norm_rms_epsilon");
+    config_["rms_norm_eps"] = *eps;
+    return {};
+  }
+
+  Result<void> AddTokens() {
+    for (const auto& [config_key, key] : {std::pair{"bos_token_id", "tokenizer.ggml.bos_token_id"},
+                                          std::pair{"eos_token_id", "tokenizer.ggml.eos_token_id"},
+                                          std::pair{"pad_token_id", "tokenizer.ggml.padding_token_id"}}) {
+      SLUICE_ASSIGN(const std::optional<uint64_t> id, file_.GetUnsigned(key));
+      if (id) config_[config_key] = *id;
     }
     return {};
   }
 
-  Result<void> AddToken(const char* config_key, const char* key, nlohmann::ordered_json* config) const {
-    SLUICE_ASSIGN(const std::optional<uint64_t> id, file_.GetUnsigned(key));
-    if (id) (*config)[config_key] = *id;
-    return {};
+  // Of architectures that may have them or not: where the file has them.
+  void AddBiases() {
+    const auto has = [&](std::string_view ending) {
+      return std::any_of(file_.tensors().begin(), file_.tensors().end(),
+                         [&](const GgufTensor& tensor) { return tensor.name.ends_with(ending); });
+    };
+    const auto may_have = [&](When when) {
+      return std::ranges::find(architecture_.tensors, when, &TensorRule::when) != architecture_.tensors.end();
+    };
+    sizes_.attention_bias = may_have(When::kAttentionBias) && (has(".attn_q.bias") || has(".attn_output.bias"));
+    sizes_.mlp_bias = may_have(When::kMlpBias) && has(".ffn_down.bias");
+    if (sizes_.attention_bias) config_["attention_bias"] = true;
+    if (sizes_.mlp_bias) config_["mlp_bias"] = true;
+    sizes_.tied = keys_.FindTensor("output.weight") == nullptr;
+    config_["tie_word_embeddings"] = sizes_.tied;
   }
 
-  Result<void> AddRope(nlohmann::ordered_json* config) const {
-    SLUICE_ASSIGN(std::string type, [&]() -> Result<std::string> {
-      SLUICE_ASSIGN(std::optional<std::string> text, file_.GetString(Full("rope.scaling.type")));
-      return text.value_or("linear");  // llama.cpp's default; it scales nothing without a factor
-    }());
-    SLUICE_ASSIGN(std::optional<double> factor, Number("rope.scaling.factor"));
-    if (!factor) {
-      SLUICE_ASSIGN(factor, Number("rope.scale_linear"));  // its older name
+  Result<void> AddAttention() {
+    const Traits& traits = architecture_.traits;
+    const std::string activation(traits.activation_key);
+    config_[activation] = activation == "hidden_activation" ? "gelu_pytorch_tanh" : "silu";
+    for (const auto& [key, name] : {std::pair{"attn_logit_softcapping", traits.attention_softcap_key},
+                                    std::pair{"final_logit_softcapping", traits.final_softcap_key}}) {
+      if (name.empty()) continue;
+      SLUICE_ASSIGN(const std::optional<double> cap, keys_.Number(key));
+      config_[std::string(name)] = cap && *cap > 0 ? ordered_json(*cap) : ordered_json(nullptr);
     }
-    if (type != "none" && type != "linear" && type != "yarn") {
-      return Wrong("rope.scaling.type",
-                   "is a way of scaling other than none, linear and yarn, which is not supported yet",
-                   ErrorCode::kUnsupported);
+    if (!traits.attention_scale_key.empty()) {
+      // Not in the file: llama.cpp knows it by the number of layers (Gemma 2 and 3 of 27B), as here.
+      const bool is_27b = sizes_.layers == (gguf_.name == "gemma2" ? 46 : 62);
+      config_[std::string(traits.attention_scale_key)] = is_27b ? sizes_.hidden / sizes_.heads : sizes_.head_dim;
     }
-    if (type != "none" && factor.value_or(0) != 0 && *factor != 1) {
-      nlohmann::ordered_json scaling = nlohmann::ordered_json::object();
-      if (type == "yarn") SLUICE_TRY(AddYarn(&scaling));
-      scaling["factor"] = *factor;
-      if (type == "yarn") {
-        SLUICE_ASSIGN(scaling["original_max_position_embeddings"], Size("rope.scaling.original_context_length"));
-      }
-      scaling["rope_type"] = type;
-      (*config)["rope_scaling"] = std::move(scaling);
-    }
-
-    SLUICE_ASSIGN(std::optional<double> theta, Number("rope.freq_base"));
-    if (theta && *theta == 0) return Wrong("rope.freq_base", "is 0; convert the model again");
-    if (!theta) {
-      Report(Problem::Severity::kWarning,
-             "llama.rope.freq_base is missing; taken as 10000, as llama.cpp does: where the original's rope_theta "
-             "is another, this file computes something else");
-      theta = kDefaultRopeTheta;
-    }
-    (*config)["rope_theta"] = *theta;
-    return {};
-  }
-
-  // What tunes YaRN besides its factor.
-  Result<void> AddYarn(nlohmann::ordered_json* scaling) const {
-    for (const char* name : {"rope.scaling.attn_factor", "rope.scaling.yarn_attn_factor"}) {
-      SLUICE_ASSIGN(const std::optional<double> value, Number(name));
-      if (value.value_or(1) != 1) {
-        return Wrong(name, fmt::format("is {}; other than 1 is not supported yet", *value), ErrorCode::kUnsupported);
-      }
-    }
-    SLUICE_ASSIGN(const std::optional<double> fast, Number("rope.scaling.yarn_beta_fast"));
-    if (fast) (*scaling)["beta_fast"] = *fast;
-    SLUICE_ASSIGN(const std::optional<double> slow, Number("rope.scaling.yarn_beta_slow"));
-    if (slow) (*scaling)["beta_slow"] = *slow;
+    if (traits.windows == Windows::kNone || !keys_.Has("attention.sliding_window")) return {};
+    SLUICE_ASSIGN(const std::optional<uint64_t> window, file_.GetUnsigned(keys_.Full("attention.sliding_window")));
+    config_["sliding_window"] = *window > 0 ? ordered_json(*window) : ordered_json(nullptr);
     return {};
   }
 
   // The plain float that most of the weights are stored in. Blocks have no torch_dtype, and none is made up.
-  void AddDtype(nlohmann::ordered_json* config) const {
+  void AddDtype() {
     uint64_t most = 0;
     quant::Encoding encoding;
     for (const quant::Encoding candidate : quant::AllEncodings()) {
@@ -288,37 +263,39 @@ class Reader {
       if (elements > most) most = elements, encoding = candidate;
     }
     if (encoding.valid() && (encoding == quant::F32() || encoding == quant::F16() || encoding == quant::BF16())) {
-      (*config)["torch_dtype"] = quant::DtypeName(encoding);
+      config_["torch_dtype"] = quant::DtypeName(encoding);
     }
   }
 
-  Result<void> AddVocabulary(nlohmann::ordered_json* config) const {
-    SLUICE_ASSIGN(const std::optional<uint64_t> claimed, file_.GetUnsigned(Full("vocab_size")));
-    const GgufTensor* embedding = FindTensor("token_embd.weight");
+  Result<void> AddVocabulary() {
+    SLUICE_ASSIGN(const std::optional<uint64_t> claimed, file_.GetUnsigned(keys_.Full("vocab_size")));
+    const GgufTensor* embedding = keys_.FindTensor("token_embd.weight");
     const bool rows_known = embedding != nullptr && embedding->rank == 2;
     if (!rows_known && !claimed) return {};
     const uint64_t rows = rows_known ? embedding->dims[1] : *claimed;
     if (claimed && *claimed != rows) {
-      Report(Problem::Severity::kWarning,
-             fmt::format("llama.vocab_size is {}, but the embedding has {} rows; the rows count", *claimed, rows),
-             embedding->name);
+      keys_.Report(Problem::Severity::kWarning,
+                   fmt::format("{} is {}, but the embedding has {} rows; the rows count", keys_.Full("vocab_size"),
+                               *claimed, rows),
+                   embedding->name);
     }
     const GgufKey* tokens = file_.FindKey("tokenizer.ggml.tokens");
     if (tokens != nullptr && tokens->type == GgufType::kArray && tokens->count != rows) {
-      Report(Problem::Severity::kWarning,
-             fmt::format("tokenizer.ggml.tokens has {} tokens for a vocabulary of {}", tokens->count, rows));
+      keys_.Report(Problem::Severity::kWarning,
+                   fmt::format("tokenizer.ggml.tokens has {} tokens for a vocabulary of {}", tokens->count, rows));
     }
-    (*config)["vocab_size"] = rows;
+    config_["vocab_size"] = sizes_.vocab = rows;
     return {};
   }
 
   void ReportUnknownKeys() const {
+    const std::string prefix = keys_.Full("");
     for (const GgufKey& key : file_.keys()) {
       std::string_view name = key.name;
-      if (!name.starts_with(kPrefix)) continue;
-      name.remove_prefix(kPrefix.size());
+      if (!name.starts_with(prefix)) continue;
+      name.remove_prefix(prefix.size());
       if (std::find(kKnownKeys.begin(), kKnownKeys.end(), name) != kKnownKeys.end()) continue;
-      Report(
+      keys_.Report(
           Problem::Severity::kWarning,
           fmt::format("the key {} is not known here and left out of config.json; it may change what the model computes",
                       key.name));
@@ -326,14 +303,19 @@ class Reader {
   }
 
   const GgufFile& file_;
-  const std::string path_;
-  std::vector<Problem>* problems_;
+  const GgufArchitecture& gguf_;
+  const Architecture& architecture_;
+  const GgufKeys keys_;
+  ModelSizes sizes_;
+  uint64_t rotary_dim_ = 0, context_length_ = 0;
+  std::map<std::string, ordered_json> config_;
 };
 
 }  // namespace
 
-Result<GgufLlama> ReadGgufLlama(const formats::GgufFile& file, std::vector<Problem>* problems) {
-  return Reader(file, problems).Read();
+Result<GgufModel> ReadGgufModel(const GgufFile& file, std::vector<Problem>* problems) {
+  SLUICE_ASSIGN(const GgufArchitecture* architecture, ReadArchitecture(file));
+  return Reader(file, *architecture, problems).Read();
 }
 
 }  // namespace sluice::checkpoint

@@ -42,6 +42,8 @@ int64_t SignExtend(uint64_t bits, GgufType type) {
   return static_cast<int64_t>(bits << shift) >> shift;
 }
 
+}  // namespace
+
 double ShortestDecimal(float value) {
   if (!std::isfinite(value)) return value;
   char text[64];
@@ -50,8 +52,6 @@ double ShortestDecimal(float value) {
   std::from_chars(text, written.ptr, decimal);
   return decimal;
 }
-
-}  // namespace
 
 std::string_view GgufTypeName(GgufType type) { return kTypeNames[static_cast<uint32_t>(type)]; }
 

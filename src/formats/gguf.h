@@ -23,6 +23,10 @@ namespace sluice::formats {
 enum class GgufType : uint32_t { kU8, kI8, kU16, kI16, kU32, kI32, kF32, kBool, kString, kArray, kU64, kI64, kF64 };
 constexpr uint32_t kNumGgufTypes = 13;
 
+// The double nearest to the shortest decimal that rounds to `value`, so that 1e-5 stored as f32 prints as 1e-05 and not
+// as 9.999999747378752e-06.
+double ShortestDecimal(float value);
+
 std::string_view GgufTypeName(GgufType type);       // "u8", "string", "array"
 uint64_t GgufScalarBytes(GgufType type);            // 0 for strings and arrays
 std::string_view GgmlTypeName(uint32_t ggml_type);  // "Q4_K"; "unknown" for a number that ggml has not given out
@@ -90,8 +94,7 @@ class GgufFile {
   Result<std::optional<uint64_t>> GetUnsigned(std::string_view name) const;  // any integer type, not negative
   Result<std::optional<bool>> GetBool(std::string_view name) const;
   Result<std::optional<std::string>> GetString(std::string_view name) const;
-  // f32 or f64. An f32 becomes the double nearest to the shortest decimal that rounds to it, so that 1e-5 stored as f32
-  // prints as 1e-05 and not as 9.999999747378752e-06.
+  // f32 or f64. An f32 becomes its ShortestDecimal.
   Result<std::optional<double>> GetNumber(std::string_view name) const;
 
   // Read the file: an array's elements, or the value as it stands in the file. `key` is one of keys(). kCorrupt where
