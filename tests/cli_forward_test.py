@@ -115,7 +115,7 @@ class Logits(Forward):
         self.run_fails(2, ["empty.txt", "tokens"], "logits", self.base, "--text", empty, "-o", out)
         self.run_fails(3, ["wrong.txt", "5"], "logits", self.base, "--text", wrong, "-o", out)
         self.run_fails(2, ["256", "tokenizer"], "logits", self.base, "--ids", beyond, "-o", out)
-        self.run_fails(3, ["input_ids[0][1]", "-1"], "logits", self.base, "--ids", below, "-o", out)
+        self.run_fails(2, ["input_ids[0][1]", "-1"], "logits", self.base, "--ids", below, "-o", out)
         self.run_fails(3, ["input_ids"], "logits", self.base, "--ids", other, "-o", out)
         self.run_fails(2, ["taken", "--force"], "logits", self.base, "--ids", self.ids, "-o", taken)
         self.assertEqual(taken.read_text(), "mine")

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/units.h"
 #include "infer/layer_weights.h"
+#include "kernels/compare.h"
 #include "kernels/layer_ops.h"
 #include "kernels/logit_panels.h"
 #include "kernels/product.h"
@@ -74,6 +75,7 @@ ForwardPass::ForwardPass(TokenBatch batch, std::vector<uint64_t> wanted_tiles, c
   SLUICE_CHECK(options_.budget != nullptr && options_.num_threads > 0 && options_.max_chunk_tiles > 0);
   SLUICE_CHECK(std::ranges::is_sorted(wanted_tiles_));
   SLUICE_CHECK(wanted_tiles_.empty() || wanted_tiles_.back() < batch_.num_tiles());
+  SLUICE_CHECK(batch_.num_tiles() <= UINT32_MAX / kTileTokens);  // 16 GB of ids
 }
 
 ForwardPass::~ForwardPass() = default;
@@ -122,7 +124,9 @@ Result<PassLayout> ForwardPass::LayOut() {
   for (const auto& sequence : batch_.sequences()) {
     demand.sequence_tiles.push_back(CeilDiv(sequence.size(), kTileTokens));
   }
-  uint64_t table_bytes = 0, widest = 0;
+  uint64_t table_bytes = 0;
+  const uint64_t place_bytes = kTileTokens * sizeof(TokenPlace);  // of a tile's tokens, while embeddings are read
+  demand.hidden_tile_bytes = place_bytes;
   for (const Model& model : models_) {
     const uint64_t all = HiddenStates::SizeBytes(batch_.num_tiles(), model.spec.hidden);
     demand.hidden_tile_bytes += HiddenStates::SizeBytes(1, model.spec.hidden);
@@ -130,7 +134,6 @@ Result<PassLayout> ForwardPass::LayOut() {
     demand.spill_moved_bytes +=
         HiddenStates::SizeBytes(wanted_tiles_.size(), model.spec.hidden) * CeilDiv(model.spec.vocab, kLogitPanelRows);
     table_bytes += Transformer::TableBytes(model.spec, batch_);
-    widest = std::max(widest, model.spec.hidden);
   }
   // What must be leased from the stream at one time: a layer, or a panel of each head.
   const stream::StreamOptions defaults;
@@ -148,7 +151,8 @@ Result<PassLayout> ForwardPass::LayOut() {
   demand.stream_bytes = LeasedMemory(in_flight_bytes_) + 8 * defaults.max_tile_bytes;
   demand.working_bytes = [&](uint64_t chunk_tiles, bool spill) {
     const Working working = WorkingOf(chunk_tiles, spill);
-    return (working.layer_floats + working.head_floats + working.load_floats) * sizeof(float) + table_bytes;
+    return (working.layer_floats + working.head_floats + working.load_floats) * sizeof(float) + table_bytes +
+           (spill ? batch_.num_tiles() * place_bytes : 0);
   };
   budget.ChargeResident();
   const uint64_t free_bytes = budget.free_bytes();
@@ -160,6 +164,7 @@ Result<PassLayout> ForwardPass::LayOut() {
   plan_.chunk_tiles = layout.chunk_tiles;
   plan_.num_rounds = layout.num_rounds();
   plan_.spilled = layout.spill;
+  plan_.spill_moved_bytes = layout.spill ? demand.spill_moved_bytes : 0;
   plan_.kept_bytes = layout.kept_bytes;
   plan_.workspace_bytes = demand.working_bytes(layout.chunk_tiles, layout.spill);
   if (plan_.workspace_bytes > free_bytes) {
@@ -256,6 +261,9 @@ Result<void> ForwardPass::Provide(const PassLayout& layout) {
 
   plan_.stream = stream_->plan();
   CountLaterRounds();
+  constexpr double kUsualRate = 1.5e9;  // of a disk, bytes a second, where the stream's plan measured none
+  const double disk_rate = plan_.stream.read_bytes_per_second > 0 ? plan_.stream.read_bytes_per_second : kUsualRate;
+  plan_.stream.io_seconds += static_cast<double>(plan_.spill_moved_bytes) / disk_rate;
   plan_.operations_per_second = MeasureOperationsPerSecond(options_.num_threads);
   plan_.seconds =
       std::max(plan_.stream.io_seconds, plan_.operations / plan_.operations_per_second + plan_.stream.cpu_seconds);
@@ -370,11 +378,12 @@ Result<void> ForwardPass::RunRound(const Round& round, LogitSink* sink) {
 
 std::vector<ForwardPass::TokenPlace> ForwardPass::TokensById(const Round& round) const {
   std::vector<TokenPlace> tokens;
+  tokens.reserve(round.num_tiles * kTileTokens);
   for (uint64_t tile = 0; tile < round.num_tiles; ++tile) {
     const TokenBatch::Tile& place = batch_.tile(round.first_tile + tile);
     const std::vector<uint32_t>& ids = batch_.sequences()[place.sequence];
     for (uint32_t lane = 0; lane < place.num_tokens; ++lane) {
-      tokens.push_back({ids[place.index * kTileTokens + lane], tile, lane});
+      tokens.push_back({ids[place.index * kTileTokens + lane], static_cast<uint32_t>(tile * kTileTokens + lane)});
     }
   }
   std::ranges::sort(tokens, {}, &TokenPlace::id);
@@ -406,17 +415,21 @@ Result<void> ForwardPass::RunEmbedding(const Round& round, const PassStep& step)
       auto token = std::ranges::lower_bound(tokens, id, {}, &TokenPlace::id);
       if (token == tokens.end() || token->id != id) continue;
       tensor.encoding->decode(rows->rows()[rows_done], row.size(), row.data());
+      if (kernels::CountNans(row.data(), row.size()) > 0) {
+        return Fail(ErrorCode::kCorrupt, fmt::format("{}: embedding: tensor {} has a NaN in the row of token {}",
+                                                     model.checkpoint->ref(), tensor.name, id));
+      }
       for (; token != tokens.end() && token->id == id; ++token) {
-        SLUICE_TRY(model.hidden->WriteRow(token->tile, token->lane, row.data()));
+        SLUICE_TRY(model.hidden->WriteRow(token->place / kTileTokens, token->place % kTileTokens, row.data()));
       }
     }
     return {};  // the lease may go: what this piece holds of the next row was copied
   });
 }
 
-Result<void> ForwardPass::ReportNan(const Model& model, size_t layer, const LoadedTensors& tensors) const {
+Result<void> ForwardPass::ReportNan(const Model& model, const std::string& step, const LoadedTensors& tensors) const {
   const std::string tensor = tensors.FirstWithNan();
-  const std::string where = fmt::format("{}: layer {}", model.checkpoint->ref(), layer);
+  const std::string where = fmt::format("{}: {}", model.checkpoint->ref(), step);
   if (tensor.empty()) {
     return Fail(ErrorCode::kCorrupt, where +
                                          ": its output is not a number, though no weight of it is: the activations "
@@ -437,7 +450,9 @@ Result<void> ForwardPass::RunLayer(const Round& round, size_t step) {
     const uint64_t at = chunk.begin - round.first_tile;
     SLUICE_ASSIGN(float* x, model.hidden->Load(at, chunk.count, load_buffer_.data()));
     if (layer == 0) model.transformer->RowsToTiles(chunk.count, x);
-    if (!model.transformer->RunLayer(layer, weights, chunk, x)) return ReportNan(model, layer, *tensors);
+    if (!model.transformer->RunLayer(layer, weights, chunk, x)) {
+      return ReportNan(model, fmt::format("layer {}", layer), *tensors);
+    }
     SLUICE_TRY(model.hidden->Store(at, chunk.count, x));
     Progress(model.layer_operations * static_cast<double>(chunk.count) / static_cast<double>(batch_.num_tiles()));
   }
@@ -452,6 +467,7 @@ Result<void> ForwardPass::RunFinalNorm(const Round& round, size_t step) {
     const uint64_t at = begin - round.first_tile;
     SLUICE_ASSIGN(float* x, model.hidden->Load(at, count, load_buffer_.data()));
     model.transformer->FinalNorm(weight, count, x);
+    if (kernels::CountNans(x, count * model.hidden->tile_floats()) > 0) return ReportNan(model, "final norm", *tensors);
     SLUICE_TRY(model.hidden->Store(at, count, x));
   }
   return {};
@@ -480,6 +496,7 @@ Result<void> ForwardPass::RunHeads(const Round& round, size_t first_step, size_t
   const auto first_id = static_cast<uint32_t>(groups_->steps()[first_step].place * kLogitPanelRows);
   std::mutex mutex;
   Result<void> failed;
+  std::vector<std::atomic<bool>> with_nan(models_.size());
   workers_->ParallelFor(turns.size(), [&](uint64_t index, int worker) {
     const TileRun& turn = turns[index];
     float* logits = head_buffers_.data() + static_cast<uint64_t>(worker) * worker_floats;
@@ -507,6 +524,7 @@ Result<void> ForwardPass::RunHeads(const Round& round, size_t first_step, size_t
                         .out_tile_floats = rows * kTileTokens,
                         .num_tiles = turn.count,
                         .scratch = logits + models_.size() * logits_floats});
+      if (kernels::CountNans(out, turn.count * rows * kTileTokens) > 0) with_nan[m] = true;
       const float cap = models_[m].spec.final_softcap;
       if (cap != 0) kernels::SoftCap(out, cap, turn.count * rows * kTileTokens, out);
     }
@@ -519,6 +537,10 @@ Result<void> ForwardPass::RunHeads(const Round& round, size_t first_step, size_t
     }
   });
   SLUICE_TRY(failed);
+  for (size_t step = first_step; step < end_step; ++step) {
+    const uint32_t m = groups_->steps()[step].model;
+    if (with_nan[m]) return ReportNan(models_[m], "head", *loaded[step - first_step]);
+  }
   Progress(operations * static_cast<double>(TokensIn(round.wanted_tiles)));
   return sink->Checkpoint();
 }

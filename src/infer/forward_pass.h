@@ -69,6 +69,7 @@ struct PassPlan {
   uint64_t kept_bytes = 0;    // of weights that are read once for all rounds, though there are several
   uint64_t workspace_bytes = 0;
   bool spilled = false;              // hidden states are in a file
+  uint64_t spill_moved_bytes = 0;    // written to it and read from it
   double operations = 0;             // multiplications and additions, attention's included
   double operations_per_second = 0;  // measured, all threads
   double seconds = 0;                // predicted: the longer of reading and computing
@@ -94,7 +95,7 @@ class ForwardPass {
 
   // From 0 to 1: the share of the operations that is done. Called by the thread that runs the pass.
   using ProgressFunction = std::function<void(double done)>;
-  // Once. kCorrupt where a NaN shows: names the model, the layer and the first tensor that has one.
+  // Once. kCorrupt where a NaN shows: names the model, the step and the first tensor that has one.
   Result<PassStats> Run(LogitSink* sink, ProgressFunction progress = nullptr);
 
  private:
@@ -114,8 +115,7 @@ class ForwardPass {
   };
   struct TokenPlace {
     uint32_t id;
-    uint64_t tile;  // of the round
-    uint32_t lane;
+    uint32_t place;  // 16 tile + lane, in the round
   };
 
   ForwardPass(TokenBatch batch, std::vector<uint64_t> wanted_tiles, const PassOptions& options);
@@ -141,7 +141,7 @@ class ForwardPass {
   Result<void> RunLayer(const Round& round, size_t step);
   Result<void> RunFinalNorm(const Round& round, size_t step);
   Result<void> RunHeads(const Round& round, size_t first_step, size_t end_step, LogitSink* sink);
-  Result<void> ReportNan(const Model& model, size_t layer, const LoadedTensors& tensors) const;
+  Result<void> ReportNan(const Model& model, const std::string& step, const LoadedTensors& tensors) const;
   void Progress(double operations);
 
   TokenBatch batch_;

@@ -170,6 +170,60 @@ TEST_P(EveryArchitecture, GivesTheSameBitsHoweverItIsRun) {
   }
 }
 
+// Sequences that make fuller chunks in their round than among all others; more keys at once than in any chunk of all.
+TEST(ForwardPass, RoundsChunkTheirSequencesAnew) {
+  const auto model = OpenModel(kModels / "llama_gqa");
+  ASSERT_NE(model, nullptr);
+  std::vector<std::vector<uint32_t>> sequences;
+  for (const uint64_t tiles : {1, 2, 2, 1, 2, 1, 2, 1, 2}) {
+    sequences.push_back(RandomIds(16 * tiles, 160, static_cast<uint32_t>(sequences.size())));
+  }
+  const Logits expected = RunPass({model.get()}, sequences);
+  for (uint64_t round_tiles = 1; round_tiles <= 12; ++round_tiles) {
+    for (const uint64_t chunk_tiles : {1, 2, 3, 4, 5}) {
+      const Logits logits =
+          RunPass({model.get()}, sequences, {.max_chunk_tiles = chunk_tiles, .max_round_tiles = round_tiles});
+      for (size_t i = 0; i < sequences.size(); ++i) {
+        EXPECT_TRUE(SameBits(logits[0][i], expected[0][i])) << round_tiles << " " << chunk_tiles << " " << i;
+      }
+    }
+  }
+}
+
+// Every budget that the plan accepts holds what the pass keeps, of many small layers and panels too; the weights of
+// eight models stay where they fit.
+TEST(ForwardPass, WhatIsKeptIsWhatWasPlanned) {
+  const tests::TempDir dir;
+  const auto model = OpenModel(tests::MakeTinyLlama(dir / "model", {.layers = 9, .vocab = 5000}));
+  ASSERT_NE(model, nullptr);
+  const std::vector<const Checkpoint*> models(8, model.get());
+  std::vector<std::vector<uint32_t>> sequences;
+  for (uint32_t i = 0; i < 6; ++i) sequences.push_back(RandomIds(40, 5000, i));
+  bool some_kept = false, all_kept = false;
+  for (uint64_t mib = 24; mib <= 384; mib += 24) {
+    MemoryBudget budget(ResidentBytes() + mib * kMiB);
+    PassOptions options;
+    options.budget = &budget;
+    options.max_round_tiles = 3;
+    options.spill = Spill::kIfForced;
+    TokenBatch batch(sequences);
+    std::vector<uint64_t> last = {2, 5, 8, 11, 14, 17};
+    const auto pass = ForwardPass::Open(models, std::move(batch), std::move(last), options);
+    if (!pass) {
+      EXPECT_EQ(pass.error().code, ErrorCode::kBudget) << pass.error().ToString();
+      continue;
+    }
+    KeptLogits kept(**pass);
+    const auto stats = (*pass)->Run(&kept);
+    EXPECT_TRUE(stats) << mib << " MiB, kept " << (*pass)->plan().kept_bytes << ": " << stats.error().ToString();
+    EXPECT_LE(budget.peak_bytes(), budget.limit_bytes());
+    some_kept |= (*pass)->plan().kept_bytes > 0;
+    all_kept |= stats && stats->bytes_read < 2 * 8 * model->tensors().total_bytes();
+  }
+  EXPECT_TRUE(some_kept);
+  EXPECT_TRUE(all_kept);
+}
+
 // What comes later does not change what came before.
 TEST(ForwardPass, IsCausal) {
   const auto model = OpenModel(kModels / "llama_gqa");
@@ -301,25 +355,37 @@ TEST(ForwardPass, ABudgetThatIsTooSmallNamesOneThatWouldDo) {
   EXPECT_NE(run.error().ToString().find("--max-memory"), std::string::npos) << run.error().ToString();
 }
 
-TEST(ForwardPass, ANaNIsFoundInItsLayerAndTensor) {
-  const tests::TempDir dir;
-  const tests::TinyLlama options{.layers = 3, .dtype = "F32"};
-  tests::MakeTinyLlama(dir / "model", options);
-  std::vector<tests::TestTensor> tensors = tests::TinyLlamaTensors(options);
-  for (tests::TestTensor& tensor : tensors) {
-    if (tensor.name != "model.layers.1.mlp.up_proj.weight") continue;
-    const float nan = std::numeric_limits<float>::quiet_NaN();
-    std::memcpy(tensor.bytes.data() + 400, &nan, 4);
+// The step and the tensor, wherever it is.
+TEST(ForwardPass, ANaNIsFoundInItsStepAndTensor) {
+  const std::pair<const char*, const char*> places[] = {
+      {"model.layers.1.mlp.up_proj.weight", "layer 1"},
+      {"model.layers.2.input_layernorm.weight", "layer 2"},
+      {"model.norm.weight", "final norm"},
+      {"lm_head.weight", "head"},
+      {"model.embed_tokens.weight", "embedding"},
+  };
+  for (const auto& [name, step] : places) {
+    SCOPED_TRACE(name);
+    const tests::TempDir dir;
+    const tests::TinyLlama options{.layers = 3, .dtype = "F32", .tied = false};
+    tests::MakeTinyLlama(dir / "model", options);
+    std::vector<tests::TestTensor> tensors = tests::TinyLlamaTensors(options);
+    for (tests::TestTensor& tensor : tensors) {
+      if (tensor.name != name) continue;
+      const float nan = std::numeric_limits<float>::quiet_NaN();
+      const uint64_t row_bytes = tensor.shape.size() == 2 ? tensor.shape[1] * sizeof(float) : 0;
+      std::memcpy(tensor.bytes.data() + 2 * row_bytes, &nan, sizeof(nan));  // row 2: a token's that is given
+    }
+    tests::WriteShards(dir / "model", tensors, 1);
+    const auto model = OpenModel(dir / "model");
+    ASSERT_NE(model, nullptr);
+    const auto run = TryRun({model.get()}, {{1, 2, 3}}, {});
+    ASSERT_FALSE(run);
+    EXPECT_EQ(run.error().code, ErrorCode::kCorrupt);
+    const std::string text = run.error().ToString();
+    EXPECT_NE(text.find(step), std::string::npos) << text;
+    EXPECT_NE(text.find(name), std::string::npos) << text;
   }
-  tests::WriteShards(dir / "model", tensors, 1);
-  const auto model = OpenModel(dir / "model");
-  ASSERT_NE(model, nullptr);
-  const auto run = TryRun({model.get()}, {{1, 2, 3}}, {});
-  ASSERT_FALSE(run);
-  EXPECT_EQ(run.error().code, ErrorCode::kCorrupt);
-  const std::string text = run.error().ToString();
-  EXPECT_NE(text.find("layer 1"), std::string::npos) << text;
-  EXPECT_NE(text.find("model.layers.1.mlp.up_proj.weight"), std::string::npos) << text;
 }
 
 TEST(ForwardPass, ATensorThatTheConfigWantsAndTheFileLacksIsNamed) {

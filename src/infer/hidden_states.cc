@@ -55,9 +55,16 @@ Result<HiddenStates> HiddenStates::InMemory(uint64_t num_tiles, uint64_t hidden,
 Result<HiddenStates> HiddenStates::InFile(uint64_t num_tiles, uint64_t hidden) {
   HiddenStates states(num_tiles, hidden);
   const char* folder = std::getenv("TMPDIR");
-  states.folder_ = folder != nullptr && *folder != '\0' ? folder : "/tmp";
+  // Not /tmp, which is memory on many systems.
+  states.folder_ = folder != nullptr && *folder != '\0' ? folder : "/var/tmp";
+  const auto fail = [](Error error) {
+    return Fail(std::move(error).In("hidden states (set TMPDIR to a folder with room, on a disk)"));
+  };
+  if (auto space = io::CheckFreeSpace(states.folder_, SizeBytes(num_tiles, hidden)); !space) {
+    return fail(std::move(space.error()));
+  }
   auto file = io::OpenToWrite(states.folder_, O_TMPFILE | O_RDWR);
-  if (!file) return Fail(std::move(file.error()).In("hidden states (set TMPDIR to a folder with room)"));
+  if (!file) return fail(std::move(file.error()));
   states.file_ = std::move(*file);
   SLUICE_TRY(io::Truncate(states.file_.get(), states.folder_, SizeBytes(num_tiles, hidden)));
   return states;

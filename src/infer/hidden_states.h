@@ -16,7 +16,8 @@ class HiddenStates {
  public:
   static uint64_t SizeBytes(uint64_t num_tiles, uint64_t hidden);
 
-  // All zero. In memory: leased from the budget. kBudget; kWrite where the folder (TMPDIR, else /tmp) cannot hold it.
+  // All zero. In memory: leased from the budget. kBudget; kWrite where the folder (TMPDIR, else /var/tmp) cannot hold
+  // it.
   static Result<HiddenStates> InMemory(uint64_t num_tiles, uint64_t hidden, MemoryBudget* budget);
   static Result<HiddenStates> InFile(uint64_t num_tiles, uint64_t hidden);
 

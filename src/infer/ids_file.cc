@@ -29,8 +29,8 @@ Result<std::vector<std::vector<uint32_t>>> ReadIdsFile(const std::string& path) 
       int64_t id;
       std::memcpy(&id, bytes.data() + at * sizeof(id), sizeof(id));
       if (id < 0 || id > UINT32_MAX) {
-        return Fail(ErrorCode::kCorrupt, fmt::format("{}: input_ids[{}][{}] is {}: no token has such an id", path,
-                                                     at / length, at % length, id));
+        return Fail(ErrorCode::kUsage, fmt::format("{}: input_ids[{}][{}] is {}: no token has such an id", path,
+                                                   at / length, at % length, id));
       }
       sequences[at / length][at % length] = static_cast<uint32_t>(id);
     }

@@ -25,9 +25,8 @@ std::vector<uint64_t> LogitsFile::WantedTiles(const TokenBatch& batch, bool last
   return tiles;
 }
 
-Result<std::unique_ptr<LogitsFile>> LogitsFile::Create(const std::string& path, bool force, const TokenBatch& batch,
-                                                       uint64_t vocab, bool last_only) {
-  const uint64_t num_sequences = batch.sequences().size(), length = batch.sequences()[0].size();
+Result<void> LogitsFile::CheckLengths(const TokenBatch& batch, bool last_only) {
+  const uint64_t length = batch.sequences()[0].size();
   for (const auto& sequence : batch.sequences()) {
     if (last_only || sequence.size() == length) continue;
     return Fail(
@@ -36,11 +35,19 @@ Result<std::unique_ptr<LogitsFile>> LogitsFile::Create(const std::string& path, 
                     "a time, or --last for the last token of each",
                     length, sequence.size()));
   }
+  return {};
+}
+
+Result<std::unique_ptr<LogitsFile>> LogitsFile::Create(const std::string& path, bool force, const TokenBatch& batch,
+                                                       uint64_t vocab, bool last_only) {
+  SLUICE_TRY(CheckLengths(batch, last_only));
+  const uint64_t num_sequences = batch.sequences().size(), length = batch.sequences()[0].size();
   const uint64_t shape[] = {num_sequences, last_only ? 1 : length, vocab};
   const formats::SafetensorsOutput tensor{"logits", quant::F32(), shape,
                                           shape[0] * shape[1] * shape[2] * sizeof(float)};
   SLUICE_ASSIGN(const std::string header, formats::WriteSafetensorsHeader({&tensor, 1}, {}, 4 * kKiB));
   SLUICE_ASSIGN(io::AtomicFile file, io::AtomicFile::Create(path, force));
+  SLUICE_TRY(io::CheckFreeSpace(file.folder(), header.size() + tensor.size_bytes));
   std::unique_ptr<LogitsFile> logits(new LogitsFile(batch, vocab, last_only, std::move(file)));
   const std::string& partial = logits->file_.partial_path();
   SLUICE_ASSIGN(logits->fd_, io::OpenToWrite(partial, O_WRONLY));

@@ -19,7 +19,9 @@ class LogitsFile final : public LogitSink {
   // The tiles that a pass must be asked for.
   static std::vector<uint64_t> WantedTiles(const TokenBatch& batch, bool last_only);
 
-  // kUsage where sequences differ in length and all tokens are wanted; kWrite, kOutputExists. `batch` outlives it.
+  // kUsage where sequences differ in length and all tokens are wanted.
+  static Result<void> CheckLengths(const TokenBatch& batch, bool last_only);
+  // CheckLengths; kWrite, also where there is no room; kOutputExists. `batch` outlives it.
   static Result<std::unique_ptr<LogitsFile>> Create(const std::string& path, bool force, const TokenBatch& batch,
                                                     uint64_t vocab, bool last_only);
   void Take(const Panel& panel) override;

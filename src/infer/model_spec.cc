@@ -13,6 +13,7 @@
 #include "checkpoint/architecture.h"
 #include "checkpoint/canonical_config.h"
 #include "infer/rope_spec.h"
+#include "kernels/attention.h"
 
 namespace sluice::infer {
 namespace {
@@ -25,7 +26,7 @@ using checkpoint::Windows;
 using nlohmann::ordered_json;
 
 // A size beyond this is a mistake: the largest vocabularies have a million rows.
-constexpr uint64_t kMaxSize = uint64_t{1} << 31, kMaxHeadDim = 1 << 16;
+constexpr uint64_t kMaxSize = uint64_t{1} << 31;
 
 // Where a step's product or norm is kept; null where the step is not one.
 ProductSpec* ProductOf(Step step, LayerSpec* layer, ModelSpec* model) {
@@ -130,8 +131,9 @@ class SpecReader {
         {"num_attention_heads", &sizes_.heads}, {"num_key_value_heads", &sizes_.kv_heads},
         {"head_dim", &sizes_.head_dim},         {"max_position_embeddings", &max_positions_}};
     for (const auto& [key, size] : sizes) {
-      SLUICE_ASSIGN(*size, keys_.Size(key, size == &sizes_.head_dim ? kMaxHeadDim : kMaxSize));
+      SLUICE_ASSIGN(*size, keys_.Size(key, size == &sizes_.head_dim ? kernels::kAttentionMaxHeadDim : kMaxSize));
     }
+    if (sizes_.head_dim % 2 != 0) return keys_.Wrong("head_dim", "an even number is wanted");
     if (sizes_.layers > checkpoint::kMaxLayers) {
       return keys_.Wrong("num_hidden_layers", fmt::format("more than {} layers", FormatCount(checkpoint::kMaxLayers)));
     }

@@ -301,7 +301,7 @@ TEST(ModelSpec, ValuesThatMakeNoSense) {
   EXPECT_EQ(corrupt("llama_gqa", "num_key_value_heads", 3),
             "config.json: num_key_value_heads is 3: it must divide num_attention_heads, which is 4");
   EXPECT_EQ(corrupt("llama_gqa", "head_dim", 0),
-            "config.json: head_dim is 0: a whole number from 1 to 65,536 is wanted");
+            "config.json: head_dim is 0: a whole number from 1 to 512 is wanted");
   EXPECT_THAT(corrupt("llama_gqa", "num_attention_heads", 0), HasSubstr("num_attention_heads is 0"));
   EXPECT_THAT(corrupt("llama_gqa", "hidden_size", 1e15), HasSubstr("hidden_size is"));
   EXPECT_THAT(corrupt("llama_gqa", "hidden_size", -64), HasSubstr("hidden_size is -64"));
@@ -313,7 +313,7 @@ TEST(ModelSpec, ValuesThatMakeNoSense) {
   EXPECT_THAT(corrupt("llama_gqa", "rms_norm_eps", nullptr), HasSubstr("rms_norm_eps is missing"));
   EXPECT_THAT(corrupt("llama_gqa", "tie_word_embeddings", 1), HasSubstr("tie_word_embeddings is 1"));
   EXPECT_THAT(corrupt("llama_gqa", "hidden_act", 1), HasSubstr("hidden_act is 1"));
-  EXPECT_THAT(corrupt("llama_gqa", "head_dim", 15), HasSubstr("head_dim is 15 and its part that turns has 15"));
+  EXPECT_THAT(corrupt("llama_gqa", "head_dim", 15), HasSubstr("head_dim is 15: an even number is wanted"));
   EXPECT_THAT(corrupt("mistral_window", "sliding_window", 0), HasSubstr("sliding_window is 0"));
   EXPECT_THAT(corrupt("gemma2", "attn_logit_softcapping", 0.0), HasSubstr("attn_logit_softcapping is 0"));
   EXPECT_THAT(corrupt("gemma2", "final_logit_softcapping", "x"), HasSubstr("final_logit_softcapping is \"x\""));

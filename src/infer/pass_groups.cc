@@ -154,7 +154,7 @@ uint64_t PassGroups::LeasedBytes(const PassStep& step, uint64_t tile_bytes) cons
         info.shape.size() == 2 ? info.encoding.BytesOf(num_rows(group) * info.shape[1]) : info.size_bytes();
     bytes += size_bytes < tile_bytes ? size_bytes + 8 * kKiB : RoundUp(size_bytes, tile_bytes) + tile_bytes;
   }
-  return bytes;
+  return RoundUp(bytes, tile_bytes);  // steps share no slot
 }
 
 std::string PassGroups::name(size_t i) const {

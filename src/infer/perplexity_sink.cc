@@ -21,15 +21,22 @@ std::vector<uint64_t> PerplexitySink::WantedTiles(const TokenBatch& batch, const
   return tiles;
 }
 
-PerplexitySink::PerplexitySink(const TokenBatch& batch, std::vector<ScoredRange> ranges, std::vector<uint64_t> vocabs)
+uint64_t PerplexitySink::MemoryBytes(uint64_t num_wanted_tiles, size_t num_models) {
+  // Of a token: nll and top of each model, KL of each pair, and three lists that are sorted at a time.
+  const uint64_t token = 12 * num_models + 8 * (num_models - 1) + 3 * 8;
+  return num_wanted_tiles *
+         (sizeof(kernels::LogitSummary) + (num_models - 1) * sizeof(kernels::LogitPairSummary) + kTileTokens * token);
+}
+
+PerplexitySink::PerplexitySink(const TokenBatch& batch, std::vector<ScoredRange> ranges, size_t num_models)
     : batch_(batch),
       ranges_(std::move(ranges)),
-      vocabs_(std::move(vocabs)),
+      num_models_(num_models),
       place_of_tile_(batch.num_tiles(), UINT32_MAX) {
   SLUICE_CHECK(ranges_.size() == batch_.sequences().size());
   for (const uint64_t tile : WantedTiles(batch_, ranges_)) place_of_tile_[tile] = static_cast<uint32_t>(num_places_++);
-  alone_.assign(vocabs_.size() * num_places_, kernels::EmptyLogitSummary());
-  if (vocabs_.size() > 1) pairs_.assign(vocabs_.size() * num_places_, kernels::EmptyLogitPairSummary());
+  first_.assign(num_places_, kernels::EmptyLogitSummary());
+  pairs_.assign((num_models_ - 1) * num_places_, kernels::EmptyLogitPairSummary());
 }
 
 void PerplexitySink::Take(const Panel& panel) {
@@ -41,18 +48,15 @@ void PerplexitySink::Take(const Panel& panel) {
     targets[lane] = next < ids.size() ? ids[next] : UINT32_MAX;
   }
   const uint64_t place = place_of_tile_[panel.tile];
-  for (size_t model = 0; model < panel.models.size(); ++model) {
-    const auto& [logits, rows] = panel.models[model];
-    if (rows == 0) continue;
-    if (IsPaired(model)) {
-      kernels::LogitPairSummary summary;
-      kernels::SummarizeLogitPair(panel.models[0].values, logits, panel.first_id, rows, targets, &summary);
-      kernels::MergeLogitPairSummary(summary, &pairs_[model * num_places_ + place]);
-    } else {
-      kernels::LogitSummary summary;
-      kernels::SummarizeLogits(logits, panel.first_id, rows, targets, &summary);
-      kernels::MergeLogitSummary(summary, &alone_[model * num_places_ + place]);
-    }
+  const auto& [logits, rows] = panel.models[0];
+  kernels::LogitSummary summary;
+  kernels::SummarizeLogits(logits, panel.first_id, rows, targets, &summary);
+  kernels::MergeLogitSummary(summary, &first_[place]);
+  for (size_t model = 1; model < num_models_; ++model) {
+    SLUICE_CHECK(panel.models[model].rows == rows);
+    kernels::LogitPairSummary pair;
+    kernels::SummarizeLogitPair(logits, panel.models[model].values, panel.first_id, rows, targets, &pair);
+    kernels::MergeLogitPairSummary(pair, &pairs_[(model - 1) * num_places_ + place]);
   }
 }
 
@@ -69,8 +73,7 @@ void PerplexitySink::ForEachScored(const Use& use) const {
 TokenScores PerplexitySink::Scores(size_t model) const {
   TokenScores scores;
   ForEachScored([&](uint64_t place, uint64_t lane) {
-    const uint64_t at = model * num_places_ + place;
-    const kernels::LogitSummary& summary = IsPaired(model) ? pairs_[at].b : alone_[at];
+    const kernels::LogitSummary& summary = model == 0 ? first_[place] : Pair(model, place).b;
     scores.nll.push_back(kernels::LogSumExp(summary, lane) - static_cast<double>(summary.target[lane]));
     scores.top.push_back(summary.argmax[lane]);
   });
@@ -79,10 +82,8 @@ TokenScores PerplexitySink::Scores(size_t model) const {
 
 std::vector<double> PerplexitySink::Divergences(size_t model) const {
   std::vector<double> divergences;
-  if (!IsPaired(model)) return divergences;
-  ForEachScored([&](uint64_t place, uint64_t lane) {
-    divergences.push_back(kernels::KlDivergence(pairs_[model * num_places_ + place], lane));
-  });
+  ForEachScored(
+      [&](uint64_t place, uint64_t lane) { divergences.push_back(kernels::KlDivergence(Pair(model, place), lane)); });
   return divergences;
 }
 

@@ -2,7 +2,7 @@
 // panel.
 //
 // The token at position t is scored by the logits at t - 1. Models after the first are also compared with the first,
-// token by token, where their vocabularies are of one size. Memory: 320 bytes a token tile and model alone, 768 a pair.
+// token by token: all vocabularies must be of one size. Memory: MemoryBytes, for the caller to lease before the pass.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +27,10 @@ struct TokenScores {
 
 class PerplexitySink final : public LogitSink {
  public:
-  // ranges: one for each sequence of the batch. vocabs: of the models. `batch` outlives it.
-  PerplexitySink(const TokenBatch& batch, std::vector<ScoredRange> ranges, std::vector<uint64_t> vocabs);
+  // ranges: one for each sequence of the batch. `batch` outlives it.
+  PerplexitySink(const TokenBatch& batch, std::vector<ScoredRange> ranges, size_t num_models);
+  // Of so many wanted tiles: the sink's own, and what Scores, Divergences and StatsOf make of it.
+  static uint64_t MemoryBytes(uint64_t num_wanted_tiles, size_t num_models);
   // The tiles that a pass must be asked for.
   static std::vector<uint64_t> WantedTiles(const TokenBatch& batch, const std::vector<ScoredRange>& ranges);
 
@@ -36,22 +38,24 @@ class PerplexitySink final : public LogitSink {
 
   // After the pass.
   TokenScores Scores(size_t model) const;
-  // KL(first || model) of each scored token, nats. Empty where the vocabularies differ in size.
+  // KL(first || model) of each scored token, nats; model > 0.
   std::vector<double> Divergences(size_t model) const;
 
  private:
   // Calls use(summary index of the tile, lane, the scored token) for each.
   template <class Use>
   void ForEachScored(const Use& use) const;
-  bool IsPaired(size_t model) const { return model > 0 && vocabs_[model] == vocabs_[0]; }
+  const kernels::LogitPairSummary& Pair(size_t model, uint64_t place) const {
+    return pairs_[(model - 1) * num_places_ + place];
+  }
 
   const TokenBatch& batch_;
   const std::vector<ScoredRange> ranges_;
-  const std::vector<uint64_t> vocabs_;
+  const size_t num_models_;
   std::vector<uint32_t> place_of_tile_;  // in the summaries; UINT32_MAX: not wanted
   uint64_t num_places_ = 0;
-  std::vector<kernels::LogitSummary> alone_;      // [model][place], of models that are in no pair
-  std::vector<kernels::LogitPairSummary> pairs_;  // [model][place]
+  std::vector<kernels::LogitSummary> first_;      // [place], of the first model
+  std::vector<kernels::LogitPairSummary> pairs_;  // [model - 1][place], of the others beside it
 };
 
 }  // namespace sluice::infer

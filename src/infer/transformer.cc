@@ -22,17 +22,16 @@ static_assert(kRopeTileTokens == kTileTokens);
 
 // Sizes of the working arrays, in floats.
 struct Sizes {
-  uint64_t scratch, hidden, attention_or_ffn, keys;
+  uint64_t key_tiles, scratch, hidden, attention_or_ffn, keys;
 
   Sizes(const ModelSpec& spec, const TokenBatch& batch, uint64_t chunk_tiles) {
-    uint64_t features = 0, key_features = 0, key_tiles = 0;
+    uint64_t features = 0, key_features = 0;
     for (const LayerSpec& layer : spec.layers) {
       features = std::max({features, layer.attention.heads * layer.attention.head_dim, layer.mlp.ffn});
       key_features = std::max(key_features, layer.attention.kv_heads * layer.attention.head_dim);
     }
-    for (const TokenBatch::Chunk& chunk : batch.Chunks(chunk_tiles)) {
-      key_tiles = std::max(key_tiles, chunk.begin + chunk.count - chunk.keys_begin);
-    }
+    // Whichever sequences a chunk has: several whole ones, or a part of one and the keys of what came before it.
+    key_tiles = std::min(batch.num_tiles(), std::max(chunk_tiles, CeilDiv(batch.longest(), kTileTokens)));
     scratch = std::max(kernels::kProductScratchFloats, kernels::kAttentionScratchFloats);
     hidden = chunk_tiles * spec.hidden * kTileTokens;
     attention_or_ffn = chunk_tiles * features * kTileTokens;
@@ -63,6 +62,8 @@ Result<Transformer> Transformer::Make(const ModelSpec& spec, const TokenBatch& b
                                       Workers* workers, FloatArena* workspace, MemoryBudget* budget) {
   const Sizes sizes(spec, batch, chunk_tiles);
   Transformer transformer(spec, batch, workers);
+  transformer.chunk_tiles_ = chunk_tiles;
+  transformer.key_tiles_ = sizes.key_tiles;
   workspace->Rewind();
   for (int worker = 0; worker < workers->num_threads(); ++worker) {
     transformer.scratch_.push_back(workspace->Take(sizes.scratch));
@@ -145,6 +146,7 @@ bool Transformer::RunLayer(size_t layer, const LayerWeights& weights, const Toke
   const uint64_t tile = spec_.hidden * kTileTokens;
   const uint64_t keys_tile = attention.kv_heads * attention.head_dim * kTileTokens;
   const uint64_t first_slot = chunk.begin - chunk.keys_begin;
+  SLUICE_CHECK(chunk.count <= chunk_tiles_ && first_slot + chunk.count <= key_tiles_);
 
   workers_->ParallelFor(chunk.count, [&](uint64_t t, int) {
     Norm(spec.input_norm, weights.input_norm, x + t * tile, normed_ + t * tile);
@@ -223,11 +225,11 @@ void Transformer::RotateChunk(const AttentionSpec& attention, const LayerWeights
 void Transformer::AttendChunk(const AttentionSpec& attention, const TokenBatch::Chunk& chunk) {
   const uint64_t head_floats = attention.head_dim * kTileTokens, keys_tile = attention.kv_heads * head_floats;
   const uint64_t num_key_tiles = chunk.begin + chunk.count - chunk.keys_begin;
-  key_tiles_.resize(num_key_tiles);
-  value_tiles_.resize(num_key_tiles);
+  key_pointers_.resize(num_key_tiles);
+  value_pointers_.resize(num_key_tiles);
   for (uint64_t slot = 0; slot < num_key_tiles; ++slot) {
-    key_tiles_[slot] = keys_ + slot * keys_tile;
-    value_tiles_[slot] = values_ + slot * keys_tile;
+    key_pointers_[slot] = keys_ + slot * keys_tile;
+    value_pointers_[slot] = values_ + slot * keys_tile;
   }
   const uint64_t group = attention.heads / attention.kv_heads;
   workers_->ParallelFor(chunk.count * attention.kv_heads, [&](uint64_t index, int worker) {
@@ -241,8 +243,8 @@ void Transformer::AttendChunk(const AttentionSpec& attention, const TokenBatch::
                         .num_heads = group,
                         .head_dim = attention.head_dim,
                         .query_tile = tile.index,
-                        .keys = key_tiles_.data() + slot,
-                        .values = value_tiles_.data() + slot,
+                        .keys = key_pointers_.data() + slot,
+                        .values = value_pointers_.data() + slot,
                         .first_key_tile = first_key_tile,
                         .first_feature = kv_head * attention.head_dim,
                         .window = attention.window,

@@ -67,7 +67,8 @@ class Transformer {
   float *queries_ = nullptr, *attended_ = nullptr;  // [chunk][heads head_dim][16]
   float *gate_ = nullptr, *up_ = nullptr;           // [chunk][ffn][16], in the place of the two above
   float *keys_ = nullptr, *values_ = nullptr;       // [tiles of keys][kv_heads head_dim][16]
-  std::vector<const float*> key_tiles_, value_tiles_;
+  std::vector<const float*> key_pointers_, value_pointers_;
+  uint64_t chunk_tiles_ = 0, key_tiles_ = 0;  // for which there is room
   std::vector<RopeTables> ropes_;
 };
 

@@ -49,10 +49,26 @@ Result<void> AtomicFile::Commit() {
   return SyncFolder(place_.folder);
 }
 
+namespace {
+
+// A pipe, a terminal, /dev/stdout: written into, never replaced.
+bool IsStream(const std::string& path) {
+  struct stat status;
+  return stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode);
+}
+
+}  // namespace
+
+Result<void> CheckWritable(const std::string& path) {
+  if (IsStream(path)) return {};
+  auto file = AtomicFile::Create(path, /*force=*/true);
+  if (!file) return Fail(std::move(file.error()));
+  return {};
+}
+
 Result<void> WriteFileAtomically(const std::string& path, std::string_view bytes) {
   const std::span<const uint8_t> span(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
-  struct stat status;
-  if (stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode)) {
+  if (IsStream(path)) {
     SLUICE_ASSIGN(OwnedFd fd, OpenToWrite(path, O_WRONLY));
     for (size_t done = 0; done < bytes.size();) {
       const ssize_t n = write(fd.get(), bytes.data() + done, bytes.size() - done);

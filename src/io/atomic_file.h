@@ -35,5 +35,7 @@ class AtomicFile {
 
 // Small results (JSON, reports): replaces what is there. What is no regular file (/dev/stdout, a pipe) is written into.
 Result<void> WriteFileAtomically(const std::string& path, std::string_view bytes);
+// Whether that would find a place to write to: for long work whose result goes there. Leaves nothing behind.
+Result<void> CheckWritable(const std::string& path);
 
 }  // namespace sluice::io

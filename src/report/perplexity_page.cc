@@ -30,11 +30,6 @@ constexpr const char* kStyle =
     "th { font-weight: 600; } th:first-child, td:first-child,\n"
     ".models th:nth-child(2), .models td:nth-child(2) { text-align: left; }\n";
 
-std::string WithError(double value, double error, int digits) {
-  return std::isfinite(error) ? fmt::format("{:.{}f} ± {:.{}f}", value, digits, error, digits)
-                              : fmt::format("{:.{}f}", value, digits);
-}
-
 class HtmlTable {
  public:
   explicit HtmlTable(const std::vector<std::string>& headings, std::string style = "") : style_(std::move(style)) {

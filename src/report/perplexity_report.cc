@@ -63,11 +63,6 @@ ordered_json BucketJson(const PositionBucket& bucket) {
   return json;
 }
 
-std::string WithError(double value, double error, int digits) {
-  if (!std::isfinite(error)) return fmt::format("{:.{}f}", value, digits);
-  return fmt::format("{:.{}f} ± {:.{}f}", value, digits, error, digits);
-}
-
 std::string Signed(double value, double error, int digits) {
   return (value >= 0 ? "+" : "") + WithError(value, error, digits);
 }
@@ -134,6 +129,11 @@ std::string HeadText(const PerplexityReport& report) {
 }
 
 }  // namespace
+
+std::string WithError(double value, double error, int digits) {
+  if (!std::isfinite(error)) return fmt::format("{:.{}f}", value, digits);
+  return fmt::format("{:.{}f} ± {:.{}f}", value, digits, error, digits);
+}
 
 std::string ModelLabel(size_t model) {
   return model < 26 ? std::string(1, static_cast<char>('A' + model)) : fmt::format("m{}", model + 1);

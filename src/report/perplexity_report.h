@@ -29,6 +29,8 @@ struct PerplexityReport {
 nlohmann::ordered_json PerplexityJson(const PerplexityReport& report);
 std::string PerplexityText(const PerplexityReport& report);
 
+// "13.534 ± 0.120"; without the error where it is not known.
+std::string WithError(double value, double error, int digits);
 // What stands for a model in a table's heading: "A" to "Z", then "m27" and so on.
 std::string ModelLabel(size_t model);
 // Names that fit into a legend, unlike each other: a reference's last part where that tells it apart.

@@ -7,10 +7,10 @@
 #include "cli/command.h"
 #include "cli/recipe_options.h"
 #include "cli/run_forward.h"
+#include "cli/tokenizer_reference.h"
 #include "infer/ids_file.h"
 #include "infer/logits_file.h"
 #include "io/byte_source.h"
-#include "tokenizer/open_tokenizer.h"
 
 namespace sluice::cli::commands {
 namespace {
@@ -19,12 +19,14 @@ struct Values {
   std::string ref, ids, output, tokenizer;
   std::vector<std::string> texts;
   RecipeOptions recipe;
+  RefusedOptions refused;
   bool last = false, force = false, parse_special = false;
 };
 
 constexpr char kDetails[] =
     R"(Writes `logits`, F32 [sequences, tokens, vocab], as safetensors. Each weight is read once, a layer at a time,
-however many sequences there are; a recipe is merged as its layers are needed and nothing of it is written.
+however many sequences there are (but where the budget makes several rounds of them: --dry-run tells); a recipe is
+merged as its layers are needed and nothing of it is written.
 
 --ids takes `input_ids`, I64 [sequences, tokens], from a safetensors file and needs no tokenizer. --text takes
 files of UTF-8, each a sequence of its own, and adds the special tokens that the model's tokenizer adds.
@@ -35,14 +37,10 @@ Examples:
   sluice logits recipe.yml --text prompt.txt -o logits.safetensors --max-memory 4GiB
 )";
 
-Result<std::vector<std::vector<uint32_t>>> Sequences(const Values& values,
-                                                     std::shared_ptr<const checkpoint::Checkpoint> checkpoint,
+Result<std::vector<std::vector<uint32_t>>> Sequences(const Values& values, const checkpoint::Checkpoint& checkpoint,
                                                      Session& session) {
   if (!values.ids.empty()) return infer::ReadIdsFile(values.ids);
-  if (!values.tokenizer.empty()) {
-    SLUICE_ASSIGN(checkpoint, session.Open(values.tokenizer));
-  }
-  SLUICE_ASSIGN(const auto tokenizer, tokenizer::OpenTokenizer(*checkpoint));
+  SLUICE_ASSIGN(const auto tokenizer, OpenTokenizerFor(values.tokenizer, checkpoint, session));
   std::vector<std::vector<uint32_t>> sequences;
   for (const std::string& path : values.texts) {
     SLUICE_ASSIGN(const std::string text, io::ReadWholeFile(path));
@@ -55,6 +53,7 @@ Result<std::vector<std::vector<uint32_t>>> Sequences(const Values& values,
 }
 
 Result<int> Run(const Values& values, Session& session) {
+  SLUICE_TRY(values.refused.Check());
   if (values.ids.empty() == values.texts.empty()) {
     return Fail(ErrorCode::kUsage, "give the tokens: either --ids FILE.safetensors or --text FILE");
   }
@@ -65,8 +64,9 @@ Result<int> Run(const Values& values, Session& session) {
   }
   SLUICE_ASSIGN(const auto checkpoint, values.recipe.Open(session, values.ref));
   session.WarnOf(*checkpoint);
-  SLUICE_ASSIGN(auto sequences, Sequences(values, checkpoint, session));
+  SLUICE_ASSIGN(auto sequences, Sequences(values, *checkpoint, session));
   infer::TokenBatch batch(std::move(sequences));
+  SLUICE_TRY(infer::LogitsFile::CheckLengths(batch, values.last));
   std::vector<uint64_t> wanted = infer::LogitsFile::WantedTiles(batch, values.last);
   SLUICE_ASSIGN(const auto pass, infer::ForwardPass::Open({checkpoint.get()}, std::move(batch), std::move(wanted),
                                                           MakePassOptions(session)));
@@ -103,7 +103,7 @@ Action Declare(CLI::App& app) {
   app.add_option("--ids", values->ids, "Token ids: input_ids, I64 [sequences, tokens], in a safetensors file")
       ->type_name("FILE")
       ->group("Options");
-  app.add_option("--text", values->texts, "A text, UTF-8; repeatable, each a sequence of its own")
+  app.add_option("-f,--text", values->texts, "A text, UTF-8; repeatable, each a sequence of its own")
       ->type_name("FILE")
       ->allow_extra_args(false)
       ->group("Options");
@@ -111,7 +111,7 @@ Action Declare(CLI::App& app) {
       ->type_name("FILE")
       ->required()
       ->group("Options");
-  app.add_option("--tokenizer", values->tokenizer, "The model whose tokenizer reads --text (default REF's)")
+  app.add_option("--tokenizer", values->tokenizer, "A model or tokenizer file that reads --text (default REF's)")
       ->type_name("REF")
       ->group("Options");
   app.add_flag("--last", values->last, "The logits of each sequence's last token alone")->group("Options");
@@ -119,6 +119,7 @@ Action Declare(CLI::App& app) {
       ->group("Options");
   app.add_flag("--force", values->force, "Replace an output that exists")->group("Options");
   values->recipe.Add(app);
+  values->refused.Add(app, "--compute");
   return [values](Session& session) { return Run(*values, session); };
 }
 

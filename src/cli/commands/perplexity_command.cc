@@ -7,6 +7,7 @@
 #include "cli/command.h"
 #include "cli/recipe_options.h"
 #include "cli/run_forward.h"
+#include "cli/tokenizer_reference.h"
 #include "infer/perplexity_sink.h"
 #include "infer/perplexity_stats.h"
 #include "io/atomic_file.h"
@@ -17,6 +18,8 @@
 
 namespace sluice::cli::commands {
 namespace {
+
+constexpr uint64_t kMostTokens = uint64_t{1} << 40;
 
 struct Values {
   std::vector<std::string> refs, texts;
@@ -37,8 +40,8 @@ constexpr char kDetails[] =
 Several models read the same tokens side by side, and each is compared with the first, token by token: the
 difference of ln PPL with its paired error, KL divergence, the right token's probability, the share of tokens with
 one top token. Errors take tokens as independent. The text is taken as it is, its last newline included; several
-texts are joined by two newlines. Each weight is read once, however long the text; a recipe is merged as its layers
-are needed, and nothing of it is written.
+texts are joined by two newlines. Each weight is read once, however long the text (but where the budget makes
+several rounds of it: --dry-run tells); a recipe is merged as its layers are needed, and nothing of it is written.
 
 Examples:
   sluice perplexity model/ --text wiki.txt
@@ -79,13 +82,14 @@ Result<void> CheckTokenizer(const checkpoint::Checkpoint& model, const std::stri
   }
   if (!opened) return Fail(std::move(opened.error()).In(model.ref()));
   const tokenizer::Tokenizer& tokenizer = **opened;
-  if (tokenizer.adds_bos() != wanted.adds_bos) {
+  const bool bos_differs = add_special && tokenizer.adds_bos() != wanted.adds_bos;
+  if (bos_differs) {
     session.Warn(fmt::format("{} {} BOS, unlike {}: all models read the tokens of the first", model.ref(),
                              tokenizer.adds_bos() ? "adds" : "does not add", first_ref));
     add_special = false;
   }
   SLUICE_ASSIGN(const std::vector<uint32_t> ids, Encode(tokenizer, text, values, add_special));
-  const bool behind_bos = !add_special && wanted.adds_bos && wanted.bos && wanted.ids.size() > ids.size();
+  const bool behind_bos = bos_differs && wanted.adds_bos && wanted.bos && wanted.ids.size() > ids.size();
   const auto [ours, theirs] =
       std::mismatch(wanted.ids.begin() + (behind_bos ? 1 : 0), wanted.ids.end(), ids.begin(), ids.end());
   if (ours == wanted.ids.end() && theirs == ids.end()) return {};
@@ -100,24 +104,19 @@ Result<void> CheckTokenizer(const checkpoint::Checkpoint& model, const std::stri
 Result<Text> Tokenize(const std::vector<std::shared_ptr<const checkpoint::Checkpoint>>& models, const Values& values,
                       bool add_special, Session& session) {
   SLUICE_ASSIGN(const std::string text, ReadTexts(values.texts));
-  std::shared_ptr<const checkpoint::Checkpoint> owner = models.front();
-  if (!values.tokenizer.empty()) {
-    SLUICE_ASSIGN(owner, session.Open(values.tokenizer));
-  }
-  auto opened = tokenizer::OpenTokenizer(*owner);
-  if (!opened) return Fail(std::move(opened.error()).In(owner->ref()));
+  SLUICE_ASSIGN(const auto tokenizer, OpenTokenizerFor(values.tokenizer, *models.front(), session));
   Text result;
-  SLUICE_ASSIGN(result.ids, Encode(**opened, text, values, add_special));
-  result.adds_bos = (*opened)->adds_bos();
-  result.bos = (*opened)->special_ids().bos;
+  SLUICE_ASSIGN(result.ids, Encode(*tokenizer, text, values, add_special));
+  result.adds_bos = tokenizer->adds_bos();
+  result.bos = tokenizer->special_ids().bos;
   for (size_t model = 1; values.tokenizer.empty() && model < models.size(); ++model) {
-    SLUICE_TRY(CheckTokenizer(*models[model], owner->ref(), text, result, values, add_special, session));
+    SLUICE_TRY(CheckTokenizer(*models[model], models.front()->ref(), text, result, values, add_special, session));
   }
   return result;
 }
 
-std::string BosPolicy(const infer::WindowOptions& options, const Text& text) {
-  if (!text.adds_bos || options.convention == infer::PerplexityConvention::kExl2) return "none";
+std::string BosPolicy(const infer::WindowOptions& options) {
+  if (!options.adds_bos || options.convention == infer::PerplexityConvention::kExl2) return "none";
   return options.convention == infer::PerplexityConvention::kLlama512 ? "replaces the first token of each window"
                                                                       : "before the text";
 }
@@ -150,25 +149,29 @@ Result<int> Run(const Values& values, Session& session) {
     if (window.bos_replaced) sequences.back()[0] = *text.bos;
     ranges.push_back({window.first_scored - window.begin, window.end - window.begin});
   }
+  if (!values.report.empty()) {  // that it cannot be written shows before the work
+    SLUICE_TRY(io::CheckWritable(values.report));
+  }
   infer::TokenBatch batch(std::move(sequences));
   auto wanted = infer::PerplexitySink::WantedTiles(batch, ranges);
+  SLUICE_ASSIGN(const MemoryLease scores_lease,
+                session.budget.Lease(infer::PerplexitySink::MemoryBytes(wanted.size(), models.size()),
+                                     "what is kept of each token for the statistics"));
   SLUICE_ASSIGN(const auto pass,
                 infer::ForwardPass::Open(pointers, std::move(batch), std::move(wanted), MakePassOptions(session)));
-  if (session.options.dry_run) {
-    PrintForwardPlan(session, pass->plan(), "perplexity");
-    return 0;
-  }
-  std::vector<uint64_t> vocabs;
-  for (size_t model = 0; model < models.size(); ++model) {
-    vocabs.push_back(pass->spec(model).vocab);
-    if (vocabs[model] == vocabs[0]) continue;
+  for (size_t model = 1; model < models.size(); ++model) {
+    if (pass->spec(model).vocab == pass->spec(0).vocab) continue;
     return Fail(
         ErrorCode::kUnsupported,
         fmt::format("{} has a vocabulary of {} and {} one of {}: comparing models of different vocabularies is not "
                     "supported yet; measure each alone",
-                    values.refs[0], vocabs[0], values.refs[model], vocabs[model]));
+                    values.refs[0], pass->spec(0).vocab, values.refs[model], pass->spec(model).vocab));
   }
-  infer::PerplexitySink sink(pass->batch(), std::move(ranges), vocabs);
+  if (session.options.dry_run) {
+    PrintForwardPlan(session, pass->plan(), "perplexity");
+    return 0;
+  }
+  infer::PerplexitySink sink(pass->batch(), std::move(ranges), models.size());
   SLUICE_ASSIGN(const infer::PassStats stats, RunForward(session, *pass, &sink, "perplexity"));
 
   std::vector<infer::ModelScores> scores;
@@ -183,7 +186,7 @@ Result<int> Run(const Values& values, Session& session) {
   report.num_tokens = text.ids.size();
   report.windows = options;
   report.num_windows = windows.size();
-  report.bos = BosPolicy(options, text);
+  report.bos = BosPolicy(options);
   report.stats = infer::StatsOf(windows, scores, pairs);
   report.notes.push_back("the text is taken as it is, its last newline included");
   if (values.texts.size() > 1) report.notes.push_back("texts are joined by two newlines");
@@ -191,8 +194,8 @@ Result<int> Run(const Values& values, Session& session) {
   report.bytes_read = stats.bytes_read;
   report.peak_bytes = PeakResidentBytes();
   report.budget_bytes = session.options.max_memory_bytes;
-  if (!values.report.empty()) SLUICE_TRY(io::WriteFileAtomically(values.report, report::PerplexityPage(report)));
   session.Print(report::PerplexityJson(report), report::PerplexityText(report));
+  if (!values.report.empty()) SLUICE_TRY(io::WriteFileAtomically(values.report, report::PerplexityPage(report)));
   return 0;
 }
 
@@ -201,7 +204,7 @@ Action Declare(CLI::App& app) {
   app.add_option("REF", values->refs, "Models: folders, .safetensors, .gguf, .index.json or recipe.yml")
       ->required()
       ->group("Arguments");
-  app.add_option("--text", values->texts, "The text, UTF-8; repeatable")
+  app.add_option("-f,--text", values->texts, "The text, UTF-8; repeatable")
       ->type_name("FILE")
       ->allow_extra_args(false)
       ->group("Options");
@@ -210,11 +213,14 @@ Action Declare(CLI::App& app) {
       ->group("Options");
   app.add_option("-c,--context", values->context, "Tokens of a window (default 512, 1024, 2048)")
       ->type_name("N")
+      ->check(CLI::Range(uint64_t{1}, kMostTokens))
       ->group("Options");
   app.add_option("--chunks", values->chunks, "Measure the first N windows (default all)")
       ->type_name("N")
+      ->check(CLI::Range(uint64_t{1}, kMostTokens))
       ->group("Options");
-  app.add_option("--tokenizer", values->tokenizer, "The model whose tokenizer reads the text (default the first REF's)")
+  app.add_option("--tokenizer", values->tokenizer,
+                 "A model or tokenizer file that reads the text (default the first REF's)")
       ->type_name("REF")
       ->group("Options");
   app.add_option("--report", values->report, "Write a page with plots: one HTML file, self-contained")

@@ -7,9 +7,9 @@
 #include <fmt/format.h>
 
 #include "cli/command.h"
+#include "cli/tokenizer_reference.h"
 #include "formats/json_reader.h"
 #include "io/byte_source.h"
-#include "tokenizer/open_tokenizer.h"
 
 namespace sluice::cli::commands {
 namespace {
@@ -68,13 +68,6 @@ std::string AsUtf8(std::string_view bytes) {
   return text;
 }
 
-// A file that holds a tokenizer needs no model around it.
-Result<std::shared_ptr<const tokenizer::Tokenizer>> Open(const std::string& ref, const Session& session) {
-  if (tokenizer::IsTokenizerFile(ref)) return tokenizer::OpenTokenizerFile(ref);
-  SLUICE_ASSIGN(const auto checkpoint, session.Open(ref));
-  return tokenizer::OpenTokenizer(*checkpoint);
-}
-
 Result<int> Run(const Values& values, Session& session) {
   const int given = values.has_text + values.has_file + values.has_decode;
   if (given != 1) {
@@ -95,7 +88,7 @@ Result<int> Run(const Values& values, Session& session) {
                            : Fail(ErrorCode::kUsage, "--text is empty: give some text, or --file F");
   }
 
-  SLUICE_ASSIGN(const auto tokenizer, Open(values.ref, session));
+  SLUICE_ASSIGN(const auto tokenizer, OpenTokenizerReference(values.ref, session));
   SLUICE_TRY(session.CheckHeadersFit());
   nlohmann::ordered_json json;
   std::string lines;
