@@ -36,7 +36,7 @@ class Checkpoint {
   virtual const graph::Node* MakeNode(size_t i, graph::Graph* graph) const = 0;
 
   const std::string& ref() const { return ref_; }              // as the user wrote it
-  const std::string& kind() const { return kind_; }            // "safetensors", "gguf", "recipe"
+  const std::string& kind() const { return kind_; }            // "safetensors", "pytorch", "gguf", "recipe"
   const ModelConfig* config() const { return config_.get(); }  // null: no config.json (architecture unknown)
   const std::vector<SideFile>& side_files() const { return side_files_; }  // sorted by name
   const std::vector<Problem>& problems() const { return problems_; }

@@ -12,6 +12,7 @@
 #include "checkpoint/architecture.h"
 #include "checkpoint/folder_index.h"
 #include "checkpoint/stored_checkpoint.h"
+#include "checkpoint/weight_file.h"
 #include "formats/recognise.h"
 
 namespace sluice::checkpoint {
@@ -24,6 +25,8 @@ using Severity = Problem::Severity;
 constexpr std::string_view kIndexName = "model.safetensors.index.json";
 constexpr std::string_view kIndexEnding = ".safetensors.index.json";
 constexpr std::string_view kModelName = "model.safetensors";
+constexpr std::string_view kTorchIndexName = "pytorch_model.bin.index.json";
+constexpr std::string_view kTorchModelName = "pytorch_model.bin";
 
 constexpr std::array<std::string_view, 11> kSideFiles = {
     "added_tokens.json",       "chat_template.jinja", "chat_template.json",
@@ -81,13 +84,6 @@ std::string Join(const std::vector<std::string>& names, size_t most = 3) {
   return text;
 }
 
-bool IsPyTorchWeights(std::string_view name) {
-  const bool ending =
-      name.ends_with(".bin") || name.ends_with(".pt") || name.ends_with(".pth") || name.ends_with(".ckpt");
-  return ending && name != "training_args.bin" && name != "optimizer.pt" && name != "scheduler.pt" &&
-         !name.starts_with("rng_state");
-}
-
 tl::unexpected<Error> FailIn(ErrorCode code, const std::string& place, std::string message) {
   return Fail(Error{code, std::move(message), {place}});
 }
@@ -118,28 +114,32 @@ struct Tie {
 };
 
 // One of the folder's weight files.
-Result<formats::SafetensorsHeader> AddFile(const Listing& folder, const std::string& name, const OpenOptions& options,
-                                           StoredCheckpoint* checkpoint, std::vector<Tie>* ties, uint32_t* number) {
+Result<WeightFile> AddFile(const Listing& folder, const std::string& name, const OpenOptions& options,
+                           StoredCheckpoint* checkpoint, std::vector<Tie>* ties, uint32_t* number) {
   SLUICE_ASSIGN(auto source, options.open_source(folder.PathOf(name)));
-  SLUICE_ASSIGN(formats::SafetensorsHeader header, formats::ReadSafetensorsHeader(*source));
+  SLUICE_ASSIGN(WeightFile file, WeightFile::Read(*source, name));
   *number = checkpoint->AddFile(name, std::move(source));
-  for (const formats::SafetensorsWarning& warning : header.warnings()) {
-    checkpoint->AddProblem(Severity::kWarning, name, warning.tensor, warning.message);
+  checkpoint->SetKind(file.kind());
+  for (const auto& remark : file.remarks()) {
+    checkpoint->AddProblem(remark.is_warning ? Severity::kWarning : Severity::kNote, name, remark.tensor,
+                           remark.message);
   }
+  const formats::SafetensorsHeader* header = file.safetensors();
+  if (header == nullptr) return file;
   // Tensors that were dropped as copies of others stand here, dropped = kept; whether they are is seen when all are
   // read.
-  for (size_t i = 0; i < header.metadata_size(); ++i) {
-    const auto [dropped, kept] = header.metadata(i);
+  for (size_t i = 0; i < header->metadata_size(); ++i) {
+    const auto [dropped, kept] = header->metadata(i);
     if (kept.find('.') != std::string_view::npos) ties->push_back({name, std::string(dropped), std::string(kept)});
   }
-  return header;
+  return file;
 }
 
 Result<void> AddWholeFile(const Listing& folder, const std::string& name, const OpenOptions& options,
                           StoredCheckpoint* checkpoint, std::vector<Tie>* ties) {
   uint32_t number = 0;
-  SLUICE_ASSIGN(const formats::SafetensorsHeader header, AddFile(folder, name, options, checkpoint, ties, &number));
-  for (size_t i = 0; i < header.size(); ++i) checkpoint->AddTensor(number, header[i]);
+  SLUICE_ASSIGN(const WeightFile file, AddFile(folder, name, options, checkpoint, ties, &number));
+  for (size_t i = 0; i < file.size(); ++i) checkpoint->AddTensor(number, file[i]);
   return {};
 }
 
@@ -156,8 +156,8 @@ void ReportOtherWeights(const Listing& folder, StoredCheckpoint* checkpoint) {
                            fmt::format("not read, and not counted: {} ({}) beside the model's own files", Join(unread),
                                        FormatBytes(folder.Bytes(unread))));
   }
-  const auto twice =
-      folder.Where([](std::string_view name) { return IsPyTorchWeights(name) || name.ends_with(".gguf"); });
+  const auto twice = folder.Where(
+      [&](std::string_view name) { return (IsTorchWeights(name) || name.ends_with(".gguf")) && !is_read(name); });
   if (!twice.empty()) {
     checkpoint->AddProblem(Severity::kNote, twice.front(), "",
                            fmt::format("not read, and not counted: {} ({}), most likely the same weights a second time",
@@ -239,12 +239,11 @@ class IndexedFolder {
   Result<void> ReadShard(uint32_t file) {
     const std::string& name = index_.files()[file];
     uint32_t number = 0;
-    SLUICE_ASSIGN(const formats::SafetensorsHeader header,
-                  AddFile(folder_, name, options_, checkpoint_, ties_, &number));
+    SLUICE_ASSIGN(const WeightFile header, AddFile(folder_, name, options_, checkpoint_, ties_, &number));
     std::vector<std::string> unmapped, doubled;
     uint64_t unmapped_bytes = 0;
     for (size_t i = 0; i < header.size(); ++i) {
-      const formats::SafetensorsTensor tensor = header[i];
+      const formats::StoredTensor tensor = header[i];
       const auto place = index_.Find(tensor.name);
       if (!place) {
         unmapped.emplace_back(tensor.name);
@@ -360,7 +359,7 @@ Result<std::shared_ptr<const Checkpoint>> OpenByIndex(const std::string& ref, co
   return Finish(folder, index_name, /*is_whole=*/true, ties, std::move(checkpoint));
 }
 
-// A folder without safetensors: what it is instead, and what to do.
+// A folder without safetensors or PyTorch files: what it is instead, and what to do.
 tl::unexpected<Error> NoWeights(const Listing& folder) {
   if (folder.size_bytes.empty()) return FailIn(ErrorCode::kNotFound, folder.path, "there are no files in the folder");
   if (const auto gguf = folder.EndingIn(".gguf"); !gguf.empty()) {
@@ -368,41 +367,39 @@ tl::unexpected<Error> NoWeights(const Listing& folder) {
         ErrorCode::kNotFound, folder.path,
         fmt::format("there are no safetensors files in the folder, but GGUF: name the file itself ({})", Join(gguf)));
   }
-  if (const auto torch = folder.Where(IsPyTorchWeights); !torch.empty()) {
-    return FailIn(ErrorCode::kUnsupported, folder.path,
-                  fmt::format("the weights are PyTorch files only ({}), which are not supported yet: fetch the model's "
-                              "safetensors files, or save it again with save_pretrained(safe_serialization=True)",
-                              Join(torch)));
-  }
-  std::vector<std::string> names;
-  for (const auto& [name, size] : folder.size_bytes) names.push_back(name);
-  return FailIn(ErrorCode::kNotFound, folder.path,
-                fmt::format("there are no weights in the folder (it has {}): expected {}, {} or one .safetensors file",
-                            Join(names), kIndexName, kModelName));
+  const std::vector<std::string> names = folder.Where([](std::string_view) { return true; });
+  return FailIn(
+      ErrorCode::kNotFound, folder.path,
+      fmt::format("there are no weights in the folder (it has {}): expected {}, {} or one .safetensors or .bin file",
+                  Join(names), kIndexName, kModelName));
 }
 
-// The one file that is the model where there is no index.
+// The one file that is the model where there is no index: PyTorch's only where there is no safetensors file.
 Result<std::string> ChooseFile(const Listing& folder) {
   if (folder.Has(kModelName)) return std::string(kModelName);
-  const std::vector<std::string> files = folder.EndingIn(".safetensors");
+  std::vector<std::string> files = folder.EndingIn(".safetensors");
+  const bool is_torch = files.empty();
+  if (is_torch) files = folder.Where(IsTorchWeights);
   if (files.empty()) return NoWeights(folder);
+  if (is_torch && folder.Has(kTorchModelName)) return std::string(kTorchModelName);
+  const std::string_view format = is_torch ? "PyTorch" : "safetensors";
+  const std::string_view index_name = is_torch ? kTorchIndexName : kIndexName;
   const auto shard = ParseShardName(files.front());
   if (files.size() > 1) {
     return FailIn(
         ErrorCode::kNotFound, folder.path,
-        shard ? fmt::format(
-                    "there are {} safetensors files ({}) but no {} that says which tensor is where: fetch the index",
-                    files.size(), Join(files), kIndexName)
-              : fmt::format("there are {} safetensors files ({}), none is named {}, and there is no index: name the "
+        shard ? fmt::format("there are {} {} files ({}) but no {} that says which tensor is where: fetch the index",
+                            files.size(), format, Join(files), index_name)
+              : fmt::format("there are {} {} files ({}), none is named {}, and there is no index: name the "
                             "one that is meant",
-                            files.size(), Join(files), kModelName));
+                            files.size(), format, Join(files), is_torch ? kTorchModelName : kModelName));
   }
   if (shard && shard->count > 1) {
     return FailIn(
         ErrorCode::kNotFound, folder.path,
         fmt::format("{} is one of {} files; the others and {} are not there: fetch them, or name the file to open it "
                     "alone",
-                    files.front(), shard->count, kIndexName));
+                    files.front(), shard->count, index_name));
   }
   return files.front();
 }
@@ -433,6 +430,9 @@ Result<std::shared_ptr<const Checkpoint>> OpenFolderAs(const std::string& ref, c
                                 indices.size(), Join(indices), kIndexName));
     }
   }
+  if (folder.Has(kTorchIndexName) && folder.EndingIn(".safetensors").empty()) {
+    return OpenByIndex(ref, folder, std::string(kTorchIndexName), options);
+  }
   SLUICE_ASSIGN(const std::string name, ChooseFile(folder));
   std::vector<Tie> ties;
   auto checkpoint = std::make_shared<StoredCheckpoint>(ref);
@@ -450,6 +450,10 @@ Result<std::shared_ptr<const Checkpoint>> OpenIndex(const std::string& path, con
   const auto [folder_path, name] = Split(path);
   SLUICE_ASSIGN(const Listing folder, List(folder_path));
   return OpenByIndex(path, folder, name, options);
+}
+
+Result<std::shared_ptr<const Checkpoint>> OpenTorchFile(const std::string& path, const OpenOptions& options) {
+  return OpenSafetensorsFile(path, options);  // which it is, AddFile sees
 }
 
 Result<std::shared_ptr<const Checkpoint>> OpenSafetensorsFile(const std::string& path, const OpenOptions& options) {

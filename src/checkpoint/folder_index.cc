@@ -94,15 +94,15 @@ class FolderIndexParser {
     if (!inside) {
       return ErrorAt(json_.token(), fmt::format("\"{}\" is not a file inside the folder", Printable(path)));
     }
-    if (inside->ends_with(".safetensors")) return std::move(*inside);
-    if (inside->ends_with(".bin")) {
-      return Fail(Error{
-          ErrorCode::kUnsupported,
-          fmt::format("maps tensors to {}: PyTorch .bin files are not supported yet; use the model's safetensors files",
-                      Printable(*inside)),
-          {file_}});
+    const std::string_view ending = inside->ends_with(".bin") ? ".bin" : ".safetensors";
+    if (!inside->ends_with(ending)) {
+      return ErrorAt(json_.token(), fmt::format("\"{}\" is not a .safetensors or .bin file", Printable(path)));
     }
-    return ErrorAt(json_.token(), fmt::format("\"{}\" is not a .safetensors file", Printable(path)));
+    if (!index_.files_.empty() && !index_.files_.front().ends_with(ending)) {
+      return ErrorAt(json_.token(), fmt::format("\"{}\" is of another format than \"{}\"", Printable(path),
+                                                Printable(index_.files_.front())));
+    }
+    return std::move(*inside);
   }
 
   // Advisory: what is no number is not there.
@@ -199,9 +199,10 @@ std::optional<size_t> FolderIndex::Find(std::string_view name) const {
 }
 
 std::optional<ShardName> ParseShardName(std::string_view file) {
-  constexpr std::string_view kEnding = ".safetensors", kOf = "-of-";
-  if (!file.ends_with(kEnding)) return std::nullopt;
-  file.remove_suffix(kEnding.size());
+  constexpr std::string_view kOf = "-of-";
+  const std::string_view ending = file.ends_with(".bin") ? ".bin" : ".safetensors";
+  if (!file.ends_with(ending)) return std::nullopt;
+  file.remove_suffix(ending.size());
   const auto take_number = [&](uint64_t* number) {
     const size_t digits = file.size() - (file.find_last_not_of("0123456789") + 1);
     const std::string_view text = file.substr(file.size() - digits);

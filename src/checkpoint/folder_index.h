@@ -1,4 +1,5 @@
-// model.safetensors.index.json: which tensor is in which file; and the names of shards.
+// model.safetensors.index.json and pytorch_model.bin.index.json: which tensor is in which file; and the names of
+// shards.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +16,8 @@ namespace sluice::checkpoint {
 class FolderIndex {
  public:
   // Strict JSON; kCorrupt with `file`, line and column for what is malformed: no weight_map or an empty one, a key
-  // twice, a value that is no string, a path that leaves the folder. kUnsupported for an index of .bin files.
+  // twice, a value that is no string, a path that leaves the folder, files
+  // that are not all .safetensors or all .bin.
   static Result<FolderIndex> Parse(std::string_view text, const std::string& file);
 
   size_t size() const { return entries_.size(); }
@@ -37,7 +39,7 @@ class FolderIndex {
   std::optional<uint64_t> total_size_, total_parameters_;
 };
 
-// "model-00003-of-00007.safetensors": prefix "model", number 3, count 7. Any prefix, any number of digits.
+// "model-00003-of-00007.safetensors" (or .bin): prefix "model", number 3, count 7. Any prefix, any number of digits.
 struct ShardName {
   std::string prefix;
   uint64_t number = 0, count = 0;

@@ -77,9 +77,9 @@ TEST(FolderIndex, RefusesWhatIsMalformed) {
               HasSubstr("line 2, column 1: the tensor a stands in weight_map a second time"));
   EXPECT_THAT(ErrorOf("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n"),
               HasSubstr("git lfs pull"));
-  EXPECT_THAT(ErrorOf(R"({"weight_map":{"a":"x.json"}})"), HasSubstr("not a .safetensors file"));
-  EXPECT_THAT(ErrorOf(R"({"weight_map":{"a":"pytorch_model-00001-of-00002.bin"}})", ErrorCode::kUnsupported),
-              HasSubstr(".bin"));
+  EXPECT_THAT(ErrorOf(R"({"weight_map":{"a":"x.json"}})"), HasSubstr("not a .safetensors or .bin file"));
+  EXPECT_THAT(ErrorOf(R"({"weight_map":{"a":"x.safetensors","b":"x.bin"}})"),
+              HasSubstr("\"x.bin\" is of another format than \"x.safetensors\""));
 }
 
 TEST(FolderIndex, RefusesPathsThatLeaveTheFolder) {
@@ -97,10 +97,11 @@ TEST(ShardName, Parses) {
   EXPECT_EQ(name->prefix, "model");
   EXPECT_EQ(name->number, 3u);
   EXPECT_EQ(name->count, 7u);
+  EXPECT_EQ(ParseShardName("pytorch_model-00003-of-00007.bin")->prefix, "pytorch_model");
   EXPECT_EQ(ParseShardName("a-b-1-of-2.safetensors")->prefix, "a-b");
   for (const char* other :
        {"model.safetensors", "model-1-of-.safetensors", "model--of-2.safetensors", "model1-of-2.safetensors",
-        "-of-2.safetensors", "model-00001-of-00002.bin", "model-99999999999999999999-of-2.safetensors", ""}) {
+        "-of-2.safetensors", "model-00001-of-00002.gguf", "model-99999999999999999999-of-2.safetensors", ""}) {
     EXPECT_FALSE(ParseShardName(other)) << other;
   }
 }

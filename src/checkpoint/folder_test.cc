@@ -171,8 +171,8 @@ TEST(Folder, WhatIsNoModel) {
   EXPECT_THAT(ErrorOf(dir / "config", ErrorCode::kNotFound),
               HasSubstr("there are no weights in the folder (it has config.json, training_args.bin)"));
   tests::WriteText(dir / "config/pytorch_model.bin", "x");
-  EXPECT_THAT(ErrorOf(dir / "config", ErrorCode::kUnsupported),
-              HasSubstr("PyTorch files only (pytorch_model.bin), which are not supported yet"));
+  EXPECT_THAT(ErrorOf(dir / "config", ErrorCode::kCorrupt), HasSubstr("pytorch_model.bin: not a PyTorch file"));
+  fs::remove(dir / "config/pytorch_model.bin");
   tests::WriteText(dir / "config/m.gguf", "x");
   EXPECT_THAT(ErrorOf(dir / "config", ErrorCode::kNotFound), HasSubstr("name the file itself (m.gguf)"));
   tests::WriteText(dir / "file", "x");

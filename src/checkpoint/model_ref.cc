@@ -9,6 +9,7 @@
 
 #include "checkpoint/folder.h"
 #include "formats/recognise.h"
+#include "formats/torch_file.h"
 
 namespace sluice::checkpoint {
 namespace {
@@ -30,10 +31,11 @@ Result<std::shared_ptr<const Checkpoint>> OpenNamelessFile(const std::string& pa
   SLUICE_TRY(source->Read(0, {reinterpret_cast<uint8_t*>(first.data()), first.size()}));
   const formats::Recognised kind = formats::Recognise(first);
   if (kind.kind == formats::FileKind::kGguf) return OpenGguf(path, options);
+  if (formats::LooksLikeTorch(first)) return OpenTorchFile(path, options);
   if (kind.kind == formats::FileKind::kText) {
     return FailIn(
         ErrorCode::kUnsupported, path,
-        "a text file, not a model: name a folder, a .safetensors or .gguf file, or a recipe that ends in .yml");
+        "a text file, not a model: name a folder, a .safetensors, .bin or .gguf file, or a recipe that ends in .yml");
   }
   return OpenSafetensorsFile(path, options);
 }
@@ -42,16 +44,12 @@ Result<std::shared_ptr<const Checkpoint>> OpenFileByName(const std::string& path
   const std::string name = fs::path(path).filename().string();
   if (EndsIn(name, {".safetensors"})) return OpenSafetensorsFile(path, options);
   if (EndsIn(name, {".gguf"})) return OpenGguf(path, options);
-  if (EndsIn(name, {".safetensors.index.json"})) return OpenIndex(path, options);
-  if (EndsIn(name, {".bin", ".pt", ".pth", ".ckpt", ".bin.index.json"})) {
-    return FailIn(ErrorCode::kUnsupported, path,
-                  "PyTorch files are not supported yet: use the model's safetensors files, or save it again with "
-                  "save_pretrained(safe_serialization=True)");
-  }
+  if (EndsIn(name, {".bin", ".pt", ".pth", ".ckpt"})) return OpenTorchFile(path, options);
+  if (EndsIn(name, {".safetensors.index.json", ".bin.index.json"})) return OpenIndex(path, options);
   if (EndsIn(name, {".yml", ".yaml"})) return FailIn(ErrorCode::kUnsupported, path, "a recipe cannot be used here");
   if (EndsIn(name, {".json"})) {
     return FailIn(ErrorCode::kUnsupported, path,
-                  "not an index of safetensors files and no weights itself: name the folder that it is in");
+                  "not an index of files of weights and no weights itself: name the folder that it is in");
   }
   return OpenNamelessFile(path, options);
 }
@@ -151,7 +149,8 @@ Result<std::shared_ptr<const Checkpoint>> OpenCheckpoint(const std::string& ref,
             "with PEFT's merge_and_unload()",
             ref.substr(plus + 1), ref.substr(0, plus)));
   }
-  if (const auto hub = ParseHubName(ref); hub && !EndsIn(ref, {".yml", ".yaml", ".safetensors", ".gguf", ".json"})) {
+  if (const auto hub = ParseHubName(ref);
+      hub && !EndsIn(ref, {".yml", ".yaml", ".safetensors", ".bin", ".pt", ".pth", ".gguf", ".json"})) {
     return OpenFromHubCache(ref, *hub, options);
   }
   return FailIn(ErrorCode::kNotFound, ref, "there is no such file or folder: check the path");

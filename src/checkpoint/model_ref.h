@@ -30,12 +30,13 @@ struct OpenOptions {
   std::optional<std::string> arithmetic;  // --arithmetic
 };
 
-// kNotFound, kCorrupt (with file, tensor, byte), kUnsupported (.bin, +lora, remote: named).
+// kNotFound, kCorrupt (with file, tensor, byte), kUnsupported (+lora, remote: named).
 Result<std::shared_ptr<const Checkpoint>> OpenCheckpoint(const std::string& ref, const OpenOptions& options);
 
 // The built-in kinds.
 Result<std::shared_ptr<const Checkpoint>> OpenFolder(const std::string& path, const OpenOptions& options);
 Result<std::shared_ptr<const Checkpoint>> OpenSafetensorsFile(const std::string& path, const OpenOptions& options);
+Result<std::shared_ptr<const Checkpoint>> OpenTorchFile(const std::string& path, const OpenOptions& options);
 Result<std::shared_ptr<const Checkpoint>> OpenIndex(const std::string& path, const OpenOptions& options);
 Result<std::shared_ptr<const Checkpoint>> OpenGguf(const std::string& path, const OpenOptions& options);
 

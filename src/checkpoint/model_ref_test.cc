@@ -104,8 +104,7 @@ TEST(OpenCheckpoint, RefusalsSayWhatToDo) {
   tests::WriteText(dir / "r.yml", "x");
   EXPECT_THAT(ErrorOf(dir / "r.yml", ErrorCode::kUnsupported), HasSubstr("a recipe cannot be used here"));
   tests::WriteText(dir / "pytorch_model.bin", "x");
-  EXPECT_THAT(ErrorOf(dir / "pytorch_model.bin", ErrorCode::kUnsupported),
-              HasSubstr("PyTorch files are not supported yet"));
+  EXPECT_THAT(ErrorOf(dir / "pytorch_model.bin", ErrorCode::kCorrupt), HasSubstr("not a PyTorch file"));
   tests::WriteText(dir / "config.json", "{}");
   EXPECT_THAT(ErrorOf(dir / "config.json", ErrorCode::kUnsupported), HasSubstr("name the folder"));
   tests::WriteText(dir / "notes.txt", "These are just notes.");

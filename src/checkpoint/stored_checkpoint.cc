@@ -17,7 +17,7 @@ uint32_t StoredCheckpoint::AddFile(std::string name, std::shared_ptr<const io::B
   return static_cast<uint32_t>(sources_.size() - 1);
 }
 
-void StoredCheckpoint::AddTensor(uint32_t file, const formats::SafetensorsTensor& tensor) {
+void StoredCheckpoint::AddTensor(uint32_t file, const formats::StoredTensor& tensor) {
   SLUICE_CHECK(file < sources_.size());
   tensors_.Add(tensor.name, tensor.encoding, tensor.shape, tensor.num_elements);
   places_.push_back({tensor.begin, file});

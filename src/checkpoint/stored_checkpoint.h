@@ -1,4 +1,5 @@
-// StoredCheckpoint: tensors that lie as they are in safetensors files; behind each stands its stored bytes.
+// StoredCheckpoint: tensors that lie as they are in files, of safetensors or PyTorch; behind each stands its stored
+// bytes.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +8,7 @@
 #include <vector>
 
 #include "checkpoint/checkpoint.h"
-#include "formats/safetensors.h"
+#include "formats/stored_tensor.h"
 
 namespace sluice::checkpoint {
 
@@ -18,9 +19,10 @@ class StoredCheckpoint final : public Checkpoint {
 
   // Returns the file's number, for AddTensor. `name` is within the folder.
   uint32_t AddFile(std::string name, std::shared_ptr<const io::ByteSource> source);
-  void AddTensor(uint32_t file, const formats::SafetensorsTensor& tensor);  // names must differ
+  void AddTensor(uint32_t file, const formats::StoredTensor& tensor);  // names must differ
   void AddProblem(Problem::Severity severity, std::string file, std::string tensor, std::string message);
   void AddSideFile(SideFile file) { side_files_.push_back(std::move(file)); }
+  void SetKind(std::string kind) { kind_ = std::move(kind); }  // "safetensors" unless it is set
   void SetConfig(std::shared_ptr<const ModelConfig> config) { config_ = std::move(config); }
   std::vector<Problem>* mutable_problems() { return &problems_; }
   void Finish();

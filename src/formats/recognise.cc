@@ -44,7 +44,7 @@ Recognised Recognise(std::string_view bytes) {
   if (bytes.starts_with("PK\x03\x04")) {
     return {
         FileKind::kZip,
-        "a ZIP archive, not safetensors: PyTorch saves its .bin and .pt files so; use the model's safetensors files"};
+        "a ZIP archive, not safetensors: PyTorch saves its .bin and .pt files so; give it a name that ends in .bin"};
   }
   const std::string_view first = bytes.substr(0, 8);
   if (!first.empty() && std::all_of(first.begin(), first.end(), [](char c) {

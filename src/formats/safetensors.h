@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "formats/stored_tensor.h"
 #include "io/byte_source.h"
 #include "quant/encoding.h"
 
@@ -81,13 +82,7 @@ enum class SafetensorsError {
   kTrailingBytes,
 };
 
-struct SafetensorsTensor {
-  std::string_view name;  // lives as long as the header
-  quant::Encoding encoding;
-  std::span<const uint64_t> shape;
-  uint64_t num_elements = 0;
-  uint64_t begin = 0, end = 0;  // bytes of the file
-};
+using SafetensorsTensor = StoredTensor;
 
 // Odd, but no reason to refuse: an odd name, more than 8 dimensions, unaligned data. One for each kind.
 struct SafetensorsWarning {

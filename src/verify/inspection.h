@@ -16,7 +16,7 @@ struct EncodingShare {
 };
 
 struct Inspection {
-  std::string ref, kind;     // "safetensors", "gguf", "recipe"
+  std::string ref, kind;     // "safetensors", "pytorch", "gguf", "recipe"
   std::string architecture;  // empty: unknown
   uint64_t parameters = 0;   // counted from headers
   std::optional<uint64_t> parameters_from_config;
