@@ -8,34 +8,20 @@ namespace {
 
 constexpr uint32_t kQuietNan = 0x7FC00000, kInfinity = 0x7F800000;
 
-enum class Specials {
-  kIeee,          // all exponent bits set: infinity, NaNs
-  kOneNan,        // all bits but the sign set: NaN
-  kNegativeZero,  // the code of a negative zero: NaN
-  kNone,
-};
-
 struct Format {
   int exponent_bits, digit_bits, bias;  // of digit_bits the leading 1 is none
-  Specials specials;
+  bool negative_zero_is_nan = false;
 };
-constexpr Format kE4M3 = {4, 3, 7, Specials::kOneNan}, kE5M2 = {5, 2, 15, Specials::kIeee},
-                 kE4M3Fnuz = {4, 3, 8, Specials::kNegativeZero}, kE5M2Fnuz = {5, 2, 16, Specials::kNegativeZero},
-                 kE2M1 = {2, 1, 1, Specials::kNone};
+constexpr Format kE4M3 = {4, 3, 7}, kE5M2 = {5, 2, 15}, kE4M3Fnuz = {4, 3, 8, true}, kE5M2Fnuz = {5, 2, 16, true},
+                 kE2M1 = {2, 1, 1};
 
-// The f32 of a code.
+// The f32 of a code, in formats where every other code is a number.
 constexpr float ToF32(uint32_t code, Format format) {
   const int magnitude_bits = format.exponent_bits + format.digit_bits;
   const uint32_t sign = code >> magnitude_bits << 31, magnitude = code & ((1u << magnitude_bits) - 1);
   const uint32_t digits = magnitude & ((1u << format.digit_bits) - 1);
-  const int exponent = static_cast<int>(magnitude >> format.digit_bits), top = (1 << format.exponent_bits) - 1;
-  if (format.specials == Specials::kIeee && exponent == top) {
-    return std::bit_cast<float>(sign | (digits == 0 ? kInfinity : kQuietNan));
-  }
-  if (format.specials == Specials::kOneNan && magnitude + 1 == 1u << magnitude_bits) {
-    return std::bit_cast<float>(sign | kQuietNan);
-  }
-  if (format.specials == Specials::kNegativeZero && sign != 0 && magnitude == 0) {
+  const int exponent = static_cast<int>(magnitude >> format.digit_bits);
+  if (format.negative_zero_is_nan && sign != 0 && magnitude == 0) {
     return std::bit_cast<float>(sign | kQuietNan);
   }
   // Digits, with the leading 1 of normal numbers, in units of the last: exact, as is the power of two.
@@ -73,16 +59,6 @@ uint8_t FromF32(float value) {
 }
 
 }  // namespace
-
-void DecodeE4M3(const uint8_t* in, uint64_t count, float* out) {
-  static constexpr std::array<float, 256> kTable = TableOf(kE4M3);
-  LookUp(kTable, in, count, out);
-}
-
-void DecodeE5M2(const uint8_t* in, uint64_t count, float* out) {
-  static constexpr std::array<float, 256> kTable = TableOf(kE5M2);
-  LookUp(kTable, in, count, out);
-}
 
 void DecodeE8M0(const uint8_t* in, uint64_t count, float* out) {
   static constexpr std::array<float, 256> kTable = [] {

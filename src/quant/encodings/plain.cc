@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "kernels/convert.h"
+#include "kernels/fp8.h"
 #include "quant/encoding.h"
 #include "quant/encodings/internal_small_floats.h"
 
@@ -48,8 +49,8 @@ constexpr std::array<EncodingInfo, 22> kPlain = {{
     Float(3, "F6_E3M2", 4, 3, 3, 3),
     Other(4, "U8", 1),
     Other(5, "I8", 1, 24),
-    Float(6, "F8_E5M2", 1, 1, 3, 5, -1, DecodeE5M2, EncodeE5M2),
-    Float(7, "F8_E4M3", 1, 1, 4, 4, -1, DecodeE4M3, EncodeE4M3),
+    Float(6, "F8_E5M2", 1, 1, 3, 5, -1, kernels::E5M2ToF32, EncodeE5M2),
+    Float(7, "F8_E4M3", 1, 1, 4, 4, -1, kernels::E4M3ToF32, EncodeE4M3),
     Float(8, "F8_E8M0", 1, 1, 1, 8, -1, DecodeE8M0),
     Float(9, "F8_E4M3FNUZ", 1, 1, 4, 4, -1, DecodeE4M3Fnuz),
     Float(10, "F8_E5M2FNUZ", 1, 1, 3, 5, -1, DecodeE5M2Fnuz),
