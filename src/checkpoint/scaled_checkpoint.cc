@@ -55,15 +55,17 @@ struct BlockSize {
 
 // [b, c] of quantization_config; nullopt where it is there and makes no sense.
 std::optional<BlockSize> BlockSizeOf(const ordered_json& quantization) {
-  ordered_json found = quantization.value("weight_block_size", ordered_json());
+  ordered_json found = quantization.value("weight_block_size", ordered_json()), group_size;
   if (const auto groups = quantization.find("config_groups");
       found.is_null() && groups != quantization.end() && groups->is_object()) {
     for (const auto& group : *groups) {
       if (!group.is_object() || !group.contains("weights") || !group["weights"].is_object()) continue;
       found = group["weights"].value("block_structure", ordered_json());
-      if (!found.is_null()) break;
+      group_size = group["weights"].value("group_size", ordered_json());
+      if (!found.is_null() || !group_size.is_null()) break;
     }
   }
+  if (found.is_null() && !group_size.is_null()) found = ordered_json::array({1u, group_size});
   if (found.is_null()) return BlockSize{};
   if (!found.is_array() || found.size() != 2) return std::nullopt;
   for (const ordered_json& size : found) {
@@ -188,12 +190,12 @@ Result<std::shared_ptr<const Checkpoint>> DecodeScaled(std::shared_ptr<const Che
   std::optional<size_t> without;  // the first FP8 weight that has no scales
   for (size_t i = 0; i < tensors.size(); ++i) {
     const TensorInfo weight = tensors[i];
-    if (!IsFp8(weight.encoding) || !weight.name.ends_with(".weight")) continue;
+    if (!IsFp8(weight.encoding)) continue;
     for (const std::string_view ending : kScaleEndings) {
       if (!scales_of[i]) scales_of[i] = tensors.Find(fmt::format("{}{}", weight.name, ending));
     }
     if (!scales_of[i]) {
-      if (!without) without = i;
+      if (!without && weight.name.ends_with(".weight")) without = i;
       continue;
     }
     left_out[*scales_of[i]] = true;

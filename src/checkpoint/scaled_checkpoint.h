@@ -1,14 +1,13 @@
 // Checkpoints whose weights are FP8 beside scales, seen as the plain model that they stand for: names, shapes and
 // config.json as in a model that was never quantised, the scales gone, each weight one node (scaled_node.h).
 //
-//   X.weight  F8_E4M3 or F8_E5M2, [.., n, k]
+//   X.weight  F8_E4M3 or F8_E5M2, [.., n, k] (or any other name: experts in one tensor have none that ends so)
 //   X.weight_scale_inv  (DeepSeek-V3 and what follows it) or X.weight_scale (compressed-tensors, ModelOpt, FBGEMM):
-//   what
-//       to multiply by, both of them; F32, BF16, F16 or F8_E8M0, one number for
+//       what to multiply by, both of them; F32, BF16, F16 or F8_E8M0, one number for
 //         all         [] or [1] (or any shape of one number)
 //         each row    [.., n, 1] or [.., n]
 //         each block  [.., ceil(n / b), ceil(k / c)] of b by c numbers: quantization_config's weight_block_size, or
-//                     block_structure of compressed-tensors, or 128 by 128
+//                     block_structure or group_size of compressed-tensors, or 128 by 128
 //
 // Scales of activations and of key/value caches (input_scale, k_scale, ...) are left out: they are not the model's.
 // docs/formats/encodings.md.

@@ -197,6 +197,34 @@ TEST(ScaledCheckpoint, BlocksOfTheConfigsSize) {
   }
 }
 
+TEST(ScaledCheckpoint, GroupsWithinARow) {
+  const TestTensor weight = Fp8("experts.down_proj", {6, 80});
+  TempDir dir;
+  TestTensor scales{"experts.down_proj_scale", "F8_E8M0", {6, 3}, {}};
+  std::vector<float> values(18);
+  for (size_t i = 0; i < values.size(); ++i) {
+    scales.bytes.push_back(static_cast<uint8_t>(120 + i % 13));
+    values[i] = std::ldexp(1.0f, static_cast<int>(i % 13) - 7);
+  }
+  const auto model = Open(
+      dir, {weight, scales},
+      Config(
+          R"("quantization_config":{"quant_method":"compressed-tensors","config_groups":{"g":{"weights":{"group_size":32,"block_structure":null}}}})"));
+  ASSERT_TRUE(model);
+  EXPECT_EQ(ReadAll(*model)["experts.down_proj"],
+            tests::FloatTensor("", "BF16", {6, 80}, Expected(weight, values, 1, 32)).bytes);
+}
+
+// ModelOpt's NVFP4: scales that are FP8 themselves are no weights without scales.
+TEST(ScaledCheckpoint, ScalesInFp8AreNoWeights) {
+  TempDir dir;
+  const auto model = Open(dir, {{"a.weight", "U8", {2, 8}, std::vector<uint8_t>(16)}, Fp8("a.weight_scale", {2, 1})},
+                          Config(R"("quantization_config":{"quant_method":"modelopt","quant_algo":"NVFP4"})"));
+  ASSERT_TRUE(model);
+  EXPECT_EQ(NamesOf(*model), (std::vector<std::string>{"a.weight", "a.weight_scale"}));
+  EXPECT_THAT(Messages(*model), HasSubstr("warning: quantization_config names modelopt: weights in this form"));
+}
+
 TEST(ScaledCheckpoint, MatricesOfManyExperts) {
   TempDir dir;
   const TestTensor flat = Fp8("w", {3 * 130, 140}), weight{"a.weight", "F8_E4M3", {3, 130, 140}, flat.bytes};
