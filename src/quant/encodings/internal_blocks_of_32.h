@@ -11,6 +11,7 @@
 #include "kernels/convert.h"
 #include "kernels/scale_bytes.h"
 #include "quant/encodings/internal_half_scale.h"
+#include "quant/encodings/internal_non_linear_levels.h"
 
 namespace sluice::quant::encodings {
 
@@ -18,8 +19,8 @@ namespace sluice::quant::encodings {
 // loops stay scalar.
 using UnpackBlock = void (*)(const uint8_t* __restrict block, int8_t* __restrict q);
 
-// kLevels: null, or 16 numbers that q stands for.
-template <uint64_t kBlockBytes, bool kHasOffset, UnpackBlock kUnpack, const int8_t* kLevels = nullptr>
+// kNonLinear: q stands for one of the 16 levels of internal_non_linear_levels.h.
+template <uint64_t kBlockBytes, bool kHasOffset, UnpackBlock kUnpack, bool kNonLinear = false>
 void DecodeBlocksOf32(const uint8_t* blocks, uint64_t num_elements, float* out) {
   constexpr uint64_t kElements = 32, kMost = 32;
   int8_t q[kMost * kElements];
@@ -32,7 +33,7 @@ void DecodeBlocksOf32(const uint8_t* blocks, uint64_t num_elements, float* out) 
       if constexpr (kHasOffset) std::memcpy(halves + 2 * (count + i), blocks + 2, 2);
       kUnpack(blocks, q + i * kElements);
     }
-    if constexpr (kLevels != nullptr) kernels::LookUpBytes(kLevels, count * kElements, q);
+    if constexpr (kNonLinear) kernels::LookUpBytes(kNonLinearLevels, count * kElements, q);
     const uint64_t num_scales = kHasOffset ? 2 * count : count;
     kernels::F16ToF32(halves, num_scales, scales);
     kernels::ScaleBytes({.q = q,

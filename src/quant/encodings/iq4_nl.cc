@@ -3,7 +3,6 @@
 // dequantize_row_iq4_nl; PyPI's gguf, quants.IQ4_NL.
 #include "quant/encoding.h"
 #include "quant/encodings/internal_blocks_of_32.h"
-#include "quant/encodings/internal_non_linear_levels.h"
 
 namespace sluice::quant::encodings {
 namespace {
@@ -20,7 +19,7 @@ std::span<const EncodingInfo> iq4_nl() {
                                     .block_bytes = kBlockBytes,
                                     .ggml_type = 20,
                                     .is_float = true,
-                                    .decode = DecodeBlocksOf32<kBlockBytes, false, Unpack, kNonLinearLevels>};
+                                    .decode = DecodeBlocksOf32<kBlockBytes, false, Unpack, true>};
   return {&info, 1};
 }
 
