@@ -517,6 +517,24 @@ def show_larger(r):
                f"{max(reading, computing) / ours:.2f} |")
 
 
+# 9. Decoders.
+def decoders(_args):
+    say("decoders alone")
+    return Run(BIN / "bench_decode", "--json").said
+
+
+def show_decoders(r):
+    yield (f"One core, to f32, beside memcpy of as many floats in the same run: {r['copied_in_cache_per_second'] / 1e6:.0f} M/s of "
+           f"{r['cache_elements']} numbers, which stay in the caches, {r['copied_in_memory_per_second'] / 1e6:.0f} M/s of "
+           f"{r['memory_elements']}, which go to memory. Shares of memcpy's rate; the goal is 0.5 in memory.")
+    yield ""
+    yield "| encoding | in cache, M/s | of memcpy | in memory, M/s | of memcpy |"
+    yield "|---|---|---|---|---|"
+    for e in r["encodings"]:
+        yield (f"| {e['name']} | {e['in_cache_per_second'] / 1e6:.0f} | {e['in_cache_of_copy']:.2f} | "
+               f"{e['in_memory_per_second'] / 1e6:.0f} | {e['in_memory_of_copy']:.2f} |")
+
+
 ITEMS = {
     1: ("Merge from disk", merges, show_merges),
     2: ("The same work by mergekit", peers, show_peers),
@@ -526,6 +544,7 @@ ITEMS = {
     6: ("Products and attention alone, one core", products, show_products),
     7: ("Prompt tokens a second", forward, show_forward),
     8: ("A model larger than its budget", larger, show_larger),
+    9: ("Decoders alone, one core", decoders, show_decoders),
 }
 
 
@@ -561,7 +580,7 @@ def write_results(results, args):
 def main():
     parser = argparse.ArgumentParser(description="measure sluice beside the machine's limits")
     parser.add_argument("--small", action="store_true", help="small models: to see that it runs; the figures mean little, and go to standard output only")
-    parser.add_argument("--items", default="5,6,7,8,2,4,1,3", help="which, in this order")
+    parser.add_argument("--items", default="5,6,9,7,8,2,4,1,3", help="which, in this order")
     parser.add_argument("--reps", type=int, default=3)
     parser.add_argument("--mergekit", action="store_true", help="fetch mergekit from PyPI (6 GB on disk) and measure it too")
     parser.add_argument("--mergekit-venv", type=pathlib.Path, default=ROOT / "build" / "peers-mergekit")

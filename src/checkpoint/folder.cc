@@ -11,6 +11,7 @@
 #include "base/units.h"
 #include "checkpoint/architecture.h"
 #include "checkpoint/folder_index.h"
+#include "checkpoint/scaled_checkpoint.h"
 #include "checkpoint/stored_checkpoint.h"
 #include "checkpoint/weight_file.h"
 #include "formats/recognise.h"
@@ -165,8 +166,9 @@ void ReportOtherWeights(const Listing& folder, StoredCheckpoint* checkpoint) {
   }
 }
 
-std::shared_ptr<const Checkpoint> Finish(const Listing& folder, const std::string& file, bool is_whole,
-                                         const std::vector<Tie>& ties, std::shared_ptr<StoredCheckpoint> checkpoint) {
+Result<std::shared_ptr<const Checkpoint>> Finish(const Listing& folder, const std::string& file, bool is_whole,
+                                                 const std::vector<Tie>& ties,
+                                                 std::shared_ptr<StoredCheckpoint> checkpoint) {
   checkpoint->Finish();
   if (is_whole && checkpoint->config() != nullptr) {
     CompareWithConfig(*checkpoint->config(), checkpoint->tensors(), file, checkpoint->mutable_problems());
@@ -183,7 +185,7 @@ std::shared_ptr<const Checkpoint> Finish(const Listing& folder, const std::strin
   if (is_whole && checkpoint->config() == nullptr) {
     checkpoint->AddProblem(Severity::kWarning, "", "", fmt::format("there is no config.json in {}", folder.path));
   }
-  return checkpoint;
+  return DecodeScaled(std::move(checkpoint), file, is_whole);
 }
 
 // Joins an index with the headers of the files that it names.

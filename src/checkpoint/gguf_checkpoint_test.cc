@@ -103,6 +103,56 @@ TEST(LlamaHeadRows, UndoesTheConvertersPermutation) {
   EXPECT_THAT(rows, ElementsAre(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11));
 }
 
+// Each kind of blocks in a place whose rows are permuted and in one whose rows are not.
+TEST(GgufCheckpoint, OpensEveryKindAndDecodesIt) {
+  size_t num_kinds = 0;
+  for (const quant::Encoding encoding : quant::AllEncodings()) {
+    if (encoding->ggml_type < 0 || encoding->decode == nullptr) continue;
+    ++num_kinds;
+    SCOPED_TRACE(encoding.name());
+    TinyLlama options{.layers = 1, .hidden = 256, .heads = 8, .kv_heads = 2, .ffn = 512, .tokenizer = false};
+    GgufBuilder builder = tests::TinyLlamaGgufKeys(options);
+    std::map<std::string, std::string> stored;
+    for (const tests::TestTensor& tensor : tests::TinyLlamaTensors(options)) {
+      const std::string name = tests::GgufNameOf(tensor.name);
+      const bool is_matrix = tensor.shape.size() == 2;
+      uint64_t count = 1;
+      for (const uint64_t size : tensor.shape) count *= size;
+      std::string bytes(is_matrix ? encoding.BytesOf(count) : 4 * count, '\0');
+      for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<char>((i * 2654435761u) >> 17 & 0x3B);
+      stored[tensor.name] = bytes;
+      builder.Tensor(name, is_matrix ? static_cast<uint32_t>(encoding->ggml_type) : kF32,
+                     {tensor.shape.rbegin(), tensor.shape.rend()}, bytes);
+    }
+    const auto model = MustOpen(builder.Build());
+    ASSERT_TRUE(model);
+    const auto decoded = [&](std::string_view bytes, uint64_t count) {
+      std::vector<float> values(count);
+      encoding->decode(reinterpret_cast<const uint8_t*>(bytes.data()), count, values.data());
+      return std::string(reinterpret_cast<const char*>(values.data()), 4 * count);
+    };
+    for (const std::string name : {"model.layers.0.mlp.down_proj.weight", "model.layers.0.self_attn.q_proj.weight"}) {
+      const TensorInfo tensor = model->tensors()[*model->tensors().Find(name)];
+      EXPECT_EQ(tensor.encoding, encoding);
+      graph::Graph graph;
+      const graph::Node* node = graph.AddCast(model->MakeNode(*model->tensors().Find(name), &graph), quant::F32());
+      const std::vector<uint8_t> values = Evaluate(*node, {0, tensor.num_elements});
+      std::string expected = decoded(stored[name], tensor.num_elements);
+      if (name.find("q_proj") != std::string::npos) {
+        const std::string rows = expected;
+        const LlamaHeadRows map(options.heads, options.hidden / options.heads);
+        for (uint64_t row = 0; row < map.num_rows(); ++row) {
+          expected.replace(row * 1024, 1024, rows, map.SourceRow(row) * 1024, 1024);
+        }
+      }
+      EXPECT_TRUE(std::equal(values.begin(), values.end(), expected.begin(), expected.end(), [](uint8_t a, char b) {
+        return a == static_cast<uint8_t>(b);
+      })) << name;
+    }
+  }
+  EXPECT_EQ(num_kinds, 15u);
+}
+
 // A file by PyPI's gguf, with blocks, biases and a head of its own: names, order of rows and numbers.
 TEST(GgufCheckpoint, ReadsWhatPyPisGgufWrote) {
   const auto model = MustOpen(ReadGolden("tiny_llama.gguf"));

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <numeric>
 
 #include <fmt/format.h>
@@ -376,11 +377,12 @@ class GgufParser {
   }
 
   static std::string KnownTypes() {
-    std::string names;
+    std::map<int, std::string_view> by_number;  // plain floats first
     for (const quant::Encoding encoding : quant::AllEncodings()) {
-      if (encoding->ggml_type < 0 || !encoding->is_float) continue;
-      names += (names.empty() ? "" : ", ") + std::string(encoding.name());
+      if (encoding->ggml_type >= 0 && encoding->decode != nullptr) by_number[encoding->ggml_type] = encoding.name();
     }
+    std::string names;
+    for (const auto& [number, name] : by_number) names += (names.empty() ? "" : ", ") + std::string(name);
     return names;
   }
 

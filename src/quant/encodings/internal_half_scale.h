@@ -1,4 +1,4 @@
-// What ggml's 32-number blocks share: scales stored as f16, and one NaN.
+// What ggml's blocks share: scales stored as f16, and one NaN.
 #pragma once
 
 #include <cmath>
@@ -17,8 +17,8 @@ inline float ReadHalf(const uint8_t* bytes) {
 // An infinite or NaN scale makes NaNs whose sign and payload depend on the machine (inf * 0) or on the order of
 // operands (NaN + NaN): the one quiet NaN instead, so that decoded bytes are the same everywhere. Not needed for finite
 // scales, which cannot overflow f32.
-inline void CanonicaliseNans(float* values, int count) {
-  for (int i = 0; i < count; ++i) {
+inline void CanonicaliseNans(float* values, uint64_t count) {
+  for (uint64_t i = 0; i < count; ++i) {
     if (std::isnan(values[i])) values[i] = std::numeric_limits<float>::quiet_NaN();
   }
 }

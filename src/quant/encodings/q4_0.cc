@@ -1,35 +1,27 @@
 // Q4_0: 32 numbers in 18 bytes: f16 d, then 16 bytes whose low nibbles are the first 16 numbers and whose high nibbles
 // are the last 16. x = d (q - 8), one rounding. Source: ggml-quants.c, dequantize_row_q4_0; PyPI's gguf, quants.Q4_0.
 #include "quant/encoding.h"
-#include "quant/encodings/internal_half_scale.h"
+#include "quant/encodings/internal_blocks_of_32.h"
 
 namespace sluice::quant::encodings {
 namespace {
 
-constexpr int kHalf = 16;
-constexpr int kBlockBytes = 2 + kHalf;
+constexpr uint32_t kBlockBytes = 2 + 16;
 
-// __restrict: bytes may alias floats, and without the promise that these do not, the loops stay scalar (6 times
-// slower).
-void Decode(const uint8_t* __restrict blocks, uint64_t num_elements, float* __restrict out) {
-  for (uint64_t done = 0; done < num_elements; done += 2 * kHalf, blocks += kBlockBytes, out += 2 * kHalf) {
-    const float d = ReadHalf(blocks);
-    const uint8_t* q = blocks + 2;
-    for (int i = 0; i < kHalf; ++i) out[i] = d * static_cast<float>((q[i] & 15) - 8);
-    for (int i = 0; i < kHalf; ++i) out[kHalf + i] = d * static_cast<float>((q[i] >> 4) - 8);
-    if (!std::isfinite(d)) CanonicaliseNans(out, 2 * kHalf);
-  }
+void Unpack(const uint8_t* __restrict block, int8_t* __restrict q) {
+  UnpackNibbles(block + 2, q);
+  for (int i = 0; i < 32; ++i) q[i] = static_cast<int8_t>(q[i] - 8);
 }
 
 }  // namespace
 
 std::span<const EncodingInfo> q4_0() {
   static const EncodingInfo info = {.name = "Q4_0",
-                                    .block_elements = 2 * kHalf,
+                                    .block_elements = 32,
                                     .block_bytes = kBlockBytes,
                                     .ggml_type = 2,
                                     .is_float = true,
-                                    .decode = Decode};
+                                    .decode = DecodeBlocksOf32<kBlockBytes, false, Unpack>};
   return {&info, 1};
 }
 

@@ -35,6 +35,41 @@ def blocks_of(random, kind, count):
     return np.ascontiguousarray(np.concatenate(parts, axis=1))
 
 
+# Where the f16 scales of a block lie, for kinds that gguf reads but does not write; the rest is any bytes.
+SCALES_AT = {
+    T.Q5_0: (0,),
+    T.Q5_1: (0, 2),
+    T.Q2_K: (80, 82),
+    T.Q3_K: (108,),
+    T.Q4_K: (0, 2),
+    T.Q5_K: (0, 2),
+    T.Q6_K: (208,),
+    T.IQ4_NL: (0,),
+    T.IQ4_XS: (0,),
+}
+
+
+def make_random_blocks():
+    random = np.random.default_rng(3)
+    for kind, places in SCALES_AT.items():
+        num_elements, num_bytes = gguf.GGML_QUANT_SIZES[kind]
+        blocks = random.integers(0, 256, (NUM_BLOCKS, num_bytes), dtype=np.uint8)
+        for place in places:
+            halves = scales(random, NUM_BLOCKS)
+            random.shuffle(halves)
+            blocks[:, place : place + 2] = halves.reshape(NUM_BLOCKS, 1).view(np.uint8)
+        # All bits off, all bits on.
+        for block, byte in ((0, 0x00), (1, 0xFF)):
+            keep = [blocks[block, place : place + 2].copy() for place in places]
+            blocks[block] = byte
+            for place, half in zip(places, keep):
+                blocks[block, place : place + 2] = half
+        values = gguf.quants.dequantize(blocks, kind)
+        assert values.dtype == np.float32 and values.shape == (NUM_BLOCKS, num_elements) and np.isfinite(values).all()
+        (HERE / f"{kind.name.lower()}.blocks").write_bytes(blocks.tobytes())
+        (HERE / f"{kind.name.lower()}.f32").write_bytes(values.astype("<f4").tobytes())
+
+
 def make_blocks():
     random = np.random.default_rng(1)
     for kind in (T.Q4_0, T.Q4_1, T.Q8_0):
@@ -114,4 +149,5 @@ def make_model():
 
 if __name__ == "__main__":
     make_blocks()
+    make_random_blocks()
     make_model()
