@@ -6,6 +6,7 @@ import random
 import re
 import struct
 
+import budgets
 from cli_models import Case, main, read_safetensors, recipe_text, write_model, write_safetensors
 
 VOCAB = 256
@@ -64,7 +65,7 @@ class Logits(Forward):
         shape, data = self.logits(self.base, "--threads", "1")
         self.assertEqual(shape, [3, 50, VOCAB])
         self.assertFalse(any(math.isnan(value) for value in struct.unpack(f"<{len(data) // 4}f", data)))
-        for more in (["--threads", "3"], ["--max-memory", "64MiB"], ["--max-memory", "4GiB", "--threads", "2"]):
+        for more in (["--threads", "3"], ["--max-memory", budgets.mebibytes(64)], ["--max-memory", "4GiB", "--threads", "2"]):
             self.assertEqual(self.logits(self.base, *more), (shape, data), more)
 
     def test_last_is_the_last_row(self):
@@ -165,7 +166,7 @@ class Perplexity(Forward):
         _, computed, written = result["models"]
         self.assertEqual(computed["mean_nll"], written["mean_nll"])
         self.assertEqual(computed["ppl"], written["ppl"])
-        alone = self.measure(recipe, "--context", "128", "--max-memory", "100MiB", "--threads", "1")
+        alone = self.measure(recipe, "--context", "128", "--max-memory", budgets.mebibytes(100), "--threads", "1")
         self.assertEqual(alone["models"][0]["mean_nll"], computed["mean_nll"])
 
     def test_a_model_beside_itself_differs_in_nothing(self):

@@ -13,6 +13,8 @@ import sys
 import tempfile
 import unittest
 
+import budgets
+
 SLUICE = os.environ.get("SLUICE", "build/dev/sluice")
 SOURCE = pathlib.Path(os.environ.get("SLUICE_SOURCE", pathlib.Path(__file__).resolve().parent.parent))
 CHUNK = 2**20
@@ -200,7 +202,7 @@ class Digest(unittest.TestCase):
             path = self.folder / str(shards)
             write_folder(path, tensors, shards, files)
             self.check(path, tensors, config, files)
-            self.check(path, tensors, config, files, "--threads", "1", "--max-memory", "64MiB")
+            self.check(path, tensors, config, files, "--threads", "1", "--max-memory", budgets.mebibytes(64))
 
     def test_without_config_and_tokenizer(self):
         tensors = {"w": ("BF16", [2, 3], bytes(range(12)))}

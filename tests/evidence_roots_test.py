@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 
+import budgets
+
 SLUICE = os.environ["SLUICE"]
 LAYERS, HIDDEN, FFN, VOCAB = 2, 256, 704, 3000
 
@@ -114,7 +116,7 @@ def main():
         roots = {}
         for method in methods:
             seen = set()
-            for shards, threads, budget in itertools.product((1, 4), ("1", "2"), ("64MiB", "4GiB")):
+            for shards, threads, budget in itertools.product((1, 4), ("1", "2"), (budgets.mebibytes(64), "4GiB")):
                 common = ("--threads", threads, "--max-memory", budget)
                 path = os.path.join(top, f"parents{shards}", method + ".yml")
                 merged = os.path.join(top, "merged")

@@ -282,7 +282,7 @@ struct RunResult {
 };
 RunResult RunMany(const RecordedModel& recorded, PassOptions options) {
   std::vector<std::vector<uint32_t>> sequences;
-  for (uint32_t i = 0; i < 20; ++i) sequences.push_back(RandomIds(150, 2048, i));  // nearly every row of the embedding
+  for (uint32_t i = 0; i < 20; ++i) sequences.push_back(RandomIds(40, 2048, i));  // nearly every row of the embedding
   MemoryBudget budget(ResidentBytes() + kGiB);
   options.budget = &budget;
   options.spill = Spill::kIfForced;
@@ -315,7 +315,7 @@ TEST(ForwardPass, ReadsEachWeightOnce) {
 // embedding come again.
 TEST(ForwardPass, WeightsThatFitStayFromRoundToRound) {
   const RecordedModel recorded;
-  const RunResult run = RunMany(recorded, {.max_round_tiles = 40});
+  const RunResult run = RunMany(recorded, {.max_round_tiles = 12});
   EXPECT_EQ(run.plan.num_rounds, 5u);
   const uint64_t all = recorded.model->tensors().total_bytes(), embedding = recorded.bytes_of("embed_tokens");
   EXPECT_GT(run.stats.bytes_read, all);
@@ -328,13 +328,13 @@ TEST(ForwardPass, WeightsThatDoNotFitComeAgainWithEachRound) {
   const RecordedModel recorded;
   const uint64_t all = recorded.model->tensors().total_bytes(), embedding = recorded.bytes_of("embed_tokens");
   const uint64_t first_layer = recorded.bytes_of("layers.0.");
-  const RunResult none = RunMany(recorded, {.max_round_tiles = 40, .max_kept_bytes = 0});
+  const RunResult none = RunMany(recorded, {.max_round_tiles = 12, .max_kept_bytes = 0});
   EXPECT_EQ(none.plan.num_rounds, 5u);
   EXPECT_EQ(none.plan.kept_bytes, 0u);
   EXPECT_GE(none.stats.bytes_read, 5 * (all - embedding));
   EXPECT_LE(none.stats.bytes_read, 5 * all);
   // A layer takes 1.7 times its bytes: slots are a MiB.
-  const RunResult one = RunMany(recorded, {.max_round_tiles = 40, .max_kept_bytes = first_layer * 5 / 2});
+  const RunResult one = RunMany(recorded, {.max_round_tiles = 12, .max_kept_bytes = first_layer * 5 / 2});
   EXPECT_EQ(one.stats.bytes_read, none.stats.bytes_read - 4 * first_layer);
 }
 

@@ -5,8 +5,8 @@
 
 namespace sluice::tests {
 
-// ThreadSanitizer's shadow of what a test touches becomes resident while the test runs, and counts against its budget.
-#ifdef __SANITIZE_THREAD__
+// A sanitizer keeps memory of its own for what a test touches, or has let go; it counts against the budget.
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 constexpr uint64_t kShadowBytes = uint64_t{48} << 20;
 #else
 constexpr uint64_t kShadowBytes = 0;
