@@ -117,18 +117,23 @@ Result<std::shared_ptr<const Checkpoint>> OpenGguf(const std::string& path, cons
 }
 
 Result<std::shared_ptr<const Checkpoint>> GgufCheckpoint::Open(const std::string& path, const OpenOptions& options) {
-  SLUICE_ASSIGN(std::shared_ptr<const io::ByteSource> source, options.open_source(path));
-  std::shared_ptr<GgufCheckpoint> opened(new GgufCheckpoint);
-  SLUICE_ASSIGN(opened->file_, GgufFile::Open(source));
+  SLUICE_ASSIGN(GgufParts parts, GgufParts::Open(path, options));
+  std::shared_ptr<GgufCheckpoint> opened(new GgufCheckpoint(std::move(parts)));
   opened->ref_ = path;
   opened->kind_ = "gguf";
-  opened->files_ = {{std::filesystem::path(path).filename().string(), path, source->size_bytes()}};
-  SLUICE_ASSIGN(GgufModel model, ReadGgufModel(*opened->file_, &opened->problems_));
+  for (const auto& file : opened->parts_.files()) {
+    const io::ByteSource& source = *file->source();
+    opened->files_.push_back(
+        {std::filesystem::path(source.name()).filename().string(), source.name(), source.size_bytes()});
+  }
+  SLUICE_ASSIGN(GgufModel model, ReadGgufModel(opened->parts_, &opened->problems_));
   SLUICE_TRY(opened->AddTensors(model));
   SLUICE_TRY(opened->AddTokenizer());
   opened->config_ = ModelConfig::FromJson(std::move(model.config));
-  if (const uint64_t unused = opened->file_->unused_bytes(); unused > 0) {
-    opened->problems_.push_back({Problem::Severity::kWarning, opened->files_[0].name, "",
+  for (size_t i = 0; i < opened->files_.size(); ++i) {
+    const uint64_t unused = opened->parts_.files()[i]->unused_bytes();
+    if (unused == 0) continue;
+    opened->problems_.push_back({Problem::Severity::kWarning, opened->files_[i].name, "",
                                  fmt::format("{} bytes belong to no tensor and are not padding", unused)});
   }
   return opened;
@@ -137,17 +142,19 @@ Result<std::shared_ptr<const Checkpoint>> GgufCheckpoint::Open(const std::string
 Result<void> GgufCheckpoint::AddTensors(const GgufModel& model) {
   head_dim_ = model.sizes.head_dim;
   std::vector<Place> places;
-  for (const GgufTensor& tensor : file_->tensors()) {
-    if (!IsRopeFactors(tensor.name)) SLUICE_TRY(AddTensor(model, tensor, &places));
+  for (const GgufParts::Tensor& tensor : parts_.tensors()) {
+    if (!IsRopeFactors(tensor.info->name)) SLUICE_TRY(AddTensor(model, tensor, &places));
   }
   for (const uint32_t added : tensors_.Sort()) places_.push_back(places[added]);
   ReportMissing(model);
   return {};
 }
 
-Result<void> GgufCheckpoint::AddTensor(const GgufModel& model, const GgufTensor& tensor, std::vector<Place>* places) {
+Result<void> GgufCheckpoint::AddTensor(const GgufModel& model, const GgufParts::Tensor& part,
+                                       std::vector<Place>* places) {
+  const GgufTensor& tensor = *part.info;
   const auto fail = [&](ErrorCode code, std::string message) {
-    return Fail(Error{code, std::move(message), {file_->source()->name(), tensor.name}});
+    return Fail(Error{code, std::move(message), {part.file->source()->name(), tensor.name}});
   };
   const std::string_view architecture = model.gguf->name;
   const std::optional<Parsed> parsed = ParseName(tensor.name, *model.architecture);
@@ -176,7 +183,7 @@ Result<void> GgufCheckpoint::AddTensor(const GgufModel& model, const GgufTensor&
                 fmt::format("is of type {}, which no weight of a {} model has; the file is damaged: fetch it again",
                             tensor.encoding.name(), architecture));
   }
-  Place place{tensor.offset, tensor.encoding, 0, false};
+  Place place{part.file, tensor.offset, tensor.encoding, 0, false};
   if (model.gguf->permutes_heads && rule.step == Step::kQuery) place.num_heads = model.sizes.heads;
   if (model.gguf->permutes_heads && rule.step == Step::kKey) place.num_heads = model.sizes.kv_heads;
   if (IsBias(rule) && place.num_heads != 0 && tensor.encoding.is_block()) {
@@ -217,7 +224,7 @@ void GgufCheckpoint::ReportMissing(const GgufModel& model) {
 Result<void> GgufCheckpoint::AddTokenizer() {
   std::vector<const GgufKey*> keys;
   uint64_t size_bytes = 0;
-  for (const GgufKey& key : file_->keys()) {
+  for (const GgufKey& key : file().keys()) {
     if (!key.name.starts_with("tokenizer.")) continue;
     keys.push_back(&key);
     size_bytes += sizeof(uint64_t) + key.name.size() + sizeof(uint32_t) + key.size_bytes;
@@ -226,7 +233,7 @@ Result<void> GgufCheckpoint::AddTokenizer() {
     return Fail(Error{ErrorCode::kUnsupported,
                       fmt::format("the tokenizer's keys take {} bytes; more than {} are not supported yet", size_bytes,
                                   formats::kMaxGgufValueBytes),
-                      {file_->source()->name()}});
+                      {file().source()->name()}});
   }
   std::sort(keys.begin(), keys.end(), [](const GgufKey* a, const GgufKey* b) { return a->name < b->name; });
   embedded_tokenizer_.reserve(size_bytes);
@@ -237,7 +244,7 @@ Result<void> GgufCheckpoint::AddTokenizer() {
     append(static_cast<uint64_t>(key->name.size()));
     embedded_tokenizer_ += key->name;
     append(static_cast<uint32_t>(key->type));
-    SLUICE_TRY(file_->ReadValue(*key, &embedded_tokenizer_));
+    SLUICE_TRY(file().ReadValue(*key, &embedded_tokenizer_));
   }
   return {};
 }
@@ -245,7 +252,7 @@ Result<void> GgufCheckpoint::AddTokenizer() {
 const graph::Node* GgufCheckpoint::MakeNode(size_t i, graph::Graph* graph) const {
   const TensorInfo tensor = tensors_[i];
   const graph::Node* stored =
-      graph->AddStored(file_->source(), places_[i].offset, places_[i].stored, tensor.num_elements);
+      graph->AddStored(places_[i].file->source(), places_[i].offset, places_[i].stored, tensor.num_elements);
   if (places_[i].one_more) return graph->Add(std::make_unique<OneLessNode>(stored));
   const uint64_t num_heads = places_[i].num_heads;
   if (num_heads == 0) return stored;

@@ -492,6 +492,82 @@ TEST(GgufConfig, RefusesKeysThatMakeNoSense) {
   EXPECT_THAT(wrong.error().ToString(), HasSubstr("is of type f32, not an integer"));
 }
 
+// A model in parts: the keys in the first, layers here and there.
+struct Parts {
+  std::map<std::string, std::string> files;
+
+  Parts() {
+    const TinyLlama options{.layers = 3, .dtype = "F32", .tokenizer = false};
+    std::vector<GgufBuilder> builders(3);
+    builders[0] = tests::TinyLlamaGgufKeys(options);
+    const std::vector<tests::TestTensor> tensors = tests::TinyLlamaTensors(options);
+    for (uint16_t part = 0; part < 3; ++part) {
+      builders[part].Key("split.no", GgufBuilder::kU16, GgufBuilder::Bytes<uint16_t>(part));
+      builders[part].Key("split.count", GgufBuilder::kU16, GgufBuilder::Bytes<uint16_t>(3));
+      builders[part].Key("split.tensors.count", GgufBuilder::kI32,
+                         GgufBuilder::Bytes<int32_t>(static_cast<int32_t>(tensors.size())));
+    }
+    for (size_t i = 0; i < tensors.size(); ++i) {
+      builders[i * 3 / tensors.size()].Tensor(tests::GgufNameOf(tensors[i].name), kF32,
+                                              {tensors[i].shape.rbegin(), tensors[i].shape.rend()},
+                                              std::string(tensors[i].bytes.begin(), tensors[i].bytes.end()));
+    }
+    for (size_t part = 0; part < 3; ++part) {
+      files[fmt::format("m/x-{:05}-of-00003.gguf", part + 1)] = builders[part].Build();
+    }
+  }
+  Result<std::shared_ptr<const Checkpoint>> Open(const std::string& path) const {
+    OpenOptions options;
+    options.open_source = [&](const std::string& name) -> Result<std::shared_ptr<const io::ByteSource>> {
+      const auto file = files.find(name);
+      if (file == files.end()) return Fail(Error{ErrorCode::kNotFound, "is not there", {name}});
+      return std::make_shared<tests::MemorySource>(name, file->second);
+    };
+    return OpenGguf(path, options);
+  }
+  std::string Refusal(const std::string& path = "m/x-00001-of-00003.gguf") const {
+    const auto opened = Open(path);
+    EXPECT_FALSE(opened);
+    return opened ? "" : opened.error().ToString();
+  }
+};
+
+TEST(GgufParts, AreOneModel) {
+  const Parts parts;
+  const std::vector<tests::TestTensor> tensors = tests::TinyLlamaTensors({.layers = 3, .dtype = "F32"});
+  for (const char* given : {"m/x-00001-of-00003.gguf", "m/x-00003-of-00003.gguf"}) {
+    const auto model = parts.Open(given);
+    ASSERT_TRUE(model) << model.error().ToString();
+    EXPECT_THAT((*model)->problems(), IsEmpty());
+    ASSERT_THAT((*model)->files(), SizeIs(3));
+    EXPECT_EQ((*model)->files()[1].name, "x-00002-of-00003.gguf");
+    EXPECT_EQ((*model)->tensors().size(), tensors.size());
+    for (const tests::TestTensor& tensor : tensors) {
+      if (tensor.name.find("q_proj") != std::string::npos || tensor.name.find("k_proj") != std::string::npos) continue;
+      EXPECT_EQ(BytesOf(**model, tensor.name), tensor.bytes) << tensor.name;
+    }
+  }
+}
+
+TEST(GgufParts, ThatAreMissingOrOfAnotherModelAreNamed) {
+  Parts missing;
+  missing.files.erase("m/x-00002-of-00003.gguf");
+  EXPECT_EQ(missing.Refusal(),
+            "m/x-00001-of-00003.gguf: 1 of the model's 3 parts are not there: m/x-00002-of-00003.gguf; fetch them");
+  Parts swapped;
+  std::swap(swapped.files["m/x-00002-of-00003.gguf"], swapped.files["m/x-00003-of-00003.gguf"]);
+  EXPECT_THAT(swapped.Refusal(), HasSubstr("should be part 2 of 3 by its name, and its keys say part 3 of 3"));
+  Parts renamed;
+  renamed.files["m/model.gguf"] = renamed.files["m/x-00001-of-00003.gguf"];
+  EXPECT_THAT(renamed.Refusal("m/model.gguf"), HasSubstr("its name does not end in -NNNNN-of-00003.gguf"));
+  Parts fewer;
+  fewer.files["m/x-00003-of-00003.gguf"] = GgufBuilder()
+                                               .Key("split.no", GgufBuilder::kU16, GgufBuilder::Bytes<uint16_t>(2))
+                                               .Key("split.count", GgufBuilder::kU16, GgufBuilder::Bytes<uint16_t>(3))
+                                               .Build();
+  EXPECT_THAT(fewer.Refusal(), HasSubstr("split.tensors.count: is "));
+}
+
 // The divisors of Llama 3.1 with theta 10000, and one of them otherwise.
 TEST(GgufConfig, RopeFactorsAreLlama3sOrRefused) {
   const auto with = [](const std::vector<float>& divisors) {

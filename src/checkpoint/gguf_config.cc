@@ -83,11 +83,12 @@ Result<const GgufArchitecture*> ReadArchitecture(const GgufFile& file) {
 
 class Reader {
  public:
-  Reader(const GgufFile& file, const GgufArchitecture& gguf, std::vector<Problem>* problems)
-      : file_(file),
+  Reader(const GgufParts& parts, const GgufArchitecture& gguf, std::vector<Problem>* problems)
+      : file_(parts.head()),
+        tensors_(parts.tensors()),
         gguf_(gguf),
         architecture_(*ArchitectureByName(gguf.hugging_face)),
-        keys_(file, gguf.name, problems) {}
+        keys_(parts, gguf.name, problems) {}
 
   Result<GgufModel> Read() {
     SLUICE_TRY(CheckGeneral());
@@ -114,8 +115,8 @@ class Reader {
  private:
   Result<void> CheckGeneral() const {
     SLUICE_ASSIGN(const std::optional<uint64_t> version, file_.GetUnsigned("general.quantization_version"));
-    const bool blocks = std::any_of(file_.tensors().begin(), file_.tensors().end(),
-                                    [](const GgufTensor& tensor) { return tensor.encoding.is_block(); });
+    const bool blocks =
+        std::ranges::any_of(tensors_, [](const auto& tensor) { return tensor.info->encoding.is_block(); });
     if (blocks && version.value_or(2) != 2) {
       return Fail(
           Error{ErrorCode::kUnsupported,
@@ -138,9 +139,9 @@ class Reader {
     SLUICE_ASSIGN(sizes_.kv_heads, keys_.Size("attention.head_count_kv", sizes_.heads));
     SLUICE_ASSIGN(context_length_, keys_.Size("context_length"));
     SLUICE_TRY(CheckHeads());
-    if (sizes_.layers > file_.tensors().size()) {
+    if (sizes_.layers > tensors_.size()) {
       return keys_.Wrong("block_count",
-                         fmt::format("is {}, but the file has {} tensors", sizes_.layers, file_.tensors().size()));
+                         fmt::format("is {}, but the file has {} tensors", sizes_.layers, tensors_.size()));
     }
     return {};
   }
@@ -217,8 +218,7 @@ class Reader {
   // Of architectures that may have them or not: where the file has them.
   void AddBiases() {
     const auto has = [&](std::string_view ending) {
-      return std::any_of(file_.tensors().begin(), file_.tensors().end(),
-                         [&](const GgufTensor& tensor) { return tensor.name.ends_with(ending); });
+      return std::ranges::any_of(tensors_, [&](const auto& tensor) { return tensor.info->name.ends_with(ending); });
     };
     const auto may_have = [&](When when) {
       return std::ranges::find(architecture_.tensors, when, &TensorRule::when) != architecture_.tensors.end();
@@ -258,8 +258,9 @@ class Reader {
     quant::Encoding encoding;
     for (const quant::Encoding candidate : quant::AllEncodings()) {
       uint64_t elements = 0;
-      for (const GgufTensor& tensor : file_.tensors())
-        elements += tensor.encoding == candidate ? tensor.num_elements : 0;
+      for (const auto& tensor : tensors_) {
+        elements += tensor.info->encoding == candidate ? tensor.info->num_elements : 0;
+      }
       if (elements > most) most = elements, encoding = candidate;
     }
     if (encoding.valid() && (encoding == quant::F32() || encoding == quant::F16() || encoding == quant::BF16())) {
@@ -269,7 +270,8 @@ class Reader {
 
   Result<void> AddVocabulary() {
     SLUICE_ASSIGN(const std::optional<uint64_t> claimed, file_.GetUnsigned(keys_.Full("vocab_size")));
-    const GgufTensor* embedding = keys_.FindTensor("token_embd.weight");
+    const GgufParts::Tensor* place = keys_.FindTensor("token_embd.weight");
+    const GgufTensor* embedding = place != nullptr ? place->info : nullptr;
     const bool rows_known = embedding != nullptr && embedding->rank == 2;
     if (!rows_known && !claimed) return {};
     const uint64_t rows = rows_known ? embedding->dims[1] : *claimed;
@@ -303,6 +305,7 @@ class Reader {
   }
 
   const GgufFile& file_;
+  const std::vector<GgufParts::Tensor>& tensors_;
   const GgufArchitecture& gguf_;
   const Architecture& architecture_;
   const GgufKeys keys_;
@@ -313,9 +316,9 @@ class Reader {
 
 }  // namespace
 
-Result<GgufModel> ReadGgufModel(const GgufFile& file, std::vector<Problem>* problems) {
-  SLUICE_ASSIGN(const GgufArchitecture* architecture, ReadArchitecture(file));
-  return Reader(file, *architecture, problems).Read();
+Result<GgufModel> ReadGgufModel(const GgufParts& parts, std::vector<Problem>* problems) {
+  SLUICE_ASSIGN(const GgufArchitecture* architecture, ReadArchitecture(parts.head()));
+  return Reader(parts, *architecture, problems).Read();
 }
 
 }  // namespace sluice::checkpoint

@@ -1,4 +1,4 @@
-// What the keys of a GGUF file say about its model, and the config.json that says the same.
+// What the keys of a GGUF model say about its model, and the config.json that says the same.
 // docs/formats/gguf.md has the table of keys.
 #pragma once
 
@@ -11,7 +11,7 @@
 #include "base/result.h"
 #include "checkpoint/architecture.h"
 #include "checkpoint/checkpoint.h"
-#include "formats/gguf.h"
+#include "checkpoint/gguf_parts.h"
 
 namespace sluice::checkpoint {
 
@@ -32,6 +32,6 @@ struct GgufModel {
 // kUnsupported names an architecture, or a key whose meaning config.json or this version has no place for and that
 // changes what the model computes; kCorrupt names a key that is missing or makes no sense. Appends to `problems` what
 // was assumed and what is left out. Reads the keys, and tensors of rotary factors (a few hundred bytes).
-Result<GgufModel> ReadGgufModel(const formats::GgufFile& file, std::vector<Problem>* problems);
+Result<GgufModel> ReadGgufModel(const GgufParts& parts, std::vector<Problem>* problems);
 
 }  // namespace sluice::checkpoint

@@ -13,8 +13,12 @@ using formats::GgufKey;
 using formats::GgufTensor;
 using formats::GgufType;
 
-GgufKeys::GgufKeys(const formats::GgufFile& file, std::string_view architecture, std::vector<Problem>* problems)
-    : file_(file), path_(file.source()->name()), prefix_(fmt::format("{}.", architecture)), problems_(problems) {}
+GgufKeys::GgufKeys(const GgufParts& parts, std::string_view architecture, std::vector<Problem>* problems)
+    : parts_(parts),
+      file_(parts.head()),
+      path_(file_.source()->name()),
+      prefix_(fmt::format("{}.", architecture)),
+      problems_(problems) {}
 
 std::string GgufKeys::Full(std::string_view key) const { return fmt::format("{}{}", prefix_, key); }
 
@@ -63,25 +67,27 @@ Result<std::optional<double>> GgufKeys::Number(std::string_view name) const {
   return number;
 }
 
-const GgufTensor* GgufKeys::FindTensor(std::string_view name) const {
-  const auto& tensors = file_.tensors();
-  const auto found = std::find_if(tensors.begin(), tensors.end(), [&](const GgufTensor& t) { return t.name == name; });
+const GgufParts::Tensor* GgufKeys::FindTensor(std::string_view name) const {
+  const auto& tensors = parts_.tensors();
+  const auto found = std::find_if(tensors.begin(), tensors.end(), [&](const auto& t) { return t.info->name == name; });
   return found == tensors.end() ? nullptr : &*found;
 }
 
 Result<std::optional<std::vector<float>>> GgufKeys::Floats(std::string_view name, uint64_t count) const {
-  const GgufTensor* tensor = FindTensor(name);
-  if (tensor == nullptr) return std::nullopt;
+  const GgufParts::Tensor* place = FindTensor(name);
+  if (place == nullptr) return std::nullopt;
+  const GgufTensor* tensor = place->info;
+  const io::ByteSource& source = *place->file->source();
   if (tensor->encoding != quant::F32() || tensor->rank != 1 || tensor->num_elements != count) {
     return Fail(
         Error{ErrorCode::kCorrupt,
               fmt::format("should be {} numbers of type F32, one for each pair that rotary embedding turns, and "
                           "is {} of {}; the file is damaged: fetch it again",
                           count, tensor->num_elements, tensor->encoding.name()),
-              {path_, std::string(name)}});
+              {source.name(), std::string(name)}});
   }
   std::vector<float> values(count);
-  SLUICE_TRY(file_.source()->Read(tensor->offset, {reinterpret_cast<uint8_t*>(values.data()), count * sizeof(float)}));
+  SLUICE_TRY(source.Read(tensor->offset, {reinterpret_cast<uint8_t*>(values.data()), count * sizeof(float)}));
   return values;
 }
 

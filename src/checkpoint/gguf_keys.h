@@ -1,4 +1,4 @@
-// The keys of a GGUF file under its architecture's prefix, read with errors that name file and key.
+// The keys of a GGUF model under its architecture's prefix, read with errors that name file and key.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/gguf_parts.h"
 #include "formats/gguf.h"
 
 namespace sluice::checkpoint {
@@ -16,10 +17,10 @@ namespace sluice::checkpoint {
 class GgufKeys {
  public:
   // `architecture` is the prefix without its dot. `problems` is appended to by Report. All outlive it.
-  GgufKeys(const formats::GgufFile& file, std::string_view architecture, std::vector<Problem>* problems);
+  GgufKeys(const GgufParts& parts, std::string_view architecture, std::vector<Problem>* problems);
 
-  const formats::GgufFile& file() const { return file_; }
-  std::string Full(std::string_view key) const;  // "llama.block_count"
+  const formats::GgufFile& file() const { return file_; }  // that has the keys
+  std::string Full(std::string_view key) const;            // "llama.block_count"
   bool Has(std::string_view key) const { return file_.FindKey(Full(key)) != nullptr; }
 
   // A size of the model, from 1 to 2^32 - 1. An array says it per layer; only arrays of one value have a config.json.
@@ -28,13 +29,14 @@ class GgufKeys {
   Result<std::optional<std::string>> String(std::string_view key) const { return file_.GetString(Full(key)); }
   // All of a tensor of so many F32, of rank 1; nullopt where there is no such tensor.
   Result<std::optional<std::vector<float>>> Floats(std::string_view tensor, uint64_t count) const;
-  const formats::GgufTensor* FindTensor(std::string_view name) const;
+  const GgufParts::Tensor* FindTensor(std::string_view name) const;
 
   tl::unexpected<Error> Wrong(std::string_view key, std::string message, ErrorCode code = ErrorCode::kCorrupt) const;
   tl::unexpected<Error> Missing(std::string_view key) const;
   void Report(Problem::Severity severity, std::string message, std::string tensor = {}) const;
 
  private:
+  const GgufParts& parts_;
   const formats::GgufFile& file_;
   const std::string path_, prefix_;
   std::vector<Problem>* problems_;

@@ -75,7 +75,7 @@ class GgufStrings {
 
 class GgufFile {
  public:
-  // kCorrupt with key or tensor, byte and what to do; kUnsupported for version 1, big-endian files, split files, arrays
+  // kCorrupt with key or tensor, byte and what to do; kUnsupported for version 1, big-endian files, arrays
   // of arrays and tensor types without an encoding here, each named. Reads nothing of the tensors' data.
   static Result<std::shared_ptr<const GgufFile>> Open(std::shared_ptr<const io::ByteSource> source);
 

@@ -217,7 +217,7 @@ class GgufParser {
                   {first.name}});
       }
     }
-    return ReadSplitAndAlignment();
+    return ReadAlignment();
   }
 
   Result<GgufType> ParseType(std::string_view what) {
@@ -278,16 +278,7 @@ class GgufParser {
     return {};
   }
 
-  Result<void> ReadSplitAndAlignment() {
-    // Errors of these name the file themselves.
-    SLUICE_ASSIGN(const std::optional<uint64_t> parts, file_.GetUnsigned("split.count"));
-    if (parts && *parts > 1) {
-      return Fail(
-          ErrorCode::kUnsupported,
-          fmt::format("is one of {} parts of a split model (key split.count), which is not supported yet; join them "
-                      "with `llama-gguf-split --merge`",
-                      *parts));
-    }
+  Result<void> ReadAlignment() {
     file_.alignment_ = kDefaultAlignment;
     if (const GgufKey* key = file_.FindKey("general.alignment")) {
       if (key->type != GgufType::kU32) return file_.WrongType(*key, "u32");

@@ -365,11 +365,6 @@ TEST(GgufRefuses, Arrays) {
 TEST(GgufRefuses, KeysThatContradict) {
   ExpectCorrupt(GgufBuilder().U32("k", 1).U32("l", 1).U32("k", 2).Build(),
                 "x.gguf: k: the key occurs twice, with values at bytes 37 and 71; fix the program that wrote the file");
-  ExpectUnsupported(
-      GgufBuilder().Key("split.count", GgufBuilder::kU16, GgufBuilder::Bytes<uint16_t>(3)).Build(),
-      "x.gguf: is one of 3 parts of a split model (key split.count), which is not supported yet; join them with "
-      "`llama-gguf-split --merge`");
-  EXPECT_TRUE(OpenBytes(GgufBuilder().Key("split.count", GgufBuilder::kU16, GgufBuilder::Bytes<uint16_t>(1)).Build()));
 }
 
 TEST(GgufRefuses, Alignments) {
