@@ -3,6 +3,7 @@
 import json
 import struct
 
+import budgets
 import cli_models
 from cli_models import CONFIG, Case, bf16, decode_bf16, f16, f32
 from cli_models import read_safetensors, recipe_text, values_of, write_gguf, write_model, write_safetensors
@@ -206,7 +207,7 @@ class Verify(Case):
     def test_the_same_at_any_thread_count_and_budget(self):
         a, b = write_model(self.dir / "a"), write_model(self.dir / "b", update_seed=9, dtype="F16")
         first = None
-        for more in ((), ("--threads", "1"), ("--threads", "4"), ("--max-memory", "64MiB")):
+        for more in ((), ("--threads", "1"), ("--threads", "4"), ("--max-memory", budgets.mebibytes(64))):
             result = self.run_ok("verify", a, b, "--json", *more, status=1).json()
             told = (result["verdict"], result["summary"], result["tensors"])
             first = first or told
@@ -293,10 +294,10 @@ class Gguf(Case):
         result = self.run_ok("verify", gguf, self.dir / "f32", "--json").json()
         self.assertEqual(result["verdict"], "EQUAL_AFTER_CAST")
 
-    def test_a_tokenizer_that_stays_behind_is_told(self):
-        gguf = write_gguf(self.dir / "x.gguf")
+    def test_a_tokenizer_that_cannot_be_files_is_told(self):
+        gguf = write_gguf(self.dir / "x.gguf")  # kind llama, without its bytes
         result = self.run_ok("convert", gguf, "-o", self.dir / "f32", "--dtype", "float32", "--json")
-        self.assertIn("tokenizer", result.err)
+        self.assertIn("the output has no tokenizer", result.err)
         self.assertEqual(result.json()["root"], self.run_ok("digest", self.dir / "f32", "--json").json()["root"])
         verdict = self.run_ok("verify", gguf, self.dir / "f32", "--json", status=1).json()
         self.assertEqual(verdict["verdict"], "SAME_WEIGHTS")

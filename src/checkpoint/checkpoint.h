@@ -20,11 +20,11 @@ struct Problem {
   std::string file, tensor, message;
 };
 
-// A file that goes along with the weights: tokenizer.json, generation_config.json, ... Small; held in memory only while
-// written.
+// A file that goes along with the weights: tokenizer.json, generation_config.json, ... Small.
 struct SideFile {
-  std::string name;  // no folders
-  std::string path;  // where its bytes are
+  std::string name;        // no folders
+  std::string path;        // where its bytes are; held in memory only while they are used
+  std::string bytes = {};  // where there is no such file yet (path is empty)
 };
 
 class Checkpoint {

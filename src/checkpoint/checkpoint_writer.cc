@@ -116,6 +116,10 @@ Result<void> CheckpointWriter::AddFilesOf(const Checkpoint& checkpoint) {
   if (checkpoint.config() != nullptr) SLUICE_TRY(AddFile("config.json", checkpoint.config()->Pretty()));
   for (const SideFile& side : checkpoint.side_files()) {
     if (side.name == "config.json" || side.name == kIndexName) continue;
+    if (side.path.empty()) {
+      SLUICE_TRY(AddFile(side.name, side.bytes));
+      continue;
+    }
     SLUICE_ASSIGN(const uint64_t size_bytes, folder_->CopyFile(side.name, side.path));
     files_.push_back({side.name, size_bytes});
   }

@@ -45,7 +45,11 @@ Result<Hash256> TokenizerHash(const Checkpoint& checkpoint) {
   for (const SideFile& side : checkpoint.side_files()) {  // sorted by name
     if (!std::binary_search(kTokenizerFiles.begin(), kTokenizerFiles.end(), side.name)) continue;
     hash.UpdateLengthPrefixed(side.name);
-    SLUICE_TRY(UpdateWithFile(side.path, &hash));
+    if (side.path.empty()) {
+      hash.UpdateLengthPrefixed(side.bytes);
+    } else {
+      SLUICE_TRY(UpdateWithFile(side.path, &hash));
+    }
   }
   return hash.Finish();
 }

@@ -21,7 +21,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     SLUICE_CHECK(index->file_of(i) < index->files().size());
   }
   for (const std::string& file : index->files()) {
-    SLUICE_CHECK(file.ends_with(".safetensors") && file.front() != '/' && !file.starts_with("../"));
+    SLUICE_CHECK(file.ends_with(".safetensors") || file.ends_with(".bin"));
+    SLUICE_CHECK(file.front() != '/' && !file.starts_with("../"));
     SLUICE_CHECK(file.find("/../") == std::string::npos && file.find('\0') == std::string::npos);
   }
   return 0;

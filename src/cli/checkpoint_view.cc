@@ -1,5 +1,7 @@
 #include "cli/checkpoint_view.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 namespace sluice::cli {
@@ -31,6 +33,14 @@ Result<void> CheckpointView::SetConfig(const std::vector<std::string>& assignmen
   }
   config_ = checkpoint::ModelConfig::FromJson(std::move(json));
   return {};
+}
+
+void CheckpointView::SetSideFiles(std::vector<checkpoint::SideFile> files) {
+  for (checkpoint::SideFile& file : files) {
+    std::erase_if(side_files_, [&](const auto& old) { return old.name == file.name; });
+    side_files_.push_back(std::move(file));
+  }
+  std::ranges::sort(side_files_, {}, &checkpoint::SideFile::name);
 }
 
 void CheckpointView::AsWritten(bool folder) {

@@ -18,6 +18,8 @@ class CheckpointView final : public checkpoint::Checkpoint {
   // `--set key=value`: value is JSON where it parses, else a string; a dotted key goes into nested objects. kUsage
   // where there is no config, no '=', or the key's parent is no object.
   Result<void> SetConfig(const std::vector<std::string>& assignments);
+  // Replaces side files of these names, or adds them.
+  void SetSideFiles(std::vector<checkpoint::SideFile> files);
   // As the output will be opened: a folder carries config and side files, a single file neither; tables that live in
   // the container (GGUF's tokenizer) stay behind.
   void AsWritten(bool folder);

@@ -10,6 +10,7 @@
 #include "formats/json_reader.h"
 #include "tokenizer/bpe.h"
 #include "tokenizer/gguf_pre_tokenizers.h"
+#include "tokenizer/gguf_vocabulary.h"
 #include "tokenizer/metaspace.h"
 #include "tokenizer/spm.h"
 
@@ -19,74 +20,6 @@ namespace {
 using formats::GgufFile;
 using formats::GgufKey;
 using formats::GgufType;
-
-constexpr std::string_view kPrefix = "tokenizer.ggml.";
-
-// tokenizer.ggml.token_type, as llama.cpp numbers them.
-enum TokenType : int64_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
-
-// Texts that llama.cpp takes for control tokens whatever their type says. (The first seven lists of its loader look for
-// one token each and stop at the first found, in no fixed order; a vocabulary with two of one list has been seen
-// nowhere.)
-constexpr std::string_view kControlTexts[] = {"<|eot_id|>",
-                                              "<|im_end|>",
-                                              "<|end|>",
-                                              "<end_of_turn>",
-                                              "<|endoftext|>",
-                                              "<|end_of_text|>",
-                                              "<EOT>",
-                                              "_<EOT>",
-                                              "[EOT]",
-                                              "<｜end▁of▁sentence｜>",
-                                              "<|eom_id|>",
-                                              "<|fim_prefix|>",
-                                              "<fim-prefix>",
-                                              "<fim_prefix>",
-                                              "<｜fim▁begin｜>",
-                                              "<PRE>",
-                                              "▁<PRE>",
-                                              "<|code_prefix|>",
-                                              "<|prefix|>",
-                                              "<|fim_suffix|>",
-                                              "<fim-suffix>",
-                                              "<fim_suffix>",
-                                              "<｜fim▁hole｜>",
-                                              "<SUF>",
-                                              "▁<SUF>",
-                                              "<|code_suffix|>",
-                                              "<|suffix|>",
-                                              "<|fim_middle|>",
-                                              "<fim-middle>",
-                                              "<fim_middle>",
-                                              "<｜fim▁end｜>",
-                                              "<MID>",
-                                              "▁<MID>",
-                                              "<|code_middle|>",
-                                              "<|middle|>",
-                                              "<|fim_pad|>",
-                                              "<fim-pad>",
-                                              "<fim_pad>",
-                                              "<PAD>",
-                                              "[PAD]",
-                                              "<|fim_repo|>",
-                                              "<|repo_name|>",
-                                              "<fim-repo>",
-                                              "<REPO>",
-                                              "<reponame>",
-                                              "<|file_sep|>",
-                                              "<end_of_utterance>",
-                                              "<|return|>",
-                                              "<|call|>",
-                                              "<|flush|>",
-                                              "<|calls|>",
-                                              "</s>",
-                                              "[EOS]",
-                                              "<eos>",
-                                              "<turn|>",
-                                              "<|tool_response>",
-                                              "[e~["};
-// And those that it takes for tokens that users write.
-constexpr std::string_view kUserTexts[] = {"<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"};
 
 class Reader {
  public:
@@ -109,44 +42,15 @@ class Reader {
   }
 
  private:
-  static std::string Key(std::string_view name) { return fmt::format("{}{}", kPrefix, name); }
+  static std::string Key(std::string_view name) { return GgufTokenizerKey(name); }
   tl::unexpected<Error> Wrong(ErrorCode code, std::string_view key, std::string message) const {
     return Fail(Error{code, std::move(message), {path_, Key(key)}});
   }
 
   Result<void> ReadPieces() {
-    const GgufKey* key = file_.FindKey(Key("tokens"));
-    if (key == nullptr) return Wrong(ErrorCode::kCorrupt, "tokens", "is missing; the file is damaged or not whole");
-    if (key->count > Vocabulary::kMaxPieces) {
-      return Wrong(
-          ErrorCode::kUnsupported, "tokens",
-          fmt::format("has {} tokens; more than {} are not supported yet", key->count, Vocabulary::kMaxPieces));
-    }
-    SLUICE_ASSIGN(const formats::GgufStrings tokens, file_.ReadStrings(*key));
-    auto vocabulary = std::make_shared<Vocabulary>();
-    for (uint32_t id = 0; id < tokens.size(); ++id) {
-      const std::string text = tokens[id].empty() ? fmt::format("[EMPTY_{}]", id) : std::string(tokens[id]);
-      if (!vocabulary->Set(id, text)) {
-        return Wrong(ErrorCode::kCorrupt, "tokens",
-                     fmt::format("has the text \"{}\" twice, as tokens {} and {}", text,
-                                 vocabulary->Find(text).value_or(0), id));
-      }
-    }
-    if (vocabulary->size() == 0) return Wrong(ErrorCode::kCorrupt, "tokens", "is empty");
-    parts_.vocabulary = vocabulary;
-    types_.assign(vocabulary->size(), kNormal);
-    if (const GgufKey* type = file_.FindKey(Key("token_type"))) {
-      SLUICE_ASSIGN(std::vector<int64_t> types, file_.ReadIntegers(*type));
-      if (types.size() < types_.size()) return TooShort("token_type", types.size());
-      types.resize(types_.size());
-      types_ = std::move(types);
-    }
-    for (const std::string_view text : kControlTexts) {
-      if (const auto id = vocabulary->Find(text)) types_[*id] = kControl;
-    }
-    for (const std::string_view text : kUserTexts) {
-      if (const auto id = vocabulary->Find(text)) types_[*id] = kUserDefined;
-    }
+    SLUICE_ASSIGN(GgufVocabulary read, ReadGgufVocabulary(file_));
+    parts_.vocabulary = std::move(read.vocabulary);
+    types_ = std::move(read.types);
     return {};
   }
 
@@ -276,7 +180,7 @@ class Reader {
   const GgufFile& file_;
   const std::string path_;
   TokenizerParts parts_;
-  std::vector<int64_t> types_;  // TokenType, one for each piece
+  std::vector<int64_t> types_;  // GgufTokenType, one for each piece
   bool adds_bos_ = false;
 };
 

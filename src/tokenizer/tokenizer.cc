@@ -178,6 +178,10 @@ bool Tokenizer::adds_bos() const {
   return !parts_.prefix.empty() && parts_.special.bos && parts_.prefix[0] == *parts_.special.bos;
 }
 
+bool Tokenizer::adds_eos() const {
+  return !parts_.suffix.empty() && parts_.special.eos && parts_.suffix.back() == *parts_.special.eos;
+}
+
 Result<std::string> Tokenizer::DecodeOne(uint32_t id, bool skip_special, bool first) const {
   const std::string_view text = piece(id);
   if (text.empty()) {

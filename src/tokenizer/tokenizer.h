@@ -70,8 +70,9 @@ class Tokenizer {
   std::string_view piece(uint32_t id) const;
   bool is_special(uint32_t id) const { return id < special_.size() && special_[id]; }
   const SpecialIds& special_ids() const { return parts_.special; }
-  // Whether add_special puts the BOS token first.
+  // Whether add_special puts the BOS token first, and the EOS token last.
   bool adds_bos() const;
+  bool adds_eos() const;
 
  private:
   friend class StreamDecoder;

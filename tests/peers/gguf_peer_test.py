@@ -18,6 +18,7 @@ peers.enter()
 
 import gguf  # noqa: E402
 import numpy as np  # noqa: E402
+import tokenizers  # noqa: E402
 
 LAYER_NAMES = {
     "attn_norm": "input_layernorm",
@@ -120,6 +121,18 @@ class GgufPeer(unittest.TestCase):
             num_elements += values.size
         self.assertEqual(sorted(ours), [], "tensors that PyPI's gguf does not see")
         self.assertEqual(num_elements, 134_515_008)
+
+    def test_the_tokenizer_is_one_that_hugging_face_reads(self):
+        theirs = tokenizers.Tokenizer.from_file(str(self.out / "tokenizer.json"))
+        text = (peers.SOURCE / "docs" / "streaming.md").read_text(encoding="utf-8") + "\n<|im_start|>user\n1234 \u00e9\u4f60 \U0001f600  \t end"
+        for more in ([], ["--parse-special"]):
+            command = [SLUICE, "tokenize", str(self.model), "--text", text, "--json", *more]
+            ours = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["ids"]
+            theirs.encode_special_tokens = not more  # as text
+            self.assertEqual(ours, theirs.encode(text, add_special_tokens=False).ids)
+        config = json.loads((self.out / "tokenizer_config.json").read_text(encoding="utf-8"))
+        self.assertIn("<|im_start|>", config["chat_template"])
+        self.assertEqual((config["bos_token"], config["eos_token"]), ("<|im_start|>", "<|im_end|>"))
 
     def test_the_config_is_the_models_own(self):
         config = json.loads((self.out / "config.json").read_text(encoding="utf-8"))

@@ -7,8 +7,10 @@
 #include "cli/command.h"
 #include "cli/recipe_options.h"
 #include "cli/write_checkpoint.h"
+#include "formats/gguf.h"
 #include "quant/encoding.h"
 #include "report/model_report.h"
+#include "tokenizer/gguf_tokenizer_files.h"
 
 namespace sluice::cli::commands {
 namespace {
@@ -45,8 +47,20 @@ Result<void> RefuseBlocks(const checkpoint::Checkpoint& checkpoint) {
   return {};
 }
 
+// The tokenizer of a GGUF, as files. Where that cannot be, the weights are worth writing all the same.
+void AddTokenizerFiles(const checkpoint::Checkpoint& checkpoint, CheckpointView* view, Session& session) {
+  if (checkpoint.embedded_tokenizer().empty()) return;
+  const auto files = [&]() -> Result<std::vector<checkpoint::SideFile>> {
+    SLUICE_ASSIGN(auto source, io::OpenFile(checkpoint.files()[0].path));
+    SLUICE_ASSIGN(const auto gguf, formats::GgufFile::Open(std::move(source)));
+    return tokenizer::TokenizerFilesOf(*gguf);
+  }();
+  if (files) return view->SetSideFiles(*files);
+  session.Warn("the output has no tokenizer: " + files.error().ToString());
+}
+
 Result<int> Run(const Values& values, Session& session) {
-  SLUICE_TRY(IsFileOutput(values.write.output));
+  SLUICE_ASSIGN(const bool is_file, IsFileOutput(values.write.output));
   quant::Encoding dtype;
   if (!values.dtype.empty()) {
     dtype = quant::FloatByDtypeName(values.dtype);
@@ -62,10 +76,7 @@ Result<int> Run(const Values& values, Session& session) {
   SLUICE_TRY(RefuseBlocks(*checkpoint));
   const auto view = std::make_shared<CheckpointView>(checkpoint);
   SLUICE_TRY(view->SetConfig(values.set));
-  if (!view->embedded_tokenizer().empty()) {
-    session.Note("the tokenizer's tables stay in " + values.ref +
-                 ": writing them as tokenizer files is not supported yet");
-  }
+  if (!is_file) AddTokenizerFiles(*checkpoint, view.get(), session);
   SLUICE_ASSIGN(const auto written, WriteCheckpoint(session, view, values.write));
   if (written) session.Print(report::ConvertJson(*written), report::ConvertText(*written));
   return 0;
