@@ -17,7 +17,7 @@ struct LowRankUpdate {
   bool transposed = false;
 };
 
-inline constexpr uint64_t kMaxLoraRank = 16384;  // scratch grows with the rank, 1 KiB a step
+inline constexpr uint64_t kMaxLoraRank = 16384;  // scratch grows with the rank, from some 512 on by 1.2 KiB a step
 
 // The sum of rank products in f32 as in kernels/low_rank.h, added to W in f32, rounded once to `encoding`, a plain
 // float; every NaN is the quiet one. Bits depend on the element alone, not on the cut. docs/lora.md.
