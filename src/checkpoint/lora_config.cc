@@ -35,6 +35,10 @@ std::optional<std::string> WhatIsRefused(std::string_view key) {
     if (key[i] == '[' && i + 1 < key.size() && (key[i + 1] == ':' || key[i + 1] == '.' || key[i + 1] == '=')) {
       return fmt::format("[{} is not supported yet", key[i + 1]);
     }
+    const std::string_view rest = key.substr(i);
+    if (rest.starts_with("[]") || rest.starts_with("[^]")) {
+      return "a class that begins with ] is not supported yet";
+    }
     if (key[i] != '\\') continue;
     if (++i == key.size()) return "it ends in a backslash";
     if (IsWordChar(key[i]) && std::string_view("dDwWsSbB").find(key[i]) == std::string_view::npos) {

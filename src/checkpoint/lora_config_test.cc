@@ -72,8 +72,8 @@ TEST(ModulePattern, MatchesAsPeftDoes) {
 }
 
 TEST(ModulePattern, RefusesWhatWouldBeReadOtherwise) {
-  for (const char* key :
-       {"a{3}", "(?i)a", "(?P<x>a)", "(?=a)", "\\Aa", "(a)\\1", "a\\", "a)|(b", "[a", "*", "[[:alpha:]]"}) {
+  for (const char* key : {"a{3}", "(?i)a", "(?P<x>a)", "(?=a)", "\\Aa", "(a)\\1", "a\\", "a)|(b", "[a", "*",
+                          "[[:alpha:]]", "[]a]", "[^]a]"}) {
     const auto pattern = ModulePattern::Parse(key);
     ASSERT_FALSE(pattern) << key;
     EXPECT_EQ(pattern.error().code, ErrorCode::kUnsupported);
