@@ -379,6 +379,13 @@ tl::unexpected<Error> NoWeights(const Listing& folder) {
 // The one file that is the model where there is no index: PyTorch's only where there is no safetensors file.
 Result<std::string> ChooseFile(const Listing& folder) {
   if (folder.Has(kModelName)) return std::string(kModelName);
+  if (!folder.Has(kTorchModelName) && (folder.Has("adapter_config.json") || folder.Has("adapter_model.safetensors") ||
+                                       folder.Has("adapter_model.bin"))) {
+    return FailIn(ErrorCode::kUnsupported, folder.path,
+                  fmt::format("the folder is an adapter, not a model: name the model that it was trained on before it, "
+                              "MODEL+{}",
+                              folder.path));
+  }
   std::vector<std::string> files = folder.EndingIn(".safetensors");
   const bool is_torch = files.empty();
   if (is_torch) files = folder.Where(IsTorchWeights);

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "checkpoint/folder.h"
+#include "checkpoint/lora_checkpoint.h"
 #include "formats/recognise.h"
 #include "formats/torch_file.h"
 
@@ -98,8 +99,8 @@ fs::path HubCache() {
   return fs::path(variable("HOME")) / ".cache" / "huggingface" / "hub";
 }
 
-Result<std::shared_ptr<const Checkpoint>> OpenFromHubCache(const std::string& ref, const HubName& hub,
-                                                           const OpenOptions& options) {
+// The folder of a repository that the hub cache has.
+Result<std::string> FindInHubCache(const std::string& ref, const HubName& hub) {
   const fs::path cache = HubCache();
   const fs::path repository = cache / fmt::format("models--{}--{}", hub.org, hub.name);
   const std::string revision = hub.revision.empty() ? "main" : hub.revision;
@@ -111,11 +112,29 @@ Result<std::shared_ptr<const Checkpoint>> OpenFromHubCache(const std::string& re
   }
   if (const fs::path snapshot = repository / "snapshots" / commit;
       commit.find('/') == std::string::npos && !commit.empty() && fs::is_directory(snapshot, ignored)) {
-    return OpenFolderAs(ref, snapshot.string(), options);
+    return snapshot.string();
   }
   return FailIn(ErrorCode::kNotFound, ref,
                 fmt::format("there is no such path, and the hub cache in {} does not have it: fetch it with `{}`",
                             cache.string(), DownloadCommand(hub)));
+}
+
+Result<std::shared_ptr<const Checkpoint>> OpenWithLora(const std::string& ref, const LoraReference& parts,
+                                                       const OpenOptions& options) {
+  std::string folder = parts.adapter;
+  std::error_code ignored;
+  if (!fs::exists(folder, ignored)) {
+    const auto hub = ParseHubName(parts.adapter);
+    if (!hub) {
+      return FailIn(ErrorCode::kNotFound, ref,
+                    fmt::format("there is no such path, and no folder {} that could be applied to {} as an adapter "
+                                "(MODEL+ADAPTER): check both",
+                                parts.adapter, parts.base));
+    }
+    SLUICE_ASSIGN(folder, FindInHubCache(parts.adapter, *hub));
+  }
+  SLUICE_ASSIGN(auto base, OpenCheckpoint(parts.base, options));
+  return ApplyLora(ref, std::move(base), folder, options);
 }
 
 }  // namespace
@@ -141,17 +160,11 @@ Result<std::shared_ptr<const Checkpoint>> OpenCheckpoint(const std::string& ref,
     return FailIn(ErrorCode::kUnsupported, ref,
                   fmt::format("{} is not supported yet: download the model{} and name it by its path", scheme, hint));
   }
-  if (const size_t plus = ref.find('+'); plus != std::string::npos && plus > 0 && plus + 1 < ref.size()) {
-    return FailIn(
-        ErrorCode::kUnsupported, ref,
-        fmt::format(
-            "there is no such path, and a LoRA adapter behind a + is not supported yet: merge {} into {} first, "
-            "with PEFT's merge_and_unload()",
-            ref.substr(plus + 1), ref.substr(0, plus)));
-  }
+  if (const auto parts = SplitLoraReference(ref)) return OpenWithLora(ref, *parts, options);
   if (const auto hub = ParseHubName(ref);
       hub && !EndsIn(ref, {".yml", ".yaml", ".safetensors", ".bin", ".pt", ".pth", ".gguf", ".json"})) {
-    return OpenFromHubCache(ref, *hub, options);
+    SLUICE_ASSIGN(const std::string folder, FindInHubCache(ref, *hub));
+    return OpenFolderAs(ref, folder, options);
   }
   return FailIn(ErrorCode::kNotFound, ref, "there is no such file or folder: check the path");
 }

@@ -30,7 +30,7 @@ struct OpenOptions {
   std::optional<std::string> arithmetic;  // --arithmetic
 };
 
-// kNotFound, kCorrupt (with file, tensor, byte), kUnsupported (+lora, remote: named).
+// kNotFound, kCorrupt (with file, tensor, byte), kUnsupported (remote, kinds of LoRA: named).
 Result<std::shared_ptr<const Checkpoint>> OpenCheckpoint(const std::string& ref, const OpenOptions& options);
 
 // The built-in kinds.

@@ -100,7 +100,9 @@ TEST(OpenCheckpoint, RefusalsSayWhatToDo) {
               HasSubstr("hf:// is not supported yet: download the model with `hf download org/name --revision v2`"));
   EXPECT_THAT(ErrorOf("s3://bucket/x", ErrorCode::kUnsupported), HasSubstr("s3:// is not supported yet"));
   EXPECT_THAT(ErrorOf("https://host/x", ErrorCode::kUnsupported), HasSubstr("https:// is not supported yet"));
-  EXPECT_THAT(ErrorOf("org/name+lora/path", ErrorCode::kUnsupported), HasSubstr("merge lora/path into org/name first"));
+  EXPECT_THAT(ErrorOf("org/name+lora/path", ErrorCode::kNotFound), HasSubstr("fetch it with `hf download lora/path`"));
+  EXPECT_THAT(ErrorOf("./c++/model", ErrorCode::kNotFound),
+              HasSubstr("no folder /model that could be applied to ./c+"));
   tests::WriteText(dir / "r.yml", "x");
   EXPECT_THAT(ErrorOf(dir / "r.yml", ErrorCode::kUnsupported), HasSubstr("a recipe cannot be used here"));
   tests::WriteText(dir / "pytorch_model.bin", "x");

@@ -27,7 +27,7 @@ class AtomicFile {
   Result<void> Commit();
 
  private:
-  AtomicFile(OutputPlace place) : place_(std::move(place)) {}
+  explicit AtomicFile(OutputPlace place) : place_(std::move(place)) {}
   OutputPlace place_;
   std::vector<std::string> made_folders_;
   std::optional<PartialPath> partial_;

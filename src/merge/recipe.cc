@@ -229,14 +229,33 @@ class Reader {
     }
   }
 
-  // {model: {path, revision}, lora, override_architecture}, or text.
+  // Of {path, revision} the path, else the node itself. Null where there is none.
+  const YamlNode* PathOf(const YamlNode& node) {
+    if (node.kind != Kind::kMapping) return &node;
+    for (const YamlNode::Entry& entry : node.entries) {
+      const std::string_view key = entry.key->text;
+      if (key == "path" || entry.value->kind == Kind::kNull) continue;
+      Error(entry.key->mark, key == "revision" ? "a model's revision is not supported yet"
+                                               : fmt::format("unknown key '{}' in a model's path", key));
+    }
+    return Present(node, "path");
+  }
+
+  // {model: {path, revision}, lora: {path, revision}, override_architecture}, or text; the adapter goes behind a +.
   bool ReadReference(const YamlNode& node, RecipeModel* model) {
     const YamlNode* text = &node;
+    const YamlNode* lora = nullptr;
     if (node.kind == Kind::kMapping) {
       for (const YamlNode::Entry& entry : node.entries) {
         const std::string_view key = entry.key->text;
         if (key == "model" || entry.value->kind == Kind::kNull) continue;
-        if (key == "lora" || key == "override_architecture") {
+        if (key == "lora") {
+          lora = PathOf(*entry.value);
+          if (lora == nullptr || lora->kind != Kind::kString || lora->text.empty()) {
+            Error(entry.value->mark, "lora names an adapter by its path");
+            lora = nullptr;
+          }
+        } else if (key == "override_architecture") {
           Error(entry.key->mark, fmt::format("{} is not supported yet", key));
         } else {
           static constexpr std::array<std::string_view, 3> kKeys = {"model", "lora", "override_architecture"};
@@ -244,15 +263,7 @@ class Reader {
         }
       }
       text = Present(node, "model");
-      if (text && text->kind == Kind::kMapping) {
-        for (const YamlNode::Entry& entry : text->entries) {
-          const std::string_view key = entry.key->text;
-          if (key == "path" || entry.value->kind == Kind::kNull) continue;
-          Error(entry.key->mark, key == "revision" ? "a model's revision is not supported yet"
-                                                   : fmt::format("unknown key '{}' in a model's path", key));
-        }
-        text = Present(*text, "path");
-      }
+      if (text) text = PathOf(*text);
       if (!text) {
         Error(node.mark, "a model without a path");
         return false;
@@ -269,6 +280,7 @@ class Reader {
       return false;
     }
     model->reference = text->text;
+    if (lora != nullptr && lora->text.find('\0') == std::string::npos) model->reference += "+" + lora->text;
     model->mark = text->mark;
     return true;
   }

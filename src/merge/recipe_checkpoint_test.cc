@@ -275,7 +275,12 @@ TEST_F(RecipeCheckpointTest, RefusesWhatCannotBeMerged) {
       {"merge_method: ties\nbase_model: base\n" + model("qwen"),
        "r.yml:3:18: 'qwen' is a Qwen2ForCausalLM, 'base' a LlamaForCausalLM: different architectures do not merge"},
       {"merge_method: ties\nbase_model: base\n" + model("one+lora"),
-       "r.yml:3:18: 'one+lora': a LoRA applied to a model is not"},
+       "r.yml:3:18: 'lora' does not exist, neither beside the recipe"},
+      {"merge_method: ties\nbase_model: base\n" + model("one+"),
+       "r.yml:3:18: 'one+': a '+' stands between a model and its adapter"},
+      {"merge_method: ties\nbase_model: base\n" + model("one+base"),
+       "r.yml:3:18: base: there is no adapter_config.json in the folder"},
+      {"merge_method: ties\nbase_model: base\n" + model("r.yml+base"), "r.yml:3:18: 'r.yml+base' is this recipe"},
       {"merge_method: ties\nbase_model: base\n" + model("one+a+b"), "r.yml:3:18: 'one+a+b' has a second '+'"},
       {"merge_method: ties\nbase_model: base\n" + model("org/one@main"),
        "r.yml:3:18: 'org/one@main': a revision is not"},
@@ -285,6 +290,29 @@ TEST_F(RecipeCheckpointTest, RefusesWhatCannotBeMerged) {
        "r.yml:3:18: '/nowhere/at/all' does not exist"},
   };
   for (const Case& c : cases) EXPECT_THAT(ErrorsOf(c.text), ElementsAre(testing::StartsWith(c.error))) << c.text;
+}
+
+TEST_F(RecipeCheckpointTest, AParentMayHaveAnAdapter) {
+  Llama("base", {});
+  Llama("one", {.update_seed = 2});
+  const std::string adapter = dir_ / "lora", module = "base_model.model.model.layers.0.self_attn.q_proj";
+  std::filesystem::create_directories(adapter);
+  tests::WriteSafetensors(adapter + "/adapter_model.safetensors",
+                          {tests::RandomTensor(module + ".lora_A.weight", "F32", {4, 64}, 1, 0.3f),
+                           tests::RandomTensor(module + ".lora_B.weight", "F32", {64, 4}, 2, 0.3f)});
+  tests::WriteText(adapter + "/adapter_config.json", R"({"peft_type":"LORA","r":4})");
+  for (const char* reference :
+       {"one+lora", "./one/+./lora", "{model: one, lora: lora}", "{model: {path: one}, lora: {path: lora}}"}) {
+    const auto opened =
+        Open(std::string("merge_method: linear\nmodels: [{model: base, parameters: {weight: 1}}, {model: ") +
+             (reference[0] == '{' ? reference : "'" + std::string(reference) + "'") + ", parameters: {weight: 1}}]\n");
+    ASSERT_TRUE(opened) << opened.error().ToString();
+    EXPECT_EQ((*opened)->files().size(), 3u) << reference;
+  }
+  // The model with and without its adapter are two models.
+  EXPECT_TRUE(
+      Open("merge_method: linear\nmodels: [{model: one, parameters: {weight: 1}}, {model: one+lora, parameters: "
+           "{weight: 1}}]\n"));
 }
 
 TEST_F(RecipeCheckpointTest, AParentThatCannotBeReadIsNotTheRecipesFault) {

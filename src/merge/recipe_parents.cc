@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <map>
+#include <optional>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -32,7 +33,7 @@ bool LooksLikeHubName(const std::string& reference) {
          reference[0] != '~' && reference.find('/', slash + 1) == std::string::npos;
 }
 
-Result<void> RefuseSuffixes(const std::string& reference) {
+Result<void> CheckSuffixes(const std::string& reference) {
   if (std::count(reference.begin(), reference.end(), '+') > 1) {
     return Fail(ErrorCode::kRecipe, fmt::format("'{}' has a second '+'", reference));
   }
@@ -42,10 +43,6 @@ Result<void> RefuseSuffixes(const std::string& reference) {
     if (std::count(part.begin(), part.end(), '@') > 1) {
       return Fail(ErrorCode::kRecipe, fmt::format("'{}' has a second '@'", reference));
     }
-  }
-  if (plus != std::string::npos) {
-    return Fail(ErrorCode::kUnsupported,
-                fmt::format("'{}': a LoRA applied to a model is not supported yet", reference));
   }
   if (reference.find('@') != std::string::npos) {
     return Fail(ErrorCode::kUnsupported,
@@ -60,6 +57,19 @@ std::string OneLine(const Error& error) {
   return fmt::format("{} ({})", error.message, fmt::join(error.context, "; "));
 }
 
+// model+adapter, of which each is found as if it stood alone. Nothing where there is no '+'.
+Result<std::optional<FoundReference>> FindWithAdapter(const std::string& reference, const std::string& recipe_path) {
+  SLUICE_TRY(CheckSuffixes(reference));
+  const size_t plus = reference.find('+');
+  if (plus == std::string::npos) return std::nullopt;
+  if (plus == 0 || plus + 1 == reference.size()) {
+    return Fail(ErrorCode::kRecipe, fmt::format("'{}': a '+' stands between a model and its adapter", reference));
+  }
+  SLUICE_ASSIGN(const FoundReference model, FindReference(reference.substr(0, plus), recipe_path));
+  SLUICE_ASSIGN(const FoundReference adapter, FindReference(reference.substr(plus + 1), recipe_path));
+  return FoundReference{model.path + "+" + adapter.path, model.identity + "+" + adapter.identity, model.path};
+}
+
 }  // namespace
 
 std::string CanonicalPath(const std::string& path) {
@@ -72,12 +82,13 @@ Result<FoundReference> FindReference(const std::string& reference, const std::st
   const std::string file = WithoutFragment(reference);
   const std::string fragment = reference.substr(file.size());
   const auto found = [&](const fs::path& path) {
-    return FoundReference{path.string() + fragment, CanonicalPath(path.string()) + fragment};
+    return FoundReference{path.string() + fragment, CanonicalPath(path.string()) + fragment, path.string() + fragment};
   };
   const fs::path path(file);
   if (path.is_absolute()) {
     if (Exists(path)) return found(path);
-    SLUICE_TRY(RefuseSuffixes(reference));
+    SLUICE_ASSIGN(auto with_adapter, FindWithAdapter(reference, recipe_path));
+    if (with_adapter) return std::move(*with_adapter);
     return Fail(ErrorCode::kNotFound, fmt::format("'{}' does not exist", reference));
   }
   const fs::path beside = fs::path(recipe_path).parent_path() / path;
@@ -93,9 +104,10 @@ Result<FoundReference> FindReference(const std::string& reference, const std::st
   }
   if (beside_exists) return found(beside);
   if (here_exists) return found(path);
-  if (reference.find("://") != std::string::npos) return FoundReference{reference, reference};
-  SLUICE_TRY(RefuseSuffixes(reference));
-  if (LooksLikeHubName(reference)) return FoundReference{reference, reference};
+  if (reference.find("://") != std::string::npos) return FoundReference{reference, reference, reference};
+  SLUICE_ASSIGN(auto with_adapter, FindWithAdapter(reference, recipe_path));
+  if (with_adapter) return std::move(*with_adapter);
+  if (LooksLikeHubName(reference)) return FoundReference{reference, reference, reference};
   return Fail(ErrorCode::kNotFound,
               fmt::format("'{}' does not exist, neither beside the recipe nor in the working directory", reference));
 }
@@ -116,7 +128,7 @@ Parents OpenParents(Recipe* recipe, const checkpoint::OpenOptions& options, cons
     const auto [place, is_new] = by_identity.try_emplace(found->identity, parents.all.size());
     if (!is_new) return place->second;
     Parent parent{model.reference, found->path, model.mark, nullptr};
-    if (std::find(chain.begin(), chain.end(), CanonicalPath(WithoutFragment(found->path))) != chain.end()) {
+    if (std::find(chain.begin(), chain.end(), CanonicalPath(WithoutFragment(found->model_path))) != chain.end()) {
       recipe->diagnostics.AddError(model.mark,
                                    fmt::format("'{}' is this recipe, or one that it is a part of", model.reference));
     } else {

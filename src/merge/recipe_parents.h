@@ -27,11 +27,12 @@ struct Parents {
 
 // What a reference within a recipe stands for.
 struct FoundReference {
-  std::string path;      // to open it by
-  std::string identity;  // equal for two spellings of one model
+  std::string path;        // to open it by
+  std::string identity;    // equal for two spellings of one model
+  std::string model_path;  // of model+adapter the model's alone, else `path`
 };
 // Relative paths: in the recipe's folder, else in the working directory; kRecipe where both exist and differ, or none
-// does and the reference has no other meaning. kUnsupported for +lora and @revision.
+// does and the reference has no other meaning. Of model+adapter each part is found alone. kUnsupported for @revision.
 Result<FoundReference> FindReference(const std::string& reference, const std::string& recipe_path);
 
 // Adds an error at the model's place for each that cannot be opened. `chain`: recipes that are being opened, this one
