@@ -171,6 +171,7 @@ class Check(Case):
         self.assertEqual([self.files[s.name]["state"] for s in shard], ["truncated", "pointer", "missing", "well_formed"])
         self.assertRegex(self.files[shard[0].name]["message"], f"{size:,} bytes are expected, {size - 100:,} are there.* tensors are affected")
         self.assertIn("git lfs pull", self.files[shard[1].name]["message"])
+        self.assertRegex(self.files[shard[2].name]["message"], r"not there; 5 of the 21 tensors of the index are in it")
         self.assertEqual(self.files["tokenizer.json"]["state"], "truncated")
         self.assertEqual(check["fetch_again"], [s.name for s in shard[:3]] + ["tokenizer.json"])
         self.assertIsNone(check["fetch_command"])
@@ -301,6 +302,15 @@ class Check(Case):
         self.check(model / "model-00001-of-00002.safetensors", 0)
         self.assertEqual(list(self.files), ["model-00001-of-00002.safetensors"])
         self.check(model / "model.safetensors.index.json", 0)
+
+    def test_what_a_trainer_wrote_beside_a_model_is_no_damage(self):
+        model = write_model(self.dir / "model")
+        (model / "trainer_state.json").write_text('{"loss": NaN}')
+        self.check(model, 0)
+        self.assertIn("line 1", self.files["trainer_state.json"]["message"])
+        (model / "tokenizer_config.json").write_text('{"model_max_length": NaN}')
+        self.check(model, 3)
+        self.assertEqual(self.files["tokenizer_config.json"]["state"], "damaged")
 
     def test_what_cannot_be_checked(self):
         self.run_fails(3, ["no such file"], "inspect", self.dir / "absent", "--check")

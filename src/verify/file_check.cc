@@ -104,6 +104,13 @@ class Checker {
     return names;
   }
 
+  // Of a file that is not there: how many tensors the index maps to it.
+  std::string Affected(const std::string& name) const {
+    uint64_t count = 0;
+    for (size_t i = 0; index_ && i < index_->size(); ++i) count += index_->files()[index_->file_of(i)] == name;
+    return count == 0 ? "" : fmt::format("; {} of the {} tensors of the index are in it", count, index_->size());
+  }
+
   void CheckFile(size_t i) {
     CheckedFile& file = check_.files[i];
     if (cancelled_) return;
@@ -119,16 +126,18 @@ class Checker {
     auto opened = io::OpenFile(path);
     if (!opened) {
       file.state = opened.error().code == ErrorCode::kNotFound ? FileState::kMissing : FileState::kDamaged;
-      file.message = opened.error().code == ErrorCode::kNotFound ? "not there" : TextOf(opened.error(), path);
+      file.message = opened.error().code == ErrorCode::kNotFound ? "not there" + Affected(file.name)
+                                                                 : TextOf(opened.error(), path);
       return;
     }
-    const auto done = CheckContent(**opened, i);
+    const auto done = CheckContent(*opened, i);
     if (done || done.error().code == ErrorCode::kCancelled) return;
     file.state = FileState::kDamaged;  // a sector that cannot be read
     file.message = TextOf(done.error(), path);
   }
 
-  Result<void> CheckContent(const io::ByteSource& source, size_t i) {
+  Result<void> CheckContent(const std::shared_ptr<const io::ByteSource>& opened, size_t i) {
+    const io::ByteSource& source = *opened;
     CheckedFile& file = check_.files[i];
     file.size_bytes = source.size_bytes();
     std::string first(std::min<uint64_t>(source.size_bytes(), 4096), '\0');
@@ -139,7 +148,7 @@ class Checker {
       file.message = kind.message;
       return {};
     }
-    SLUICE_TRY(CheckStructure(source, i));
+    SLUICE_TRY(CheckStructure(opened, i));
     if (file.state == FileState::kTruncated) return {};
     if (const auto known = FindKnownDigest(check_.folder, file.name)) return CheckDigest(source, *known, i);
     if (file.state == FileState::kWellFormed && checkpoint::IsTorchWeights(file.name)) return CheckCrcs(source, i);
@@ -147,7 +156,8 @@ class Checker {
   }
 
   // What the file's own format says. An error only where the file cannot be read.
-  Result<void> CheckStructure(const io::ByteSource& source, size_t i) {
+  Result<void> CheckStructure(const std::shared_ptr<const io::ByteSource>& opened, size_t i) {
+    const io::ByteSource& source = *opened;
     CheckedFile& file = check_.files[i];
     const auto wrong = [&](const Error& error) -> Result<void> {
       if (error.code == ErrorCode::kRead) return Fail(error);
@@ -161,7 +171,7 @@ class Checker {
     };
     if (file.name.ends_with(".gguf")) {
       file.checked_by = "its header";
-      const auto gguf = formats::GgufFile::Open(io::OpenFile(source.name()).value_or(nullptr));
+      const auto gguf = formats::GgufFile::Open(opened);
       return gguf ? Result<void>() : wrong(gguf.error());
     }
     if (IsWeights(file.name)) {
@@ -188,10 +198,14 @@ class Checker {
     formats::JsonReader json(text);
     if (json.Skip() && json.End()) return {};
     const auto place = formats::LineColumnAt(text, json.offset());
-    return wrong({ErrorCode::kCorrupt,
-                  fmt::format("line {}, column {}: {}{}", place.line, place.column, json.message(),
-                              json.error() == formats::JsonError::kEnd ? ": the file is truncated" : ""),
-                  {}});
+    const bool is_cut = json.error() == formats::JsonError::kEnd;
+    const auto told = wrong({ErrorCode::kCorrupt,
+                             fmt::format("line {}, column {}: {}{}", place.line, place.column, json.message(),
+                                         is_cut ? ": the file is truncated" : ""),
+                             {}});
+    // What trainers write beside a model has NaN in it, and nobody's model is the worse for it.
+    if (!is_cut && !checkpoint::IsSideFile(file.name)) file.state = FileState::kWellFormed;
+    return told;
   }
 
   Result<void> CheckDigest(const io::ByteSource& source, const KnownDigest& known, size_t i) {
