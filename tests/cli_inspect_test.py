@@ -72,6 +72,15 @@ class Figures(Case):
         self.assertEqual(result["chat_template"], None)
         self.assertEqual(result["layers"], LAYERS)
 
+    def test_a_unigram_tokenizer_and_a_template_in_a_file(self):
+        model = write_model(self.dir / "model")
+        (model / "tokenizer.json").write_text(json.dumps({"added_tokens": [{"id": 4, "content": "<x>"}], "model": {
+            "type": "Unigram", "vocab": [["<unk>", 0], ["a", -1.5], ["b", -2]]}}))
+        (model / "chat_template.jinja").write_text("{{ messages }}")
+        result = self.run_ok("inspect", model, "--json").json()
+        self.assertEqual(result["tokenizer"], {"file": "tokenizer.json", "kind": "Unigram", "size": 5})
+        self.assertEqual(result["chat_template"], "chat_template.jinja")
+
     def test_names_alone_tell_the_parts_of_unknown_architectures(self):
         tensors = {f"transformer.h.0.{name}": ("F32", [2], b"\0" * 8) for name in
                    ("attn.c_attn.weight", "mlp.experts.3.w1.weight", "mlp.gate.weight", "ln_1.weight", "something")}
@@ -105,6 +114,7 @@ class Figures(Case):
         self.assertEqual(names(model, "--tensors", "q_proj"), [])  # the whole name has to match
         self.assertIn("no tensor matches q_proj", self.run_ok("inspect", model, "--tensors", "q_proj").out)
         self.run_fails(2, ["ref is required"], "inspect")
+        self.run_fails(2, ["before --tensors"], "inspect", "--tensors", "*.q_proj.*", model)
         self.assertNotIn("tensors", self.run_ok("inspect", model, "--json").json())
 
 
@@ -311,6 +321,16 @@ class Check(Case):
         (model / "tokenizer_config.json").write_text('{"model_max_length": NaN}')
         self.check(model, 3)
         self.assertEqual(self.files["tokenizer_config.json"]["state"], "damaged")
+
+    def test_a_folder_of_several_models_is_not_damaged(self):
+        write_gguf(self.dir / "a.gguf")
+        write_gguf(self.dir / "b.gguf", seed=2)
+        check = self.check(self.dir, 0)
+        self.assertFalse(check["opens"])
+        self.assertIn("name the file itself", check["error"])
+        self.assertEqual(list(self.files), ["a.gguf", "b.gguf"])
+        os.truncate(self.dir / "b.gguf", 5000)
+        self.assertEqual(self.check(self.dir, 3)["fetch_again"], ["b.gguf"])
 
     def test_what_cannot_be_checked(self):
         self.run_fails(3, ["no such file"], "inspect", self.dir / "absent", "--check")

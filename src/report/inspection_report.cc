@@ -224,12 +224,14 @@ bool MatchesGlob(std::string_view text, std::string_view glob) {
   return g == glob.size();
 }
 
-ordered_json CheckJson(const verify::FileCheck& check, const RootCheck& roots, const std::string& problem) {
+ordered_json CheckJson(const CheckResult& result) {
+  const verify::FileCheck& check = result.files;
+  const RootCheck& roots = result.roots;
   ordered_json json;
-  json["ok"] = check.ok() && roots.changed.empty() && problem.empty();
+  json["ok"] = result.ok();
   json["folder"] = check.folder;
-  json["opens"] = problem.empty();
-  json["error"] = OrNull(problem);
+  json["opens"] = result.failure.message.empty();
+  json["error"] = OrNull(result.failure.message);
   json["files"] = ordered_json::array();
   for (const CheckedFile& file : check.files) {
     json["files"].push_back({{"file", file.name},
@@ -250,8 +252,9 @@ ordered_json CheckJson(const verify::FileCheck& check, const RootCheck& roots, c
   return json;
 }
 
-std::string CheckText(const verify::FileCheck& check, const RootCheck& roots, const std::string& problem,
-                      size_t columns) {
+std::string CheckText(const CheckResult& result, size_t columns) {
+  const verify::FileCheck& check = result.files;
+  const RootCheck& roots = result.roots;
   const std::vector<std::string> again = check.FetchAgain();
   std::string text = fmt::format("files of {}: ", check.folder);
   text += again.empty() ? fmt::format("no damage found in {}\n", check.files.size())
@@ -278,7 +281,9 @@ std::string CheckText(const verify::FileCheck& check, const RootCheck& roots, co
     text += fmt::format("  error: {}{}: its bytes are not those that were stated\n",
                         change.file.empty() ? "" : change.file + ": ", change.tensor);
   }
-  if (!problem.empty()) text += fmt::format("\n  the model cannot be opened: {}\n", problem);
+  if (!result.failure.message.empty()) {
+    text += fmt::format("\n  the model cannot be opened: {}\n", result.failure.message);
+  }
   if (again.empty()) return text;
   text += "\n  fetch again:";
   for (const std::string& name : again) text += " " + name;

@@ -35,9 +35,21 @@ struct RootCheck {
   std::vector<Change> changed;
 };
 
-// `inspect --check`. `problem`: why the checkpoint does not open; empty: it does.
-nlohmann::ordered_json CheckJson(const verify::FileCheck& check, const RootCheck& roots, const std::string& problem);
-std::string CheckText(const verify::FileCheck& check, const RootCheck& roots, const std::string& problem,
-                      size_t columns = 0);
+// Why the checkpoint does not open.
+struct OpenFailure {
+  std::string message;  // empty: it opens
+  bool corrupt =
+      false;  // otherwise nothing is damaged: a folder of several models, say, or one of a kind not supported
+};
+
+// `inspect --check`.
+struct CheckResult {
+  verify::FileCheck files;
+  RootCheck roots;
+  OpenFailure failure;
+  bool ok() const { return files.ok() && roots.changed.empty() && !failure.corrupt; }
+};
+nlohmann::ordered_json CheckJson(const CheckResult& check);
+std::string CheckText(const CheckResult& check, size_t columns = 0);
 
 }  // namespace sluice::report

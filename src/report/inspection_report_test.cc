@@ -59,25 +59,38 @@ TEST(Glob, MatchesWholeNames) {
 }
 
 TEST(CheckReport, SaysWhatToFetchAndWhy) {
-  verify::FileCheck check;
-  check.folder = "model";
-  check.files = {{"a.json", 10, verify::FileState::kWhole, "git SHA-1", ""},
-                 {"b.safetensors", 20, verify::FileState::kOtherRevision, "its header", "of another revision"}};
-  check.fetch_command = "hf download b.safetensors";
-  const std::string text = CheckText(check, {"s.json", 5, {{"w", "b.safetensors"}}}, "it does not open");
+  CheckResult check;
+  check.files.folder = "model";
+  check.files.files = {{"a.json", 10, verify::FileState::kWhole, "git SHA-1", ""},
+                       {"b.safetensors", 20, verify::FileState::kOtherRevision, "its header", "of another revision"}};
+  check.files.fetch_command = "hf download b.safetensors";
+  check.roots = {"s.json", 5, {{"w", "b.safetensors"}}};
+  check.failure = {"it does not open", true};
+  const std::string text = CheckText(check);
   for (const char* part :
        {"1 of 2 is not whole", "other revision", "error: b.safetensors: of another revision",
         "4 of 5 tensors have the roots that s.json states", "b.safetensors: w: its bytes are not those",
         "the model cannot be opened: it does not open", "fetch again: b.safetensors\n    hf download b.safetensors"}) {
     EXPECT_THAT(text, HasSubstr(part));
   }
-  const auto json = CheckJson(check, {}, "");
+  const auto json = CheckJson(check);
   EXPECT_EQ(json["ok"], false);
   EXPECT_EQ(json["files"][1]["state"], "other_revision");
   EXPECT_EQ(json["fetch_again"], nlohmann::ordered_json::array({"b.safetensors"}));
-  check.files.pop_back();
-  EXPECT_EQ(CheckJson(check, {}, "")["ok"], true);
-  EXPECT_EQ(CheckJson(check, {}, "an error")["ok"], false);
+}
+
+TEST(CheckReport, EachKindOfDamageIsNotOk) {
+  EXPECT_TRUE(CheckResult().ok());
+  CheckResult files, roots, corrupt, several;
+  files.files.files = {{"a", 1, verify::FileState::kMissing, "", ""}};
+  roots.roots.changed = {{"w", ""}};
+  corrupt.failure = {"an error", true};
+  several.failure = {"name the file that is meant", false};
+  EXPECT_FALSE(files.ok());
+  EXPECT_FALSE(roots.ok());
+  EXPECT_FALSE(corrupt.ok());
+  EXPECT_TRUE(several.ok());
+  EXPECT_EQ(CheckJson(several)["opens"], false);
 }
 
 }  // namespace

@@ -64,7 +64,8 @@ Result<std::string> RefOf(const Values& values) {
   // `--tensors REF` was how the flag could be written before it took patterns.
   if (values.refs.empty() && values.globs.size() == 1) return values.globs.front();
   if (values.refs.size() == 1) return values.refs.front();
-  return Fail(ErrorCode::kUsage, values.refs.empty() ? "REF is required" : "one REF at a time");
+  if (!values.refs.empty()) return Fail(ErrorCode::kUsage, "one REF at a time");
+  return Fail(ErrorCode::kUsage, values.globs.empty() ? "REF is required" : "REF is required, before --tensors");
 }
 
 std::vector<size_t> Matching(const checkpoint::Catalogue& tensors, const std::vector<std::string>& globs) {
@@ -158,26 +159,26 @@ Result<report::RootCheck> CheckRoots(Session& session, const checkpoint::Checkpo
 
 Result<int> Check(const std::string& ref, Session& session) {
   SLUICE_ASSIGN(const std::string path, checkpoint::LocalPathOf(ref));
-  SLUICE_ASSIGN(verify::FileCheck files, verify::CheckFiles(path, session.options.threads, session.cancelled));
+  report::CheckResult result;
+  SLUICE_ASSIGN(result.files, verify::CheckFiles(path, session.options.threads, session.cancelled));
   const size_t columns = TerminalColumns();
   nlohmann::ordered_json json;
-  std::string text, problem;
-  report::RootCheck roots;
+  std::string text;
   if (const auto checkpoint = session.Open(ref)) {
     const verify::Inspection inspection = verify::Inspect(**checkpoint);
     json = report::InspectionJson(inspection);
     text = report::InspectionText(inspection, columns) + "\n";
     SLUICE_TRY(session.CheckHeadersFit());
-    SLUICE_ASSIGN(roots, CheckRoots(session, **checkpoint, &files));
-    verify::SetFetchCommand(&files);
+    SLUICE_ASSIGN(result.roots, CheckRoots(session, **checkpoint, &result.files));
+    verify::SetFetchCommand(&result.files);
   } else {
     json["ref"] = ref;
-    problem = checkpoint.error().ToString();
+    const Error& error = checkpoint.error();
+    result.failure = {error.ToString(), error.code == ErrorCode::kCorrupt || error.code == ErrorCode::kRead};
   }
-  json["check"] = report::CheckJson(files, roots, problem);
-  text += report::CheckText(files, roots, problem, columns);
-  session.Print(json, text);
-  return json["check"]["ok"] == true ? 0 : ExitStatus(ErrorCode::kCorrupt);
+  json["check"] = report::CheckJson(result);
+  session.Print(json, text + report::CheckText(result, columns));
+  return result.ok() ? 0 : ExitStatus(ErrorCode::kCorrupt);
 }
 
 Result<int> Run(const Values& values, Session& session) {
