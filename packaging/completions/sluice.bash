@@ -19,7 +19,7 @@ _sluice() {
     case $command in
       convert) own="-o --dtype --out-shard-size --set --force --seed --arithmetic" ;;
       digest) own="-o --check --seed --arithmetic" ;;
-      inspect) own="--tensors" ;;
+      inspect) own="--tensors --check" ;;
       logits) own="--ids --text --tokenizer -o --last --parse-special --force --seed --arithmetic" ;;
       merge) own="-o --check --list-methods --seed --random-seed --arithmetic --set --out-shard-size --nan --force" ;;
       perplexity) own="--text --tokenizer --convention --context --chunks --report --parse-special --seed --arithmetic" ;;

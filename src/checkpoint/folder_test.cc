@@ -188,10 +188,88 @@ TEST(Folder, WeightsTwiceCountOnce) {
   const auto model = Open(path);
   ASSERT_TRUE(model);
   ExpectTensors(*model, tests::TinyLlamaTensors({}));
-  EXPECT_THAT(ProblemsOf(*model),
-              ::testing::ElementsAre(
-                  ::testing::StartsWith("warning|consolidated.safetensors||not read"),
-                  HasSubstr("pytorch_model-00001-of-00001.bin (1.00 kB), most likely the same weights a second time")));
+  EXPECT_THAT(
+      ProblemsOf(*model),
+      ::testing::ElementsAre("note|consolidated.safetensors||not read, and not counted: consolidated.safetensors, "
+                             "pytorch_model-00001-of-00001.bin (1.02 kB), most likely the same weights a second time"));
+}
+
+// As Mistral publishes its models: once in shards, once in a file of its own names.
+TEST(Folder, ConsolidatedBesideAndAlone) {
+  TempDir dir;
+  const std::string path = tests::MakeTinyLlama(dir / "m", {.shards = 2});
+  const tests::TestTensor own = tests::RandomTensor("layers.0.attention.wq.weight", "F32", {2, 2}, 1);
+  tests::WriteSafetensors(path + "/consolidated.safetensors", {own});
+  const auto model = Open(path);
+  ASSERT_TRUE(model);
+  ExpectTensors(*model, tests::TinyLlamaTensors({}));
+  EXPECT_THAT(
+      ProblemsOf(*model),
+      ::testing::ElementsAre(::testing::StartsWith("note|consolidated.safetensors||not read, and not counted: ")));
+
+  fs::create_directory(dir / "own");
+  tests::WriteSafetensors(dir / "own/consolidated.safetensors", {own});
+  tests::WriteText(dir / "own/params.json", "{}");
+  const auto alone = Open(dir / "own");
+  ASSERT_TRUE(alone);
+  ExpectTensors(*alone, {own});
+  EXPECT_THAT(ProblemsOf(*alone), ::testing::Contains(::testing::StartsWith(
+                                      "warning|consolidated.safetensors||the tensors have Mistral's or "
+                                      "Meta's own names (and params.json in place of config.json)")));
+  // Beside one other file it is not the model.
+  tests::WriteSafetensors(dir / "own/weights.safetensors", {tests::RandomTensor("w", "F32", {2}, 1)});
+  EXPECT_EQ(Open(dir / "own")->files().front().name, "weights.safetensors");
+}
+
+TEST(Folder, SixDigitsInTheNamesOfShards) {
+  TempDir dir;
+  const std::string one = "model-000001-of-000002.safetensors", two = "model-000002-of-000002.safetensors";
+  tests::WriteSafetensors(dir / one, {tests::RandomTensor("a", "F32", {4}, 1)});
+  tests::WriteSafetensors(dir / two, {tests::RandomTensor("b", "F32", {4}, 1)});
+  EXPECT_THAT(ErrorOf(dir.path(), ErrorCode::kNotFound), HasSubstr("no model.safetensors.index.json"));
+  tests::WriteText(dir / "config.json", "{}");
+  tests::WriteText(dir / "model.safetensors.index.json",
+                   fmt::format(R"({{"weight_map":{{"a":"{}","b":"{}"}}}})", one, two));
+  const auto model = Open(dir.path());
+  ASSERT_TRUE(model);
+  EXPECT_EQ(model->tensors().size(), 2u);
+  EXPECT_THAT(ProblemsOf(*model), ::testing::IsEmpty());
+}
+
+TEST(Folder, AnIndexWhoseFilesAreGoneWherePyTorchsAre) {
+  TempDir dir;
+  const std::string path = tests::MakeTinyLlama(dir / "m", {.shards = 2});
+  for (const char* name : {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"}) {
+    fs::remove(path + "/" + name);
+  }
+  EXPECT_THAT(ErrorOf(path, ErrorCode::kNotFound), Not(HasSubstr("PyTorch")));
+  tests::WriteText(path + "/pytorch_model.bin", "x");
+  const std::string error = ErrorOf(path, ErrorCode::kNotFound);
+  EXPECT_THAT(error,
+              HasSubstr("2 of the 2 files that the index names are not there: model-00001-of-00002.safetensors, "));
+  EXPECT_THAT(error, HasSubstr("fetch the missing files, or open the PyTorch weights that are there by their name, " +
+                               path + "/pytorch_model.bin"));
+}
+
+TEST(Folder, DownloadsThatWereBrokenOff) {
+  TempDir dir;
+  const std::string path = tests::MakeTinyLlama(dir / "m", {.shards = 2});
+  fs::rename(path + "/model-00002-of-00002.safetensors", path + "/model-00002-of-00002.safetensors.part");
+  EXPECT_THAT(ErrorOf(path, ErrorCode::kNotFound),
+              HasSubstr("1 download was not finished: model-00002-of-00002.safetensors.part; fetch the missing files"));
+  // What `hf download --local-dir` leaves.
+  fs::remove(path + "/model-00002-of-00002.safetensors.part");
+  fs::create_directories(path + "/.cache/huggingface/download");
+  tests::WriteText(path + "/.cache/huggingface/download/x.incomplete", "x");
+  EXPECT_THAT(ErrorOf(path, ErrorCode::kNotFound), HasSubstr("1 download was not finished: " + path + "/.cache/"));
+  fs::remove(path + "/model.safetensors.index.json");
+  fs::remove(path + "/model-00001-of-00002.safetensors");
+  EXPECT_THAT(ErrorOf(path, ErrorCode::kNotFound), HasSubstr("there are no weights in the folder yet; 1 download was"));
+  // A model that is there has it as a note.
+  const std::string whole = tests::MakeTinyLlama(dir / "whole");
+  tests::WriteText(whole + "/other.gguf.part", "x");
+  EXPECT_THAT(ProblemsOf(*Open(whole)),
+              ::testing::ElementsAre(::testing::StartsWith("note|||1 download was not finished")));
 }
 
 TEST(Folder, MissingAndCutShards) {
@@ -312,6 +390,23 @@ TEST_F(IndexedFolderTest, SetsThatDoNotAgree) {
   ASSERT_TRUE(model);
   EXPECT_THAT(ProblemsOf(*model), ::testing::Contains(HasSubstr("file number 9 of 3 does not exist")));
   EXPECT_THAT(ProblemsOf(*model), ::testing::Contains(HasSubstr("2 different sets of shards")));
+}
+
+TEST_F(IndexedFolderTest, FilesThatTheIndexDoesNotName) {
+  WriteIndex({{"a", kOne}, {"b", kOne}}, "{}");
+  Write("model-00001-of-00003.safetensors", {"z"});
+  Write("extra.safetensors", {"e"});
+  const auto model = Open(dir_.path());
+  ASSERT_TRUE(model);
+  EXPECT_EQ(model->tensors().size(), 2u);
+  EXPECT_THAT(ProblemsOf(*model),
+              ::testing::ElementsAre(
+                  HasSubstr("the index names no tensor of 1 of the 2 files model-*-of-*; number 2 is the first"),
+                  ::testing::AllOf(::testing::StartsWith(fmt::format("warning|{}||not read", kTwo)),
+                                   HasSubstr("the index maps no tensor to them: if it is stale, fetch it again")),
+                  ::testing::AllOf(::testing::StartsWith("warning|model-00001-of-00003.safetensors||not read"),
+                                   HasSubstr("left over from another version")),
+                  ::testing::StartsWith("warning|extra.safetensors||not read")));
 }
 
 TEST_F(IndexedFolderTest, AnotherNameOfTheIndex) {

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <filesystem>
 
 #include <fmt/format.h>
 
 #include "checkpoint/folder.h"
+#include "checkpoint/hub_cache.h"
 #include "checkpoint/lora_checkpoint.h"
 #include "formats/recognise.h"
 #include "formats/torch_file.h"
@@ -55,69 +55,13 @@ Result<std::shared_ptr<const Checkpoint>> OpenFileByName(const std::string& path
   return OpenNamelessFile(path, options);
 }
 
-// org/name[@revision]
-struct HubName {
-  std::string org, name, revision;
-};
-
-std::optional<HubName> ParseHubName(const std::string& ref) {
-  HubName hub;
-  std::string path = ref;
-  if (const size_t at = ref.find('@'); at != std::string::npos) {
-    path = ref.substr(0, at);
-    hub.revision = ref.substr(at + 1);
-    if (hub.revision.empty() || hub.revision.find("..") != std::string::npos || hub.revision.front() == '/') {
-      return std::nullopt;
-    }
-  }
-  const size_t slash = path.find('/');
-  if (slash == std::string::npos) return std::nullopt;
-  hub.org = path.substr(0, slash);
-  hub.name = path.substr(slash + 1);
-  const auto is_name = [](std::string_view part) {
-    constexpr std::string_view kAllowed = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_.";
-    return !part.empty() && part.find_first_not_of(kAllowed) == std::string_view::npos && part.front() != '.' &&
-           part.front() != '-' && part.find("..") == std::string_view::npos;
-  };
-  return is_name(hub.org) && is_name(hub.name) ? std::optional(hub) : std::nullopt;
+// org/name, where `ref` is not more likely the path of a file.
+std::optional<HubName> HubNameOf(const std::string& ref) {
+  if (EndsIn(ref, {".yml", ".yaml", ".safetensors", ".bin", ".pt", ".pth", ".gguf", ".json"})) return std::nullopt;
+  return ParseHubName(ref);
 }
 
-std::string DownloadCommand(const HubName& hub) {
-  const std::string revision = hub.revision.empty() ? "" : " --revision " + hub.revision;
-  return fmt::format("hf download {}/{}{}", hub.org, hub.name, revision);
-}
-
-// Where huggingface_hub keeps what it downloads, by its own variables.
-fs::path HubCache() {
-  const auto variable = [](const char* name) -> std::string {
-    const char* value = std::getenv(name);
-    return value == nullptr ? "" : value;
-  };
-  if (const auto path = variable("HF_HUB_CACHE"); !path.empty()) return path;
-  if (const auto path = variable("HF_HOME"); !path.empty()) return fs::path(path) / "hub";
-  if (const auto path = variable("XDG_CACHE_HOME"); !path.empty()) return fs::path(path) / "huggingface" / "hub";
-  return fs::path(variable("HOME")) / ".cache" / "huggingface" / "hub";
-}
-
-// The folder of a repository that the hub cache has.
-Result<std::string> FindInHubCache(const std::string& ref, const HubName& hub) {
-  const fs::path cache = HubCache();
-  const fs::path repository = cache / fmt::format("models--{}--{}", hub.org, hub.name);
-  const std::string revision = hub.revision.empty() ? "main" : hub.revision;
-  std::error_code ignored;
-  std::string commit = revision;
-  if (const fs::path by_name = repository / "refs" / revision; fs::is_regular_file(by_name, ignored)) {
-    SLUICE_ASSIGN(commit, io::ReadWholeFile(by_name.string(), 4096));
-    while (!commit.empty() && (commit.back() == '\n' || commit.back() == ' ')) commit.pop_back();
-  }
-  if (const fs::path snapshot = repository / "snapshots" / commit;
-      commit.find('/') == std::string::npos && !commit.empty() && fs::is_directory(snapshot, ignored)) {
-    return snapshot.string();
-  }
-  return FailIn(ErrorCode::kNotFound, ref,
-                fmt::format("there is no such path, and the hub cache in {} does not have it: fetch it with `{}`",
-                            cache.string(), DownloadCommand(hub)));
-}
+constexpr char kNoSuchPath[] = "there is no such file or folder: check the path";
 
 Result<std::shared_ptr<const Checkpoint>> OpenWithLora(const std::string& ref, const LoraReference& parts,
                                                        const OpenOptions& options) {
@@ -131,13 +75,27 @@ Result<std::shared_ptr<const Checkpoint>> OpenWithLora(const std::string& ref, c
                                 "(MODEL+ADAPTER): check both",
                                 parts.adapter, parts.base));
     }
-    SLUICE_ASSIGN(folder, FindInHubCache(parts.adapter, *hub));
+    SLUICE_ASSIGN(folder, FindSnapshot(*hub, parts.adapter));
   }
   SLUICE_ASSIGN(auto base, OpenCheckpoint(parts.base, options));
   return ApplyLora(ref, std::move(base), folder, options);
 }
 
 }  // namespace
+
+Result<std::string> LocalPathOf(const std::string& ref) {
+  std::error_code ignored;
+  // A link that leads nowhere has a name too.
+  if (fs::exists(fs::symlink_status(ref, ignored))) {
+    if (!EndsIn(ref, {".yml", ".yaml"}) || fs::is_directory(ref, ignored)) return ref;
+    return FailIn(ErrorCode::kUsage, ref, "a recipe has no files of weights of its own: name one of its models");
+  }
+  if (ref.find('#') != std::string::npos || ref.find('+') != std::string::npos) {
+    return FailIn(ErrorCode::kUsage, ref, "what is computed has no files of its own: name one of its models");
+  }
+  if (const auto hub = HubNameOf(ref)) return FindSnapshot(*hub, ref);
+  return FailIn(ErrorCode::kNotFound, ref, kNoSuchPath);
+}
 
 Result<std::shared_ptr<const Checkpoint>> OpenCheckpoint(const std::string& ref, const OpenOptions& options) {
   if (ref.empty()) return Fail(ErrorCode::kNotFound, "an empty reference: name a folder, a file, a recipe or org/name");
@@ -155,18 +113,17 @@ Result<std::shared_ptr<const Checkpoint>> OpenCheckpoint(const std::string& ref,
   constexpr std::array<std::string_view, 5> kRemote = {"hf://", "s3://", "gs://", "https://", "http://"};
   for (const std::string_view scheme : kRemote) {
     if (!ref.starts_with(scheme)) continue;
-    const auto hub = ParseHubName(ref.substr(scheme.size()));
+    const auto hub = ParseHubName(std::string_view(ref).substr(scheme.size()));
     const std::string hint = scheme == "hf://" && hub ? fmt::format(" with `{}`", DownloadCommand(*hub)) : "";
     return FailIn(ErrorCode::kUnsupported, ref,
                   fmt::format("{} is not supported yet: download the model{} and name it by its path", scheme, hint));
   }
   if (const auto parts = SplitLoraReference(ref)) return OpenWithLora(ref, *parts, options);
-  if (const auto hub = ParseHubName(ref);
-      hub && !EndsIn(ref, {".yml", ".yaml", ".safetensors", ".bin", ".pt", ".pth", ".gguf", ".json"})) {
-    SLUICE_ASSIGN(const std::string folder, FindInHubCache(ref, *hub));
-    return OpenFolderAs(ref, folder, options);
+  if (const auto hub = HubNameOf(ref)) {
+    SLUICE_ASSIGN(const std::string snapshot, FindSnapshot(*hub, ref));
+    return OpenFolderAs(ref, snapshot, options);
   }
-  return FailIn(ErrorCode::kNotFound, ref, "there is no such file or folder: check the path");
+  return FailIn(ErrorCode::kNotFound, ref, kNoSuchPath);
 }
 
 }  // namespace sluice::checkpoint

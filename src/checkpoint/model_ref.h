@@ -33,6 +33,10 @@ struct OpenOptions {
 // kNotFound, kCorrupt (with file, tensor, byte), kUnsupported (remote, kinds of LoRA: named).
 Result<std::shared_ptr<const Checkpoint>> OpenCheckpoint(const std::string& ref, const OpenOptions& options);
 
+// Where a reference's files are: itself where there is such a path, else the snapshot in the hub cache. kNotFound as
+// OpenCheckpoint, kUsage for a recipe and what else has no files of its own. Opens nothing.
+Result<std::string> LocalPathOf(const std::string& ref);
+
 // The built-in kinds.
 Result<std::shared_ptr<const Checkpoint>> OpenFolder(const std::string& path, const OpenOptions& options);
 Result<std::shared_ptr<const Checkpoint>> OpenSafetensorsFile(const std::string& path, const OpenOptions& options);

@@ -15,18 +15,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-const char* SeverityName(checkpoint::Problem::Severity severity) {
-  switch (severity) {
-    case checkpoint::Problem::Severity::kNote:
-      return "note";
-    case checkpoint::Problem::Severity::kWarning:
-      return "warning";
-    case checkpoint::Problem::Severity::kError:
-      return "error";
-  }
-  SLUICE_CHECK(false);
-}
-
 std::string Plural(uint64_t n, std::string_view one, std::string_view many) {
   return fmt::format("{} {}", FormatCount(n), n == 1 ? one : many);
 }
@@ -46,96 +34,6 @@ std::string FilesText(const std::vector<checkpoint::WrittenFile>& files) {
 }
 
 }  // namespace
-
-ordered_json InspectionJson(const verify::Inspection& inspection) {
-  ordered_json json;
-  json["ref"] = inspection.ref;
-  json["kind"] = inspection.kind;
-  json["architecture"] =
-      inspection.architecture.empty() ? ordered_json(nullptr) : ordered_json(inspection.architecture);
-  json["parameters"] = inspection.parameters;
-  json["parameters_from_config"] =
-      inspection.parameters_from_config ? ordered_json(*inspection.parameters_from_config) : ordered_json(nullptr);
-  json["tensor_count"] = inspection.tensors;
-  json["bytes"] = inspection.bytes;
-  json["dtypes"] = ordered_json::object();
-  for (const auto& [name, share] : inspection.encodings) {
-    json["dtypes"][name] = {{"tensors", share.tensors}, {"parameters", share.elements}, {"bytes", share.bytes}};
-  }
-  json["shards"] = ordered_json::array();
-  for (const auto& file : inspection.files) {
-    json["shards"].push_back({{"file", file.name}, {"path", file.path}, {"bytes", file.size_bytes}});
-  }
-  json["side_files"] = inspection.side_files;
-  json["tied"] = inspection.tied;
-  json["problems"] = ordered_json::array();
-  for (const checkpoint::Problem& problem : inspection.problems) {
-    json["problems"].push_back({{"severity", SeverityName(problem.severity)},
-                                {"file", problem.file},
-                                {"tensor", problem.tensor},
-                                {"message", problem.message}});
-  }
-  return json;
-}
-
-std::string InspectionText(const verify::Inspection& inspection) {
-  std::string text = fmt::format("{}  ({})\n", inspection.ref, inspection.kind);
-  Table facts({"", ""});
-  facts.AddRow(
-      {"architecture", inspection.architecture.empty() ? "unknown (no config.json)" : inspection.architecture});
-  std::string prediction = "the config predicts none that we know";
-  if (inspection.parameters_from_config) {
-    prediction = *inspection.parameters_from_config == inspection.parameters
-                     ? "as the config predicts"
-                     : fmt::format("the config predicts {}", FormatCount(*inspection.parameters_from_config));
-  }
-  facts.AddRow({"parameters", fmt::format("{}  ({})", FormatCount(inspection.parameters), prediction)});
-  facts.AddRow({"tensors", fmt::format("{} in {}", FormatCount(inspection.tensors), FormatBytes(inspection.bytes))});
-  for (const std::string& name : inspection.tied) facts.AddRow({"tied", name + " is the embedding"});
-  if (!inspection.side_files.empty())
-    facts.AddRow({"beside them", fmt::format("{}", fmt::join(inspection.side_files, ", "))});
-  text += facts.ToString("  ");
-
-  Table encodings({"encoding", ">tensors", ">parameters", ">bytes"});
-  for (const auto& [name, share] : inspection.encodings) {
-    encodings.AddRow({name, FormatCount(share.tensors), FormatCount(share.elements), FormatBytes(share.bytes)});
-  }
-  if (!encodings.empty()) text += "\n" + encodings.ToString("  ");
-
-  Table files({inspection.kind == "recipe" ? "files of its parents" : "files", ">bytes"});
-  for (const auto& file : inspection.files) files.AddRow({file.name, FormatBytes(file.size_bytes)});
-  if (!files.empty()) text += "\n" + files.ToString("  ");
-
-  if (!inspection.problems.empty()) text += "\n";
-  for (const checkpoint::Problem& problem : inspection.problems) {
-    text +=
-        fmt::format("  {}: {}{}{}\n", SeverityName(problem.severity), problem.file.empty() ? "" : problem.file + ": ",
-                    problem.tensor.empty() ? "" : problem.tensor + ": ", problem.message);
-  }
-  return text;
-}
-
-ordered_json TensorListJson(const checkpoint::Catalogue& tensors) {
-  ordered_json list = ordered_json::array();
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    const checkpoint::TensorInfo tensor = tensors[i];
-    list.push_back({{"name", tensor.name},
-                    {"encoding", tensor.encoding.name()},
-                    {"shape", std::vector<uint64_t>(tensor.shape.begin(), tensor.shape.end())},
-                    {"bytes", tensor.size_bytes()}});
-  }
-  return list;
-}
-
-std::string TensorListText(const checkpoint::Catalogue& tensors) {
-  Table table({"tensor", "encoding", "shape", ">bytes"});
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    const checkpoint::TensorInfo tensor = tensors[i];
-    table.AddRow({std::string(tensor.name), std::string(tensor.encoding.name()), checkpoint::ShapeText(tensor.shape),
-                  FormatCount(tensor.size_bytes())});
-  }
-  return table.ToString("  ");
-}
 
 ordered_json DigestJson(const DigestResult& result) {
   ordered_json json;

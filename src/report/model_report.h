@@ -1,4 +1,4 @@
-// Text and JSON of `inspect`, `digest`, `merge` and `convert`. docs/formats/json.md describes the fields.
+// Text and JSON of `digest`, `merge` and `convert`. docs/formats/json.md describes the fields.
 #pragma once
 
 #include <string>
@@ -7,18 +7,10 @@
 
 #include "checkpoint/checkpoint.h"
 #include "report/results.h"
-#include "verify/inspection.h"
 
 namespace sluice::report {
 
 // The fields of a command's object; the caller puts "schema" before them.
-nlohmann::ordered_json InspectionJson(const verify::Inspection& inspection);
-std::string InspectionText(const verify::Inspection& inspection);
-
-// `inspect --tensors`: name, encoding, shape, bytes of each.
-nlohmann::ordered_json TensorListJson(const checkpoint::Catalogue& tensors);
-std::string TensorListText(const checkpoint::Catalogue& tensors);
-
 nlohmann::ordered_json DigestJson(const DigestResult& result);
 std::string DigestText(const DigestResult& result);
 

@@ -83,16 +83,5 @@ TEST(ModelReportTest, WhatIsNoManifestIsRefused) {
   EXPECT_FALSE(CheckManifest(TwoTensors(), "m.json", twice).has_value());
 }
 
-TEST(ModelReportTest, InspectionWithoutConfigHasANullArchitecture) {
-  verify::Inspection inspection;
-  inspection.ref = "x.safetensors";
-  EXPECT_TRUE(InspectionJson(inspection)["architecture"].is_null());
-  inspection.architecture = "LlamaForCausalLM";
-  inspection.parameters = 34'388'917'248;
-  inspection.parameters_from_config = 34'388'917'249;
-  EXPECT_EQ(InspectionJson(inspection)["architecture"], "LlamaForCausalLM");
-  EXPECT_NE(InspectionText(inspection).find("34,388,917,248  (the config predicts 34,388,917,249)"), std::string::npos);
-}
-
 }  // namespace
 }  // namespace sluice::report

@@ -13,8 +13,10 @@ class Table {
   explicit Table(std::vector<std::string> headings);
   // Missing cells are empty; more cells than headings are a defect.
   void AddRow(std::vector<std::string> cells);
-  // Each line begins with `indent` and ends without spaces.
-  std::string ToString(std::string_view indent = "") const;
+  // Each line begins with `indent` and ends without spaces. Where `max_columns` is not 0 and the table is wider, the
+  // widest columns that are aligned to the left are narrowed, to kLeastColumns at least, and their texts shortened.
+  std::string ToString(std::string_view indent = "", size_t max_columns = 0) const;
+  static constexpr size_t kLeastColumns = 12;
   bool empty() const { return rows_.empty(); }
 
  private:
@@ -25,5 +27,9 @@ class Table {
 
 // Columns that a text takes on a terminal: code points, not bytes.
 size_t DisplayWidth(std::string_view text);
+
+// `text` with "…" in place of its middle, where it takes more than `columns`: both ends of a tensor's name tell more
+// than its middle.
+std::string Shorten(std::string_view text, size_t columns);
 
 }  // namespace sluice::report

@@ -29,5 +29,25 @@ TEST(TableTest, CountsCodePointsNotBytes) {
   EXPECT_EQ(table.ToString(), "ä   x\nbb  y\n");
 }
 
+TEST(TableTest, IsNarrowedWhereItIsWiderThanTheTerminal) {
+  Table table({"tensor", ">bytes"});
+  table.AddRow({"model.layers.12.self_attn.q_proj.weight", "1,234"});
+  table.AddRow({"a", "5"});
+  EXPECT_EQ(table.ToString("", 30),
+            "tensor                   bytes\n"
+            "model.layer…proj.weight  1,234\n"
+            "a                            5\n");
+  EXPECT_EQ(table.ToString("", 1000), table.ToString());
+  // No column is made useless; numbers are never cut.
+  EXPECT_EQ(table.ToString("", 5), "tensor        bytes\nmodel…weight  1,234\na                 5\n");
+}
+
+TEST(TableTest, ShortensByCodePoints) {
+  EXPECT_EQ(Shorten("abcdef", 6), "abcdef");
+  EXPECT_EQ(Shorten("abcdef", 5), "ab…ef");
+  EXPECT_EQ(Shorten("äöüßéà", 4), "ä…éà");
+  EXPECT_EQ(Shorten("abc", 1), "…");
+}
+
 }  // namespace
 }  // namespace sluice::report
