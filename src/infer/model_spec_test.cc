@@ -300,8 +300,7 @@ TEST(ModelSpec, ValuesThatMakeNoSense) {
   };
   EXPECT_EQ(corrupt("llama_gqa", "num_key_value_heads", 3),
             "config.json: num_key_value_heads is 3: it must divide num_attention_heads, which is 4");
-  EXPECT_EQ(corrupt("llama_gqa", "head_dim", 0),
-            "config.json: head_dim is 0: a whole number from 1 to 512 is wanted");
+  EXPECT_EQ(corrupt("llama_gqa", "head_dim", 0), "config.json: head_dim is 0: a whole number from 1 to 512 is wanted");
   EXPECT_THAT(corrupt("llama_gqa", "num_attention_heads", 0), HasSubstr("num_attention_heads is 0"));
   EXPECT_THAT(corrupt("llama_gqa", "hidden_size", 1e15), HasSubstr("hidden_size is"));
   EXPECT_THAT(corrupt("llama_gqa", "hidden_size", -64), HasSubstr("hidden_size is -64"));
