@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import unicodedata
 import unittest
 
 import peers
@@ -97,6 +98,9 @@ class SmolLM2(unittest.TestCase):
         for text, want, got in zip(texts, wanted, answers(self.model, texts, "--parse-special"), strict=True):
             # Eight bytes have no token. Both drop them, but where one was, theirs joins the neighbours and llama.cpp does not.
             if theirs.decode(want, skip_special_tokens=False) != text:
+                continue
+            # llama.cpp's tables are of Unicode 15.1, and so are ours for its files; tokenizers' are newer.
+            if any(unicodedata.category(c) == "Cn" for c in text):
                 continue
             compared += 1
             differ += want != got
