@@ -60,6 +60,7 @@ TEST(CastTo, FloatsAreCastAndOthersLeftAlone) {
     EXPECT_EQ(Compute(**cast, "ids"), (std::vector<uint8_t>{1, 2, 3, 4, 5, 6, 7, 8}));
     EXPECT_EQ(Compute(**cast, "f"), tests::FloatTensor("f", std::string(encoding.name()), {6}, values).bytes);
     std::vector<float> rounded;
+    rounded.reserve(values.size());
     for (const float value : values)
       rounded.push_back(kernels::reference::Bf16ToF32(kernels::reference::F32ToBf16(value)));
     EXPECT_EQ(Compute(**cast, "b"), tests::FloatTensor("b", std::string(encoding.name()), {6}, rounded).bytes);

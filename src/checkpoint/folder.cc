@@ -22,7 +22,6 @@ namespace sluice::checkpoint {
 namespace {
 
 namespace fs = std::filesystem;
-using formats::Printable;
 using Severity = Problem::Severity;
 
 constexpr std::string_view kIndexName = "model.safetensors.index.json";
@@ -189,6 +188,7 @@ Result<std::shared_ptr<const Checkpoint>> OpenByIndex(const std::string& ref, co
 // A folder without safetensors or PyTorch files: what it is instead, and what to do.
 tl::unexpected<Error> NoWeights(const Listing& folder) {
   std::vector<std::string> missing;
+  missing.reserve(folder.dangling.size());
   for (const auto& [name, target] : folder.dangling) missing.push_back(name);
   std::erase_if(missing, [](const std::string& name) {
     return !name.ends_with(".safetensors") && !name.ends_with(".gguf") && !IsTorchWeights(name);

@@ -160,6 +160,7 @@ class FolderIndexParser {
     std::vector<std::string> sorted = index_.files_;
     std::sort(sorted.begin(), sorted.end());
     std::vector<uint32_t> new_place;
+    new_place.reserve(index_.files_.size());
     for (const std::string& file : index_.files_) {
       new_place.push_back(static_cast<uint32_t>(std::lower_bound(sorted.begin(), sorted.end(), file) - sorted.begin()));
     }

@@ -308,6 +308,7 @@ class IndexedFolderTest : public ::testing::Test {
   }
   void Write(const char* file, const std::vector<std::string>& names) {
     std::vector<tests::TestTensor> tensors;
+    tensors.reserve(names.size());
     for (const std::string& name : names) tensors.push_back(tests::RandomTensor(name, "F32", {4}, 1));
     tests::WriteSafetensors(dir_ / file, tensors);
   }

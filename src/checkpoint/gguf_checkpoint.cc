@@ -14,7 +14,6 @@
 namespace sluice::checkpoint {
 namespace {
 
-using formats::GgufFile;
 using formats::GgufKey;
 using formats::GgufTensor;
 

@@ -38,6 +38,7 @@ std::string ErrorOf(const std::string& bytes, ErrorCode code) {
 // A file of one state dict.
 std::string StateDict(const std::vector<std::pair<std::string, p::Ops>>& tensors, const Storages& storages) {
   std::vector<std::pair<p::Ops, p::Ops>> items;
+  items.reserve(tensors.size());
   for (const auto& [name, ops] : tensors) items.emplace_back(p::Text(name), ops);
   return TorchFileBytes(p::Pickle(p::Dict(items, p::OrderedDict())), storages);
 }

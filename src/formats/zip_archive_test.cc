@@ -251,6 +251,7 @@ TEST(ZipArchive, EveryCutAndEveryFlippedByteIsAnErrorOrHarmless) {
 
 TEST(ZipArchive, ReadsHeadersAlone) {
   std::vector<ZipMember> members;
+  members.reserve(10);
   for (int i = 0; i < 10; ++i)
     members.push_back(TorchMember("archive/data/" + std::to_string(i), std::string(100'000, 'x')));
   const auto source = std::make_shared<io::RecordingSource>(

@@ -200,7 +200,7 @@ class FilesWriter {
       if (!IsAdded(id)) continue;
       json token = AddedToken(id);
       token.erase("id");
-      decoder[std::to_string(id)] = std::move(token);
+      decoder[std::to_string(id)] = token;
     }
     config["added_tokens_decoder"] = std::move(decoder);
     const SpecialIds& special = tokenizer_.special_ids();

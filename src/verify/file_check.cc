@@ -199,10 +199,10 @@ class Checker {
     if (json.Skip() && json.End()) return {};
     const auto place = formats::LineColumnAt(text, json.offset());
     const bool is_cut = json.error() == formats::JsonError::kEnd;
-    const auto told = wrong({ErrorCode::kCorrupt,
-                             fmt::format("line {}, column {}: {}{}", place.line, place.column, json.message(),
-                                         is_cut ? ": the file is truncated" : ""),
-                             {}});
+    auto told = wrong({ErrorCode::kCorrupt,
+                       fmt::format("line {}, column {}: {}{}", place.line, place.column, json.message(),
+                                   is_cut ? ": the file is truncated" : ""),
+                       {}});
     // What trainers write beside a model has NaN in it, and nobody's model is the worse for it.
     if (!is_cut && !checkpoint::IsSideFile(file.name)) file.state = FileState::kWellFormed;
     return told;

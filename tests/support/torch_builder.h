@@ -121,6 +121,7 @@ inline Ops Tuple(const std::vector<Ops>& items) {
 }
 inline Ops Numbers(const std::vector<int64_t>& numbers) {
   std::vector<Ops> items;
+  items.reserve(numbers.size());
   for (const int64_t number : numbers) items.push_back(Int(number));
   return Tuple(items);
 }
