@@ -46,6 +46,7 @@ const Architecture* ArchitectureByModelType(std::string_view model_type) {
 
 std::vector<std::string_view> ArchitectureNames() {
   std::vector<std::string_view> names;
+  names.reserve(std::size(architectures::kTable));
   for (auto make : architectures::kTable) names.push_back(make().name);
   return names;
 }

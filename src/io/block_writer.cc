@@ -29,7 +29,7 @@ constexpr uint64_t kHugePageBytes = 2 * kMiB;
 // O_DIRECT from 4 KiB pages runs at half the rate of 2 MiB pages, hence a mapping of its own.
 class Buffers {
  public:
-  Buffers(uint64_t size_bytes) : mapped_bytes_(RoundUp(size_bytes, kHugePageBytes) + kHugePageBytes) {
+  explicit Buffers(uint64_t size_bytes) : mapped_bytes_(RoundUp(size_bytes, kHugePageBytes) + kHugePageBytes) {
     mapping_ = mmap(nullptr, mapped_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     SLUICE_CHECK(mapping_ != MAP_FAILED);
     data_ = reinterpret_cast<uint8_t*>(RoundUp(reinterpret_cast<uint64_t>(mapping_), kHugePageBytes));

@@ -51,6 +51,7 @@ size_t Method::Index(std::string_view parameter) const {
 std::span<const Method* const> AllMethods() {
   static const std::vector<const Method*> all = [] {
     std::vector<const Method*> methods;
+    methods.reserve(std::size(methods::kTable));
     for (const auto make : methods::kTable) methods.push_back(&make());
     return methods;
   }();
