@@ -36,6 +36,7 @@ void ForEachBlock(Range range, Each each) {
 void ResolveGroup(GroupRun* run) {
   for (const GroupRun::Needed& needed : run->needed) {
     std::vector<graph::FactValue> values;
+    values.reserve(needed.facts.size());
     for (const auto& fact : needed.facts) values.push_back(fact->value);
     run->facts.Set(needed.node, std::move(values));
   }
@@ -265,6 +266,7 @@ std::shared_ptr<Job> Generator::Pack() {
   }
   for (;;) {
     std::vector<JobPiece> parts;
+    parts.reserve(runs.size());
     for (const auto& run : runs) parts.push_back({run, {0, run->num_elements}, !run->own.empty(), true, {}});
     auto job = MakeJob(std::move(parts));
     if (runs.size() == 1 || job->windows.num_slots() <= layout_.max_job_slots) return job;

@@ -26,7 +26,7 @@ Result<void> Pump(Stream& stream, std::span<Sink* const> sinks, ProgressListener
   }();
   // Tasks look into their sinks: none may be left when we return.
   stream.WaitForPosted();
-  const Result<void> ended = [&]() -> Result<void> {
+  Result<void> ended = [&]() -> Result<void> {
     SLUICE_TRY(Result<void>(taken));
     for (Sink* sink : sinks) SLUICE_TRY(sink->End());
     return {};
