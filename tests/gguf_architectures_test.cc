@@ -10,14 +10,14 @@
 #include "base/units.h"
 #include "checkpoint/model_ref.h"
 #include "infer/model_spec.h"
-#include "stream/checkpoint_groups.h"
-#include "stream/stream.h"
+#include "tests/support/read_tensors.h"
 
 namespace sluice {
 namespace {
 
 using checkpoint::Checkpoint;
 using nlohmann::ordered_json;
+using tests::ReadTensors;
 
 const std::string kGoldens = SLUICE_SOURCE_DIR "/tests/goldens/";
 
@@ -30,20 +30,10 @@ std::shared_ptr<const Checkpoint> Open(const std::string& path) {
 // All tensors as f32, by name.
 std::map<std::string, std::vector<float>> ValuesOf(const Checkpoint& model) {
   std::map<std::string, std::vector<float>> values;
-  const stream::CheckpointGroups groups(model);
-  MemoryBudget budget(ResidentBytes() + 256 * kMiB);
-  stream::StreamOptions options;
-  options.budget = &budget;
-  auto stream = stream::Stream::Open(groups, options);
-  EXPECT_TRUE(stream) << stream.error().ToString();
-  (*stream)->EnqueueAll();
-  for (auto lease = (*stream)->Next(); lease && *lease; lease = (*stream)->Next()) {
-    for (const stream::Piece& piece : lease->pieces()) {
-      const checkpoint::TensorInfo tensor = model.tensors()[piece.group];
-      std::vector<float>& all = values[std::string(tensor.name)];
-      all.resize(tensor.num_elements);
-      tensor.encoding->decode(piece.views[0].data, piece.range.size(), all.data() + piece.range.begin);
-    }
+  for (const auto& [name, bytes] : ReadTensors(model)) {
+    const checkpoint::TensorInfo tensor = model.tensors()[*model.tensors().Find(name)];
+    values[name].resize(tensor.num_elements);
+    tensor.encoding->decode(bytes.data(), tensor.num_elements, values[name].data());
   }
   return values;
 }

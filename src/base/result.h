@@ -46,6 +46,10 @@ class [[nodiscard]] Result : public tl::expected<T, Error> {
 inline tl::unexpected<Error> Fail(ErrorCode code, std::string message) {
   return tl::unexpected<Error>(Error{code, std::move(message), {}});
 }
+// With the place it is about: a file, a folder, a REF.
+inline tl::unexpected<Error> FailIn(ErrorCode code, std::string place, std::string message) {
+  return tl::unexpected<Error>(Error{code, std::move(message), {std::move(place)}});
+}
 inline tl::unexpected<Error> Fail(Error error) { return tl::unexpected<Error>(std::move(error)); }
 
 }  // namespace sluice

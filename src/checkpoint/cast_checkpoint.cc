@@ -2,22 +2,17 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
-#include "checkpoint/checkpoint.h"
+#include "checkpoint/wrapped_checkpoint.h"
 
 namespace sluice::checkpoint {
 namespace {
 
 using nlohmann::ordered_json;
 
-class CastCheckpoint final : public Checkpoint {
+class CastCheckpoint final : public WrappedCheckpoint {
  public:
-  CastCheckpoint(std::shared_ptr<const Checkpoint> inner, quant::Encoding encoding) : inner_(std::move(inner)) {
-    ref_ = inner_->ref();
-    kind_ = inner_->kind();
-    embedded_tokenizer_ = inner_->embedded_tokenizer();
-    side_files_ = inner_->side_files();
-    problems_ = inner_->problems();
-    files_ = inner_->files();
+  CastCheckpoint(std::shared_ptr<const Checkpoint> inner, quant::Encoding encoding)
+      : WrappedCheckpoint(std::move(inner)) {
     const Catalogue& tensors = inner_->tensors();
     for (size_t i = 0; i < tensors.size(); ++i) {
       const TensorInfo tensor = tensors[i];
@@ -47,8 +42,6 @@ class CastCheckpoint final : public Checkpoint {
     if (json.contains("text_config") && json["text_config"].is_object()) replace(&json["text_config"]);
     return ModelConfig::FromJson(std::move(json));
   }
-
-  std::shared_ptr<const Checkpoint> inner_;
 };
 
 }  // namespace

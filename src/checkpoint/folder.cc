@@ -36,10 +36,6 @@ constexpr std::array<std::string_view, 11> kSideFiles = {
     "special_tokens_map.json", "tokenizer.json",      "tokenizer.model",
     "tokenizer_config.json",   "vocab.json"};
 
-tl::unexpected<Error> FailIn(ErrorCode code, const std::string& place, std::string message) {
-  return Fail(Error{code, std::move(message), {place}});
-}
-
 // config.json and side files of a folder.
 Result<void> AddCompanions(const Listing& folder, StoredCheckpoint* checkpoint) {
   if (folder.Has("config.json")) {

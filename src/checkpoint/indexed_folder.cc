@@ -17,10 +17,6 @@ namespace fs = std::filesystem;
 using formats::Printable;
 using Severity = Problem::Severity;
 
-tl::unexpected<Error> FailIn(ErrorCode code, const std::string& place, std::string message) {
-  return Fail(Error{code, std::move(message), {place}});
-}
-
 }  // namespace
 
 Result<void> IndexedFolder::Open() {

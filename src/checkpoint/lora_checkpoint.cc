@@ -14,6 +14,7 @@
 #include "checkpoint/lora_node.h"
 #include "checkpoint/stored_checkpoint.h"
 #include "checkpoint/weight_file.h"
+#include "checkpoint/wrapped_checkpoint.h"
 #include "formats/recognise.h"
 
 namespace sluice::checkpoint {
@@ -91,7 +92,7 @@ std::string Joined(const std::vector<std::string>& names) {
   return names.size() > 3 ? fmt::format("{} and {} more", text, names.size() - 3) : text;
 }
 
-class LoraCheckpoint final : public Checkpoint {
+class LoraCheckpoint final : public WrappedCheckpoint {
  public:
   struct Part {
     std::optional<size_t> replacement;  // a tensor of the adapter that stands for the base's
@@ -102,20 +103,14 @@ class LoraCheckpoint final : public Checkpoint {
 
   LoraCheckpoint(const std::string& ref, std::shared_ptr<const Checkpoint> base,
                  std::shared_ptr<const StoredCheckpoint> adapter, std::vector<Part> parts)
-      : base_(std::move(base)), adapter_(std::move(adapter)), parts_(std::move(parts)) {
+      : WrappedCheckpoint(std::move(base)), adapter_(std::move(adapter)), parts_(std::move(parts)) {
     ref_ = ref;
-    kind_ = base_->kind();
-    embedded_tokenizer_ = base_->embedded_tokenizer();
-    config_ = base_->config() == nullptr ? nullptr : ModelConfig::FromJson(base_->config()->json());
-    side_files_ = base_->side_files();
-    problems_ = base_->problems();
     problems_.insert(problems_.end(), adapter_->problems().begin(), adapter_->problems().end());
-    files_ = base_->files();
     files_.insert(files_.end(), adapter_->files().begin(), adapter_->files().end());
-    const Catalogue& tensors = base_->tensors();
+    const Catalogue& tensors = inner_->tensors();
     for (size_t i = 0; i < tensors.size(); ++i) {
       const TensorInfo tensor = tensors[i];
-      tensors_.Add(tensor.name, parts_[i].is_changed() ? ResultEncoding(*base_, tensor.encoding) : tensor.encoding,
+      tensors_.Add(tensor.name, parts_[i].is_changed() ? ResultEncoding(*inner_, tensor.encoding) : tensor.encoding,
                    tensor.shape, tensor.num_elements);
     }
     tensors_.Sort();  // the names are sorted already: no tensor changes its place
@@ -125,7 +120,7 @@ class LoraCheckpoint final : public Checkpoint {
     const Part& part = parts_[i];
     const quant::Encoding encoding = tensors_[i].encoding;
     const graph::Node* node = part.replacement ? graph->AddCast(adapter_->MakeNode(*part.replacement, graph), encoding)
-                                               : base_->MakeNode(i, graph);
+                                               : inner_->MakeNode(i, graph);
     if (!part.left) return node;
     return graph->Add(std::make_unique<LoraNode>(node, adapter_->MakeNode(*part.left, graph),
                                                  adapter_->MakeNode(*part.right, graph), part.update, encoding));
@@ -139,7 +134,6 @@ class LoraCheckpoint final : public Checkpoint {
   }
 
  private:
-  std::shared_ptr<const Checkpoint> base_;
   std::shared_ptr<const StoredCheckpoint> adapter_;
   std::vector<Part> parts_;  // in the catalogue's order
 };

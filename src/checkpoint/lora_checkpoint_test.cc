@@ -11,50 +11,19 @@
 #include "base/units.h"
 #include "checkpoint/lora_config.h"
 #include "checkpoint/testing/tiny_models.h"
-#include "stream/checkpoint_groups.h"
-#include "stream/stream.h"
+#include "tests/support/read_tensors.h"
 
 namespace sluice::checkpoint {
 namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using tests::Reading;
+using tests::ReadTensors;
 using tests::TempDir;
 using tests::TestTensor;
 
 constexpr char kPlain[] = R"({"peft_type":"LORA","r":4,"lora_alpha":6})";
-
-struct Reading {
-  int threads = 2;
-  uint64_t tile_bytes = 1 << 20;
-  uint64_t budget_bytes = 256 * kMiB;
-};
-
-// All tensors, by name, as a stream delivers them.
-std::map<std::string, std::vector<uint8_t>> ReadAll(const Checkpoint& model, const Reading& reading = {}) {
-  MemoryBudget budget(ResidentBytes() + reading.budget_bytes);
-  const stream::CheckpointGroups groups(model);
-  stream::StreamOptions options;
-  options.num_threads = reading.threads;
-  options.budget = &budget;
-  options.max_tile_bytes = reading.tile_bytes;
-  std::map<std::string, std::vector<uint8_t>> tensors;
-  auto stream = stream::Stream::Open(groups, options);
-  EXPECT_TRUE(stream) << stream.error().ToString();
-  if (!stream) return tensors;
-  (*stream)->EnqueueAll();
-  for (;;) {
-    auto lease = (*stream)->Next();
-    EXPECT_TRUE(lease) << lease.error().ToString();
-    if (!lease || !*lease) return tensors;
-    for (const stream::Piece& piece : lease->pieces()) {
-      const TensorInfo tensor = model.tensors()[groups.tensor(piece.group)];
-      std::vector<uint8_t>& bytes = tensors[std::string(tensor.name)];
-      const uint8_t* const data = piece.views[0].data;
-      bytes.insert(bytes.end(), data, data + tensor.encoding.BytesOf(piece.range.size()));
-    }
-  }
-}
 
 std::vector<float> Decode(std::string_view dtype, const std::vector<uint8_t>& bytes) {
   const quant::Encoding encoding = quant::EncodingByName(dtype);
@@ -149,7 +118,7 @@ TEST_P(LoraArithmetic, IsTheProductInF64WithinItsBound) {
   // The flag decides for a square weight of an unknown model only.
   const auto model = Open(dir / "base+" + adapter);
   ASSERT_NE(model, nullptr);
-  const auto tensors = ReadAll(*model);
+  const auto tensors = ReadTensors(*model);
   EXPECT_EQ(tensors.at("y.weight"), other.bytes);
   const std::vector<float> got = Decode(dtype, tensors.at("x.weight")), before = Decode(dtype, weight.bytes);
   const std::vector<float> a_values = Decode(factor_dtype, a.bytes), b_values = Decode(factor_dtype, b.bytes);
@@ -167,7 +136,7 @@ TEST_P(LoraArithmetic, IsTheProductInF64WithinItsBound) {
   // The same bits, however it is cut.
   for (const Reading& reading :
        {Reading{.threads = 1}, Reading{.threads = 3, .tile_bytes = 256 * kKiB}, Reading{.tile_bytes = 4 * kMiB}}) {
-    EXPECT_TRUE(ReadAll(*model, reading) == tensors);
+    EXPECT_TRUE(ReadTensors(*model, reading) == tensors);
   }
 }
 
@@ -237,7 +206,7 @@ TEST_F(LoraModel, OnlyWhatTheAdapterNamesChanges) {
   EXPECT_EQ(model->files().size(), 2u);
   EXPECT_EQ(model->side_files().size(), base->side_files().size());
   EXPECT_EQ(model->config()->json(), base->config()->json());
-  const auto before = ReadAll(*base), after = ReadAll(*model);
+  const auto before = ReadTensors(*base), after = ReadTensors(*model);
   ASSERT_EQ(before.size(), after.size());
   for (const auto& [name, bytes] : before)
     EXPECT_EQ(after.at(name) != bytes, name == std::string(kQ) + ".weight") << name;
@@ -245,7 +214,7 @@ TEST_F(LoraModel, OnlyWhatTheAdapterNamesChanges) {
 
 TEST_F(LoraModel, NamesWithAndWithoutTheAdaptersAndThePrefix) {
   const std::vector<TestTensor> pair = Pair();
-  const auto expected = ReadAll(*Open(With(pair)));
+  const auto expected = ReadTensors(*Open(With(pair)));
   const std::string prefix = "base_model.model.", q(kQ);
   for (const auto& [a, b] : std::vector<std::pair<std::string, std::string>>{
            {prefix + q + ".lora_A.default.weight", prefix + q + ".lora_B.default.weight"},
@@ -258,7 +227,7 @@ TEST_F(LoraModel, NamesWithAndWithoutTheAdaptersAndThePrefix) {
     renamed[1].name = b;
     const auto model = Open(With(renamed));
     ASSERT_NE(model, nullptr) << a;
-    EXPECT_TRUE(ReadAll(*model) == expected) << a;
+    EXPECT_TRUE(ReadTensors(*model) == expected) << a;
   }
 }
 
@@ -270,7 +239,7 @@ TEST_F(LoraModel, WholeTensorsReplaceTheBases) {
     tensors.push_back(Factor(form, 96, 64, 5));
     const auto model = Open(With(tensors));
     ASSERT_NE(model, nullptr) << form;
-    EXPECT_EQ(ReadAll(*model).at("lm_head.weight"), tensors.back().bytes);
+    EXPECT_EQ(ReadTensors(*model).at("lm_head.weight"), tensors.back().bytes);
   }
   // In the base's dtype, and with a factor on top.
   std::vector<TestTensor> tensors = Pair("lm_head", "", 64, 96);
@@ -278,7 +247,7 @@ TEST_F(LoraModel, WholeTensorsReplaceTheBases) {
   const auto model = Open(With(tensors));
   ASSERT_NE(model, nullptr);
   EXPECT_EQ(model->tensors()[*model->tensors().Find("lm_head.weight")].encoding.name(), "F32");
-  const std::vector<float> got = Decode("F32", ReadAll(*model).at("lm_head.weight"));
+  const std::vector<float> got = Decode("F32", ReadTensors(*model).at("lm_head.weight"));
   const std::vector<float> before = Decode("BF16", tensors[2].bytes);
   const std::vector<float> a = Decode("F32", tensors[0].bytes), b = Decode("F32", tensors[1].bytes);
   for (uint64_t i = 0; i < got.size(); ++i) {
@@ -293,8 +262,8 @@ TEST_F(LoraModel, EmbeddingsLieTheOtherWay) {
                                              Factor("model.embed_tokens.lora_embedding_B" + name, 64, 4, 2)};
     const auto base = Open(dir_ / "base"), model = Open(With(tensors));
     ASSERT_NE(model, nullptr);
-    const std::vector<float> before = Decode("F32", ReadAll(*base).at("model.embed_tokens.weight"));
-    const std::vector<float> got = Decode("F32", ReadAll(*model).at("model.embed_tokens.weight"));
+    const std::vector<float> before = Decode("F32", ReadTensors(*base).at("model.embed_tokens.weight"));
+    const std::vector<float> got = Decode("F32", ReadTensors(*model).at("model.embed_tokens.weight"));
     const std::vector<float> a = Decode("F32", tensors[0].bytes), b = Decode("F32", tensors[1].bytes);
     for (uint64_t i = 0; i < got.size(); ++i) {
       const Sum sum = Exact(before[i], a, b, 96, 4, i % 64, i / 64, 1.5);
@@ -308,8 +277,8 @@ TEST_F(LoraModel, SquareWeightsFollowTheLayersClass) {
   const auto with_type = [&](const std::string& type, bool flag) {
     const std::string config = type.empty() ? std::string("{}") : R"({"model_type":")" + type + "\"}";
     tests::WriteText(dir_ / "base/config.json", config);
-    return ReadAll(*Open(With(Pair(), std::string(R"({"peft_type":"LORA","r":4,"lora_alpha":6,"fan_in_fan_out":)") +
-                                          (flag ? "true}" : "false}"))))
+    return ReadTensors(*Open(With(Pair(), std::string(R"({"peft_type":"LORA","r":4,"lora_alpha":6,"fan_in_fan_out":)") +
+                                              (flag ? "true}" : "false}"))))
         .at(std::string(kQ) + ".weight");
   };
   const auto straight = with_type("llama", false), transposed = with_type("gpt2", true);
@@ -329,9 +298,9 @@ TEST_F(LoraModel, AdaptersStack) {
   const auto model = Open(once + "+" + (dir_ / "second"));
   ASSERT_NE(model, nullptr);
   const std::string name = std::string(kQ) + ".weight";
-  const std::vector<float> zero = Decode("F32", ReadAll(*Open(dir_ / "base")).at(name));
-  const std::vector<float> one = Decode("F32", ReadAll(*Open(once)).at(name)),
-                           two = Decode("F32", ReadAll(*model).at(name));
+  const std::vector<float> zero = Decode("F32", ReadTensors(*Open(dir_ / "base")).at(name));
+  const std::vector<float> one = Decode("F32", ReadTensors(*Open(once)).at(name)),
+                           two = Decode("F32", ReadTensors(*model).at(name));
   for (size_t i = 0; i < zero.size(); ++i) {
     ASSERT_NEAR(two[i] - one[i], one[i] - zero[i], 1e-5 * (1 + std::fabs(two[i])));
   }
@@ -422,7 +391,7 @@ TEST_F(LoraModel, APathWithAPlusIsAPath) {
   EXPECT_EQ(SplitLoraReference(dir_ / "a+b+" + (dir_ / "lora+2"))->adapter, dir_ / "lora+2");
   EXPECT_EQ(SplitLoraReference("a+b+c")->base, "a+b");
   for (const char* none : {"ab", "+a", "a+", "+", ""}) EXPECT_FALSE(SplitLoraReference(none)) << none;
-  EXPECT_TRUE(ReadAll(*Open(dir_ / "a+b+" + (dir_ / "lora+2"))) == ReadAll(*Open(dir_ / "base+" + adapter)));
+  EXPECT_TRUE(ReadTensors(*Open(dir_ / "a+b+" + (dir_ / "lora+2"))) == ReadTensors(*Open(dir_ / "base+" + adapter)));
 }
 
 // Blocks decode, and the result is what config.json's dtype says.
@@ -445,8 +414,8 @@ TEST(LoraCheckpoint, WeightsInBlocksBecomePlain) {
   ASSERT_NE(model, nullptr);
   const quant::Encoding encoding = model->tensors()[changed].encoding;
   EXPECT_TRUE(encoding == quant::BF16() || encoding == quant::F16() || encoding == quant::F32()) << encoding.name();
-  const std::vector<float> before = Decode(weight.encoding.name(), ReadAll(*base).at(name));
-  const std::vector<float> got = Decode(encoding.name(), ReadAll(*model).at(name));
+  const std::vector<float> before = Decode(weight.encoding.name(), ReadTensors(*base).at(name));
+  const std::vector<float> got = Decode(encoding.name(), ReadTensors(*model).at(name));
   const std::vector<float> a_values = Decode("F32", a.bytes), b_values = Decode("F32", b.bytes);
   for (uint64_t i = 0; i < got.size(); ++i) {
     const Sum sum = Exact(before[i], a_values, b_values, columns, 4, i / columns, i % columns, 1.5);
@@ -466,7 +435,8 @@ TEST_P(LoraGolden, IsWhatPeftMakes) {
   const bool is_bin = std::filesystem::exists(folder + "/adapter/adapter_model.bin");
   const auto adapter = Open(folder + "/adapter/adapter_model." + (is_bin ? "bin" : "safetensors"));
   ASSERT_NE(adapter, nullptr);
-  const auto before = ReadAll(*base), wanted = ReadAll(*merged), got = ReadAll(*model), factors = ReadAll(*adapter);
+  const auto before = ReadTensors(*base), wanted = ReadTensors(*merged), got = ReadTensors(*model),
+             factors = ReadTensors(*adapter);
   const auto config =
       LoraConfig::Parse(tests::ReadText(folder + "/adapter/adapter_config.json"), "adapter_config.json");
   ASSERT_TRUE(config);

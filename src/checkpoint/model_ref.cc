@@ -17,10 +17,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-tl::unexpected<Error> FailIn(ErrorCode code, const std::string& ref, std::string message) {
-  return Fail(Error{code, std::move(message), {ref}});
-}
-
 bool EndsIn(std::string_view name, std::initializer_list<std::string_view> endings) {
   return std::any_of(endings.begin(), endings.end(), [&](std::string_view ending) { return name.ends_with(ending); });
 }

@@ -10,6 +10,7 @@
 #include "base/units.h"
 #include "checkpoint/architecture.h"
 #include "checkpoint/scaled_node.h"
+#include "checkpoint/wrapped_checkpoint.h"
 #include "formats/recognise.h"
 
 namespace sluice::checkpoint {
@@ -97,7 +98,7 @@ std::optional<ScaleGrid> GridOf(const TensorInfo& weight, const TensorInfo& scal
   return std::nullopt;
 }
 
-class ScaledCheckpoint final : public Checkpoint {
+class ScaledCheckpoint final : public WrappedCheckpoint {
  public:
   // A tensor of `inner`, alone or with its scales.
   struct Part {
@@ -107,14 +108,7 @@ class ScaledCheckpoint final : public Checkpoint {
   };
 
   ScaledCheckpoint(std::shared_ptr<const Checkpoint> inner, const std::vector<Part>& parts, quant::Encoding encoding)
-      : inner_(std::move(inner)) {
-    ref_ = inner_->ref();
-    kind_ = inner_->kind();
-    embedded_tokenizer_ = inner_->embedded_tokenizer();
-    side_files_ = inner_->side_files();
-    problems_ = inner_->problems();
-    files_ = inner_->files();
-    config_ = inner_->config() == nullptr ? nullptr : ModelConfig::FromJson(inner_->config()->json());
+      : WrappedCheckpoint(std::move(inner)) {
     for (const Part& part : parts) {
       const TensorInfo tensor = inner_->tensors()[part.tensor];
       tensors_.Add(tensor.name, part.scales ? encoding : tensor.encoding, tensor.shape, tensor.num_elements);
@@ -155,7 +149,6 @@ class ScaledCheckpoint final : public Checkpoint {
   }
 
  private:
-  std::shared_ptr<const Checkpoint> inner_;
   std::vector<Part> parts_;  // in the catalogue's order
 };
 

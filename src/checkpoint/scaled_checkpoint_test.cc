@@ -15,11 +15,13 @@
 #include "stream/checkpoint_groups.h"
 #include "stream/digest_sink.h"
 #include "stream/sink.h"
+#include "tests/support/read_tensors.h"
 
 namespace sluice::checkpoint {
 namespace {
 
 using ::testing::HasSubstr;
+using tests::ReadTensors;
 using tests::TempDir;
 using tests::TestTensor;
 
@@ -91,27 +93,6 @@ stream::StreamOptions StreamOf(MemoryBudget* budget, int threads, uint64_t tile_
   return options;
 }
 
-// All tensors, by name, as a stream delivers them.
-std::map<std::string, std::vector<uint8_t>> ReadAll(const Checkpoint& model) {
-  MemoryBudget budget(ResidentBytes() + 256 * kMiB);
-  const stream::CheckpointGroups groups(model);
-  auto stream = stream::Stream::Open(groups, StreamOf(&budget, 2));
-  EXPECT_TRUE(stream) << stream.error().ToString();
-  (*stream)->EnqueueAll();
-  std::map<std::string, std::vector<uint8_t>> tensors;
-  for (;;) {
-    auto lease = (*stream)->Next();
-    EXPECT_TRUE(lease) << lease.error().ToString();
-    if (!lease || !*lease) return tensors;
-    for (const stream::Piece& piece : lease->pieces()) {
-      const TensorInfo tensor = model.tensors()[groups.tensor(piece.group)];
-      std::vector<uint8_t>& bytes = tensors[std::string(tensor.name)];
-      const uint8_t* const data = piece.views[0].data;
-      bytes.insert(bytes.end(), data, data + tensor.encoding.BytesOf(piece.range.size()));
-    }
-  }
-}
-
 std::vector<std::string> NamesOf(const Checkpoint& model) {
   std::vector<std::string> names;
   for (size_t i = 0; i < model.tensors().size(); ++i) names.emplace_back(model.tensors()[i].name);
@@ -142,10 +123,10 @@ TEST(ScaledCheckpoint, BlocksAsDeepSeekHasThem) {
     ASSERT_TRUE(model);
     EXPECT_EQ(NamesOf(*model), (std::vector<std::string>{"a.weight", "norm.weight"}));
     EXPECT_EQ(model->tensors()[0].encoding, quant::BF16());
-    EXPECT_EQ(ReadAll(*model)["a.weight"],
+    EXPECT_EQ(ReadTensors(*model)["a.weight"],
               tests::FloatTensor("", "BF16", {rows, columns}, Expected(weight, scales, 128, 128)).bytes)
         << rows << " by " << columns;
-    EXPECT_EQ(ReadAll(*model)["norm.weight"], tests::RandomTensor("norm.weight", "BF16", {16}, 1).bytes);
+    EXPECT_EQ(ReadTensors(*model)["norm.weight"], tests::RandomTensor("norm.weight", "BF16", {16}, 1).bytes);
     EXPECT_EQ(model->config()->json().dump(), R"({"torch_dtype":"bfloat16"})");
     EXPECT_EQ(Messages(*model),
               "note: 1 weights in FP8 are decoded with their scales to BF16; quantization_config is left out\n");
@@ -174,7 +155,7 @@ TEST(ScaledCheckpoint, OneScaleOrOneARow) {
       EXPECT_EQ(NamesOf(*model), (std::vector<std::string>{"a.weight", "ids"}));
       const std::vector<float> expected =
           count == 1 ? Expected(weight, values, 70, 130) : Expected(weight, values, 1, 130);
-      EXPECT_EQ(ReadAll(*model)["a.weight"], tests::FloatTensor("", "F16", {70, 130}, expected).bytes);
+      EXPECT_EQ(ReadTensors(*model)["a.weight"], tests::FloatTensor("", "F16", {70, 130}, expected).bytes);
       EXPECT_THAT(Messages(*model), HasSubstr("to F16; quantization_config and 1 scales of activations are left out"));
     }
   }
@@ -191,7 +172,7 @@ TEST(ScaledCheckpoint, BlocksOfTheConfigsSize) {
     const auto model = Open(dir, {weight, tests::FloatTensor("a.weight_scale", "F32", {9, 4}, scales)},
                             Config(config, "float8_e4m3fn"));
     ASSERT_TRUE(model);
-    EXPECT_EQ(ReadAll(*model)["a.weight"],
+    EXPECT_EQ(ReadTensors(*model)["a.weight"],
               tests::FloatTensor("", "BF16", {33, 100}, Expected(weight, scales, 4, 32)).bytes);
     EXPECT_EQ(model->config()->GetString("torch_dtype"), "bfloat16");
   }
@@ -211,7 +192,7 @@ TEST(ScaledCheckpoint, GroupsWithinARow) {
       Config(
           R"("quantization_config":{"quant_method":"compressed-tensors","config_groups":{"g":{"weights":{"group_size":32,"block_structure":null}}}})"));
   ASSERT_TRUE(model);
-  EXPECT_EQ(ReadAll(*model)["experts.down_proj"],
+  EXPECT_EQ(ReadTensors(*model)["experts.down_proj"],
             tests::FloatTensor("", "BF16", {6, 80}, Expected(weight, values, 1, 32)).bytes);
 }
 
@@ -242,7 +223,7 @@ TEST(ScaledCheckpoint, MatricesOfManyExperts) {
         128, 128);
     expected.insert(expected.end(), part.begin(), part.end());
   }
-  EXPECT_EQ(ReadAll(*model)["a.weight"], tests::FloatTensor("", "BF16", {3, 130, 140}, expected).bytes);
+  EXPECT_EQ(ReadTensors(*model)["a.weight"], tests::FloatTensor("", "BF16", {3, 130, 140}, expected).bytes);
 }
 
 TEST(ScaledCheckpoint, PowersOfTwoAsScalesAndOddNumbers) {
@@ -252,7 +233,7 @@ TEST(ScaledCheckpoint, PowersOfTwoAsScalesAndOddNumbers) {
   const TestTensor scales{"a.weight_scale", "F8_E8M0", {2, 1}, {126, 255}};  // 1/2, NaN
   const auto model = Open(dir, {weight, scales}, Config("", "float32"));
   ASSERT_TRUE(model);
-  const std::vector<uint8_t> bytes = ReadAll(*model)["a.weight"];
+  const std::vector<uint8_t> bytes = ReadTensors(*model)["a.weight"];
   std::vector<uint32_t> bits(8);
   ASSERT_EQ(bytes.size(), 32u);
   std::memcpy(bits.data(), bytes.data(), 32);
@@ -267,7 +248,7 @@ TEST(ScaledCheckpoint, AWeightWithoutElements) {
            Config(kDeepSeek));
   ASSERT_TRUE(model);
   EXPECT_EQ(model->tensors()[0].encoding, quant::BF16());
-  EXPECT_TRUE(ReadAll(*model)["a.weight"].empty());
+  EXPECT_TRUE(ReadTensors(*model)["a.weight"].empty());
 }
 
 TEST(ScaledCheckpoint, AnyBudgetAndThreadsGiveOneDigest) {
@@ -313,7 +294,7 @@ TEST(ScaledCheckpoint, OtherFormsStayAsTheyAreStored) {
                           Config(R"("quantization_config":{"quant_method":"gptq","bits":4})"));
   ASSERT_TRUE(model);
   EXPECT_EQ(NamesOf(*model), std::vector<std::string>{"a.qweight"});
-  EXPECT_EQ(ReadAll(*model)["a.qweight"], (std::vector<uint8_t>{1, 2, 3, 4}));
+  EXPECT_EQ(ReadTensors(*model)["a.qweight"], (std::vector<uint8_t>{1, 2, 3, 4}));
   EXPECT_TRUE(model->config()->json().contains("quantization_config"));
   EXPECT_EQ(Messages(*model),
             "warning: quantization_config names gptq: weights in this form are not decoded; they are seen as they are "
@@ -398,7 +379,7 @@ TEST(ScaledCheckpoint, AShardAlone) {
   const auto whole = OpenFolder(dir.path(), {});
   ASSERT_TRUE(whole) << whole.error().ToString();
   EXPECT_EQ((*whole)->tensors().size(), 2u);
-  EXPECT_EQ(ReadAll(**whole)["b.weight"],
+  EXPECT_EQ(ReadTensors(**whole)["b.weight"],
             tests::FloatTensor("", "BF16", {4, 4}, Expected(second, {2}, 128, 128)).bytes);
   const auto alone = OpenSafetensorsFile(dir / "model-00001-of-00002.safetensors", {});
   ASSERT_TRUE(alone) << alone.error().ToString();

@@ -96,10 +96,6 @@ int CompareNoCase(std::string_view a, std::string_view b) {
   return a.size() == b.size() ? 0 : a.size() < b.size() ? -1 : 1;
 }
 
-tl::unexpected<Error> FailIn(const io::ByteSource& source, ErrorCode code, std::string message) {
-  return Fail(Error{code, std::move(message), {source.name()}});
-}
-
 tl::unexpected<Error> FailAt(const io::ByteSource& source, std::string_view entry, std::string message,
                              ErrorCode code = ErrorCode::kCorrupt) {
   return Fail(Error{code, std::move(message), {source.name(), Printable(entry)}});
@@ -113,7 +109,7 @@ struct Place {
 Result<Place> FindDirectory(const io::ByteSource& source) {
   const uint64_t file_size = source.size_bytes();
   const auto cut = [&](std::string message) {
-    return FailIn(source, ErrorCode::kCorrupt, fmt::format("{}; fetch the file again", message));
+    return FailIn(ErrorCode::kCorrupt, source.name(), fmt::format("{}; fetch the file again", message));
   };
   if (file_size < kEndBytes)
     return cut(fmt::format("a ZIP archive has at least {} bytes, this file {}", kEndBytes, file_size));
@@ -131,7 +127,7 @@ Result<Place> FindDirectory(const io::ByteSource& source) {
         "appended to it");
   }
   const auto several_disks = [&] {
-    return FailIn(source, ErrorCode::kUnsupported, "a ZIP archive of several disks, which is not supported");
+    return FailIn(ErrorCode::kUnsupported, source.name(), "a ZIP archive of several disks, which is not supported");
   };
   Place place{begin, size_bytes, entries};
   uint64_t directory_end = end_at;
@@ -172,7 +168,7 @@ Result<Place> FindDirectory(const io::ByteSource& source) {
                     place.begin, place.size_bytes, directory_end));
   }
   if (place.num_entries > kMaxZipEntries || place.size_bytes > kMaxZipDirectoryBytes) {
-    return FailIn(source, ErrorCode::kUnsupported,
+    return FailIn(ErrorCode::kUnsupported, source.name(),
                   fmt::format("a ZIP archive of {} entries and a directory of {} bytes is over the limits of {} and {}",
                               place.num_entries, place.size_bytes, kMaxZipEntries, kMaxZipDirectoryBytes));
   }
@@ -203,7 +199,7 @@ Result<ZipDirectory> ZipDirectory::Read(const io::ByteSource& source) {
   SLUICE_ASSIGN(directory.text_, ReadBytes(source, place.begin, place.size_bytes));
   Fields fields(directory.text_);
   const auto malformed = [&](uint64_t at, std::string_view what) {
-    return FailIn(source, ErrorCode::kCorrupt,
+    return FailIn(ErrorCode::kCorrupt, source.name(),
                   fmt::format("byte {}: {}; the file is damaged: fetch it again", place.begin + at, what));
   };
   while (fields.left() > 0) {
@@ -317,7 +313,7 @@ Result<void> ZipDirectory::ResolveEntries(const io::ByteSource& source) {
     const uint64_t gap = header - data_end;
     if (entry == nullptr || (entry->flags & kDescriptor) == 0) {
       if (gap == 0) return {};
-      return FailIn(source, ErrorCode::kCorrupt,
+      return FailIn(ErrorCode::kCorrupt, source.name(),
                     fmt::format("{} bytes from byte {} on belong to no entry of the ZIP archive: something was put {} "
                                 "it; fetch the file again",
                                 gap, data_end, entry == nullptr ? "before" : "into"));

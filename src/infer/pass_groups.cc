@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/units.h"
+#include "graph/row_range.h"
 #include "infer/layer_weights.h"
 #include "kernels/logit_panels.h"
 
@@ -17,17 +18,6 @@ using kernels::kLogitPanelRows;
 // Rows of the embedding that are fetched together where one of them is wanted. A multiple of 32 elements whatever the
 // width, so that computed tensors can be cut there (graph/node.h).
 constexpr uint64_t kEmbeddingPanelRows = 64;
-
-// Rows [begin, begin + count) of a matrix.
-class RowRange final : public graph::RowMap {
- public:
-  RowRange(uint64_t begin, uint64_t count) : begin_(begin), count_(count) {}
-  uint64_t SourceRow(uint64_t row) const override { return begin_ + row; }
-  uint64_t num_rows() const override { return count_; }
-
- private:
-  uint64_t begin_, count_;
-};
 
 // The tensor must be there, of this shape.
 Result<void> CheckTensor(const checkpoint::Checkpoint& checkpoint, const std::string& name,
@@ -167,7 +157,7 @@ void PassGroups::Build(size_t i, graph::Graph* graph, std::vector<const graph::N
   if (group.num_rows > 0) {
     node = graph->Add(std::make_unique<graph::RowGatherNode>(
         fmt::format("range {} {}", group.first_row, group.num_rows), node, tensor(i).shape[1],
-        std::make_shared<RowRange>(group.first_row, group.num_rows)));
+        std::make_shared<graph::RowRange>(group.first_row, group.num_rows)));
   }
   outs->push_back(node);
 }

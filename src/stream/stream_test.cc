@@ -10,6 +10,7 @@
 
 #include "base/testing/sanitizers.h"
 #include "base/units.h"
+#include "graph/row_range.h"
 #include "io/recording_source.h"
 #include "kernels/convert.h"
 #include "stream/sink.h"
@@ -405,16 +406,6 @@ TEST(Stream, RowsAreGatheredAcrossTheWholeTensor) {
   }
 }
 
-class RowsFrom final : public graph::RowMap {
- public:
-  RowsFrom(uint64_t first, uint64_t count) : first_(first), count_(count) {}
-  uint64_t SourceRow(uint64_t row) const override { return first_ + row; }
-  uint64_t num_rows() const override { return count_; }
-
- private:
-  uint64_t first_, count_;
-};
-
 // A part of a computed tensor has the values that it has in the whole, though its facts are of the whole.
 TEST(Stream, PartsOfATensorNeedFactsOfAllOfIt) {
   constexpr uint64_t kRows = 3000, kColumns = 96;
@@ -428,7 +419,7 @@ TEST(Stream, PartsOfATensorNeedFactsOfAllOfIt) {
     const FunctionGroups sliced(parts.size(), [&](size_t i, graph::Graph* graph) {
       return std::vector<const Node*>{graph->Add(
           std::make_unique<graph::RowGatherNode>("from " + std::to_string(parts[i].first), build(graph), kColumns,
-                                                 std::make_shared<RowsFrom>(parts[i].first, parts[i].second)))};
+                                                 std::make_shared<graph::RowRange>(parts[i].first, parts[i].second)))};
     });
     Collector of_whole, of_parts;
     for (const auto& [groups, collector] : {std::pair<const FunctionGroups*, Collector*>{&whole, &of_whole},
