@@ -1,6 +1,6 @@
-"""tokenizer_peer.py TOKENIZER.json TEXT...: one thread of PyPI's tokenizers, and of sluice's bench_tokenizer, on the same texts.
+"""tokenizer_peer.py BENCH_TOKENIZER TOKENIZER.json TEXT...: one thread of PyPI's tokenizers, and of sluice's bench_tokenizer, on the same texts.
 
-Needs a Python with `tokenizers`; SLUICE_BUILD names the folder of bench_tokenizer (default build/release). Median of 9 runs, by CPU time.
+Needs a Python with `tokenizers`. Median of 9 runs, by CPU time. Prints JSON; bench.py's item 11 runs this.
 """
 
 import json
@@ -12,24 +12,25 @@ import sys
 import time
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-from tokenizers import Tokenizer  # noqa: E402
-
-BENCH = pathlib.Path(os.environ.get("SLUICE_BUILD", "build/release")) / "bench_tokenizer"
+import tokenizers  # noqa: E402
 
 
 def main():
-    tokenizer = Tokenizer.from_file(sys.argv[1])
-    for path in sys.argv[2:]:
+    program, file, *texts = sys.argv[1:]
+    tokenizer = tokenizers.Tokenizer.from_file(file)
+    rows = []
+    for path in texts:
         text = pathlib.Path(path).read_text(encoding="utf-8")
+        megabytes = len(text.encode()) * 1e-6
         seconds = []
         for _ in range(9):
             begin = time.process_time()
             ids = tokenizer.encode(text, add_special_tokens=False).ids
             seconds.append(time.process_time() - begin)
-        theirs = len(text.encode()) * 1e-6 / statistics.median(seconds)
-        ours = json.loads(subprocess.run([BENCH, sys.argv[1], path, "--json"], check=True, capture_output=True).stdout)
-        same = "the same" if ours["tokens"] == len(ids) else f"{ours['tokens']} against their"
-        print(f"{path}: sluice {ours['megabytes_per_second']:.1f} MB/s, tokenizers {theirs:.1f} MB/s, {same} {len(ids)} tokens")
+        ours = json.loads(subprocess.run([program, file, path, "--json"], check=True, capture_output=True).stdout)
+        rows.append({"megabytes": megabytes, "ours": ours["megabytes_per_second"], "theirs": megabytes / statistics.median(seconds),
+                     "tokens": ours["tokens"], "their_tokens": len(ids)})
+    print(json.dumps({"version": tokenizers.__version__, "rows": rows}))
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ Result<quant::Encoding> ParseDtype(const std::string& name) {
 Result<void> MakeModel(const Options& options) {
   const auto* found = std::ranges::find(kLlamaShapes, options.shape, &LlamaShape::name);
   if (found == std::end(kLlamaShapes)) {
-    return Fail(ErrorCode::kUsage, fmt::format("--shape {}: want yi-34b, smollm2 or tiny", options.shape));
+    return Fail(ErrorCode::kUsage, fmt::format("--shape {}: want yi-34b, tinyllama, smollm2 or tiny", options.shape));
   }
   LlamaShape shape = *found;
   if (options.layers > 0) shape.layers = options.layers;
@@ -133,7 +133,7 @@ int main(int argc, char** argv) {
   CLI::App app("Synthetic checkpoints for the demo and the bench");
   app.require_subcommand(1);
   CLI::App* model = app.add_subcommand("model", "a Llama of seeded weights");
-  model->add_option("--shape", options.shape, "sizes of: yi-34b, smollm2 (default), tiny");
+  model->add_option("--shape", options.shape, "sizes of: yi-34b, tinyllama, smollm2 (default), tiny");
   model->add_option("--layers", options.layers, "so many layers instead of the model's own")
       ->check(CLI::Range(1, 100000));
   AddCommonOptions(model, &options);

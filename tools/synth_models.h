@@ -18,6 +18,7 @@ struct LlamaShape {
 
 constexpr LlamaShape kLlamaShapes[] = {
     {"yi-34b", 60, 7168, 20480, 56, 8, 64000, 200000, 5e6, false},
+    {"tinyllama", 22, 2048, 5632, 32, 4, 32000, 2048, 1e4, false},
     {"smollm2", 30, 576, 1536, 9, 3, 49152, 8192, 1e5, true},
     {"tiny", 2, 64, 176, 4, 2, 512, 512, 1e4, false},
 };
