@@ -152,7 +152,7 @@ void Product(const ProductArgs& args) {
         const Step step = {.in = args.in + tile * args.in_tile_floats + column * kTileTokens,
                            .columns = columns,
                            .bias = last && args.bias != nullptr ? args.bias + row : nullptr,
-                           .begins = column == 0 && !args.accumulate};
+                           .begins = column == 0};
         PanelTimesTile(args.scratch, rows, step, args.out + tile * args.out_tile_floats + row * kTileTokens);
       }
     }

@@ -2,11 +2,10 @@
 //
 //   out[t][r][lane] = sum_k weight[r][k] in[t][k][lane]  (+ bias[r])
 //
-// Order of a sum: from 0 (from out's value where `accumulate`), k ascending, one fused multiply-add each, the bias
-// added last; whatever the ranges of rows and tiles of a call, so any split of the work gives the same bits. Splitting
-// the columns too gives them by `accumulate`. (Residuals: AddTiles of layer_ops.h after the product; a sum that began
-// with one would round every step at the residual's size.) Error against f64, relative RMS, of random numbers:
-// 5e-7 at K = 576, 1.5e-6 at 7168.
+// Order of a sum: from 0, k ascending, one fused multiply-add each, the bias added last; whatever the ranges of rows
+// and tiles of a call, so any split of the work gives the same bits. (Residuals: AddTiles of layer_ops.h after the
+// product; a sum that began with one would round every step at the residual's size.) Error against f64, relative RMS,
+// of random numbers: 5e-7 at K = 576, 1.5e-6 at 7168.
 //
 // Runs on the calling thread. To divide among threads: by rows, in multiples of kProductPanelRows where there are
 // enough, else of kProductRowStep; each row is decoded once per call, so divide by tiles only where rows are too few.
@@ -44,7 +43,6 @@ struct ProductArgs {
   float* out = nullptr;         // tile 0, feature of row 0: [num_rows][16], aligned to 64 bytes; not over `in`
   uint64_t out_tile_floats = 0;
   uint64_t num_tiles = 0;
-  bool accumulate = false;
 
   float* scratch = nullptr;  // kProductScratchFloats floats, aligned to 64 bytes
 };

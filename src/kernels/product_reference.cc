@@ -20,7 +20,7 @@ void Product(const ProductArgs& args, bool fused) {
       for (uint64_t lane = 0; lane < kTileTokens; ++lane) {
         const float* in = args.in + tile * args.in_tile_floats + lane;
         float* out = args.out + tile * args.out_tile_floats + r * kTileTokens + lane;
-        float sum = args.accumulate ? *out : 0.0f;
+        float sum = 0;
         for (uint64_t k = 0; k < args.columns; ++k) {
           sum = MultiplyAdd(weights[k], in[k * kTileTokens], sum, fused);
         }

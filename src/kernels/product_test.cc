@@ -33,14 +33,14 @@ constexpr WeightFormat kF32 = {}, kBf16 = {Bf16ToF32, 1, 2}, kF16 = {F16ToF32, 1
 struct Problem {
   uint64_t num_rows, columns, num_tiles;
   WeightFormat format = {};
-  bool bias = false, accumulate = false, specials = false;
+  bool bias = false, specials = false;
   uint64_t in_gap = 0, out_gap = 0;  // floats between tiles that belong to nobody
 };
 
 std::string Name(const Problem& p) {
   return std::to_string(p.num_rows) + " x " + std::to_string(p.columns) + ", " + std::to_string(p.num_tiles) +
          " tiles, blocks of " + std::to_string(p.format.block_bytes) + (p.bias ? ", bias" : "") +
-         (p.accumulate ? ", accumulate" : "") + (p.specials ? ", specials" : "");
+         (p.specials ? ", specials" : "");
 }
 
 // A product's arrays; rows lie apart, at odd addresses.
@@ -83,7 +83,6 @@ struct Arrays {
             .out = to,
             .out_tile_floats = OutStride(),
             .num_tiles = problem.num_tiles,
-            .accumulate = problem.accumulate,
             .scratch = scratch.data()};
   }
 
@@ -122,16 +121,15 @@ TEST(Product, EveryShapeIsTheReference) {
   }
 }
 
-TEST(Product, EveryFormatBiasAndAccumulateIsTheReference) {
+TEST(Product, EveryFormatAndBiasIsTheReference) {
   for (const WeightFormat& format : {kF32, kBf16, kF16, kBlocks}) {
-    for (const int flags : {0, 1, 2, 3, 4, 7}) {
+    for (const int flags : {0, 1, 2, 3}) {
       ExpectTheReference({.num_rows = 101,
                           .columns = 544,
                           .num_tiles = 3,
                           .format = format,
                           .bias = (flags & 1) != 0,
-                          .accumulate = (flags & 2) != 0,
-                          .specials = (flags & 4) != 0});
+                          .specials = (flags & 2) != 0});
       if (HasFatalFailure()) return;
     }
   }
@@ -161,22 +159,6 @@ TEST(Product, PartsAreTheWhole) {
         }
         ASSERT_EQ(FirstDifferenceButNaN(parts, whole), whole.size()) << row_step << " rows, " << tile_step << " tiles";
       }
-    }
-    for (const uint64_t columns : {32, 288, 608}) {
-      TileFloats parts = arrays.out;
-      ProductArgs args = arrays.Args(parts.data());
-      args.columns = columns;
-      args.bias = nullptr;
-      Product(args);
-      args = arrays.Args(parts.data());
-      std::vector<const uint8_t*> rest;
-      for (const uint8_t* row : arrays.rows) rest.push_back(row + columns / 32 * 36);
-      args.rows = rest.data();
-      args.columns = problem.columns - columns;
-      args.in += columns * kTileTokens;
-      args.accumulate = true;
-      Product(args);
-      ASSERT_EQ(FirstDifferenceButNaN(parts, whole), whole.size()) << columns << " columns first";
     }
   });
 }
