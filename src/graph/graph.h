@@ -57,6 +57,7 @@ class RowGatherNode final : public Node {
  public:
   RowGatherNode(std::string_view description, const Node* input, uint64_t columns, std::shared_ptr<const RowMap> map);
   void Needs(Range out, NeedList* needs) const override;
+  uint64_t MostNeeds() const override { return kPieceElements / columns_ + 2; }
   void Compute(const ComputeArgs& args) const override;
   double NanosecondsPerElement() const override { return 0.1; }
 

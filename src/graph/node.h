@@ -119,6 +119,8 @@ class Node {
   // Which elements of its inputs `out` takes. Needs of a part must lie within the needs of the whole. Default: the same
   // range of every input.
   virtual void Needs(Range out, NeedList* needs) const;
+  // Most needs of one input that a piece can have.
+  virtual uint64_t MostNeeds() const { return 1; }
   // Pure, thread-safe, cannot fail. range.size() <= kPieceElements.
   virtual void Compute(const ComputeArgs& args) const = 0;
   virtual uint64_t ScratchBytes() const { return 0; }

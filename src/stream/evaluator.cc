@@ -1,7 +1,7 @@
 #include "stream/evaluator.h"
 
 #include <algorithm>
-#include <set>
+#include <map>
 
 #include "base/check.h"
 #include "base/units.h"
@@ -11,9 +11,23 @@ namespace {
 
 constexpr uint64_t kAlignment = 64;
 
-void CollectComputed(const Node* node, std::set<const Node*>* seen) {
-  if (dynamic_cast<const graph::StoredNode*>(node) != nullptr || !seen->insert(node).second) return;
-  for (const Node* input : node->inputs()) CollectComputed(input, seen);
+// How much of a node is computed for one piece of the roots.
+struct Use {
+  uint64_t pieces = 0;  // in all: one, and one more for each way in which its rows are gathered
+  uint64_t parts = 0;   // in so many parts, each aligned
+  bool whole = false;   // the piece itself is among them
+};
+
+void CountUses(const Node* node, uint64_t parts, std::map<const Node*, Use>* uses) {
+  if (dynamic_cast<const graph::StoredNode*>(node) != nullptr) return;
+  Use& use = (*uses)[node];
+  if (parts > 1 || !use.whole) {
+    ++use.pieces;
+    use.parts += parts;
+  }
+  use.whole |= parts == 1;
+  const uint64_t of_inputs = std::min(parts * node->MostNeeds(), graph::kPieceElements);
+  for (const Node* input : node->inputs()) CountUses(input, of_inputs, uses);
 }
 
 }  // namespace
@@ -32,13 +46,14 @@ std::span<const graph::FactValue* const> ResolvedFacts::Of(const Node* node) con
 }
 
 uint64_t EvaluationScratchBytes(std::span<const Node* const> roots) {
-  std::set<const Node*> computed;
-  for (const Node* root : roots) CollectComputed(root, &computed);
+  std::map<const Node*, Use> uses;
+  for (const Node* root : roots) CountUses(root, 1, &uses);
   uint64_t values = 0, scratch = 0;
-  for (const Node* node : computed) {
-    values +=
-        RoundUp(node->encoding().BytesOf(RoundUp(graph::kPieceElements, node->encoding()->block_elements)), kAlignment);
-    scratch += RoundUp(node->ScratchBytes(), kAlignment);
+  for (const auto& [node, use] : uses) {
+    const uint64_t piece_bytes =
+        node->encoding().BytesOf(RoundUp(graph::kPieceElements, node->encoding()->block_elements));
+    values += use.pieces * piece_bytes + use.parts * kAlignment;
+    scratch = std::max(scratch, RoundUp(node->ScratchBytes(), kAlignment));
   }
   return values + scratch + kAlignment;
 }
@@ -75,9 +90,11 @@ View Evaluator::Evaluate(const Node* node, Range range, uint8_t* out) {
   in.reserve(needs.needs().size());
   for (const graph::Need& need : needs.needs()) in.push_back(Evaluate(node->inputs()[need.input], need.range));
   if (out == nullptr) out = Take(node->encoding().BytesOf(range.size()));
+  const uint64_t used_by_values = used_;
   uint8_t* scratch = node->ScratchBytes() > 0 ? Take(node->ScratchBytes()) : nullptr;
   node->Compute(
       {range, in, facts_ != nullptr ? facts_->Of(node) : std::span<const graph::FactValue* const>(), scratch, out});
+  used_ = used_by_values;  // what it scribbled is nobody else's
   known_.push_back({node, {out, range}});
   return {out, range};
 }

@@ -406,6 +406,47 @@ TEST(Stream, RowsAreGatheredAcrossTheWholeTensor) {
   }
 }
 
+// Each row of a piece is computed by itself then, however short: what one worker may take must be enough for all.
+TEST(Stream, RowsOfComputedTensorsAreGathered) {
+  for (const uint64_t columns : {1, 3, 31, 96, 576, 20000}) {
+    const uint64_t rows = 60000 / columns + 2;
+    const Model x({rows * columns}, 9);
+    const FunctionGroups groups(1, [&](size_t i, graph::Graph* graph) {
+      const auto gather = [&](const Node* from) {
+        return graph->Add(
+            std::make_unique<graph::RowGatherNode>("swap", from, columns, std::make_shared<HeadSwap>(rows)));
+      };
+      const Node* once = gather(graph->AddCast(x.Add(i, graph), quant::BF16()));
+      const Node* twice = gather(graph->AddCast(once, quant::F16()));
+      return std::vector<const Node*>{graph->AddCast(once, quant::F32()), graph->AddCast(twice, quant::F32())};
+    });
+    MemoryBudget budget = Budget(64 * kMiB);
+    auto stream = Stream::Open(groups, Options(&budget));
+    ASSERT_TRUE(stream) << stream.error().ToString();
+    Collector collector;
+    Sink* sinks[] = {&collector};
+    const auto pumped = Pump(**stream, sinks);
+    ASSERT_TRUE(pumped) << pumped.error().ToString();
+    const HeadSwap map(rows);
+    const auto rounded = [&](uint64_t row, uint64_t column) {  // -1 to 1: f16 has all of bf16's bits but of the least
+      uint8_t bytes[2];
+      const float value = x.Value(0, row * columns + column);
+      quant::BF16()->encode(&value, 1, bytes);
+      float back;
+      quant::BF16()->decode(bytes, 1, &back);
+      return back;
+    };
+    for (uint64_t row = 0; row < rows; ++row) {
+      for (uint64_t column = 0; column < columns; ++column) {
+        const float once = rounded(map.SourceRow(row), column);
+        const float twice = rounded(map.SourceRow(map.SourceRow(row)), column);
+        ASSERT_EQ(collector.data[0][0][row * columns + column], once) << columns;
+        ASSERT_NEAR(collector.data[0][1][row * columns + column], twice, 0x1p-25) << columns;
+      }
+    }
+  }
+}
+
 // A part of a computed tensor has the values that it has in the whole, though its facts are of the whole.
 TEST(Stream, PartsOfATensorNeedFactsOfAllOfIt) {
   constexpr uint64_t kRows = 3000, kColumns = 96;
