@@ -1,4 +1,5 @@
 #include "checkpoint/gguf_checkpoint.h"
+#include "checkpoint/gguf_nodes.h"
 
 #include <cmath>
 #include <cstring>
@@ -12,7 +13,7 @@
 #include <gtest/gtest.h>
 
 #include "checkpoint/gguf_config.h"
-#include "tests/support/memory_source.h"
+#include "io/memory_source.h"
 #include "tests/support/tiny_llama_gguf.h"
 
 namespace sluice::checkpoint {
@@ -31,7 +32,7 @@ constexpr uint32_t kF32 = 0, kQ4_1 = 3;
 Result<std::shared_ptr<const Checkpoint>> OpenBytes(std::string bytes) {
   OpenOptions options;
   options.open_source = [&](const std::string& path) -> Result<std::shared_ptr<const io::ByteSource>> {
-    return std::make_shared<tests::MemorySource>(path, std::move(bytes));
+    return std::make_shared<io::MemorySource>(path, std::move(bytes));
   };
   return OpenGguf("dir/x.gguf", options);
 }
@@ -298,7 +299,7 @@ class Keys {
  private:
   void CopyKeys(GgufBuilder* to) const {
     const std::string bytes = tests::TinyLlamaGgufKeys(options_).Build();
-    const auto file = formats::GgufFile::Open(std::make_shared<tests::MemorySource>("keys", bytes));
+    const auto file = formats::GgufFile::Open(std::make_shared<io::MemorySource>("keys", bytes));
     for (const formats::GgufKey& key : (*file)->keys()) {
       if (dropped_.contains(key.name)) continue;
       to->Key(key.name, static_cast<uint32_t>(key.type), std::string_view(bytes).substr(key.offset, key.size_bytes));
@@ -521,7 +522,7 @@ struct Parts {
     options.open_source = [&](const std::string& name) -> Result<std::shared_ptr<const io::ByteSource>> {
       const auto file = files.find(name);
       if (file == files.end()) return Fail(Error{ErrorCode::kNotFound, "is not there", {name}});
-      return std::make_shared<tests::MemorySource>(name, file->second);
+      return std::make_shared<io::MemorySource>(name, file->second);
     };
     return OpenGguf(path, options);
   }

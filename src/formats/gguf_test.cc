@@ -7,16 +7,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "io/memory_source.h"
 #include "io/recording_source.h"
 #include "tests/support/gguf_builder.h"
-#include "tests/support/memory_source.h"
 
 namespace sluice::formats {
 namespace {
 
+using io::MemorySource;
 using ::testing::ElementsAre;
 using tests::GgufBuilder;
-using tests::MemorySource;
 
 Result<std::shared_ptr<const GgufFile>> OpenBytes(std::string bytes) {
   return GgufFile::Open(std::make_shared<MemorySource>("x.gguf", std::move(bytes)));

@@ -10,8 +10,8 @@
 #include <gtest/gtest.h>
 
 #include "formats/pickle.h"
+#include "io/memory_source.h"
 #include "io/recording_source.h"
-#include "tests/support/memory_source.h"
 #include "tests/support/torch_builder.h"
 
 namespace sluice::formats {
@@ -24,7 +24,7 @@ using ::testing::IsEmpty;
 using tests::TorchFileBytes;
 using Storages = std::vector<std::pair<std::string, std::string>>;
 
-Result<TorchFile> Read(const std::string& bytes) { return TorchFile::Read(tests::MemorySource("x.bin", bytes)); }
+Result<TorchFile> Read(const std::string& bytes) { return TorchFile::Read(io::MemorySource("x.bin", bytes)); }
 
 std::string ErrorOf(const std::string& bytes, ErrorCode code) {
   const auto file = Read(bytes);
@@ -369,7 +369,7 @@ TEST(TorchFile, ARefusedPickleNamesOpcodeSymbolAndByte) {
 }
 
 TEST(TorchFile, ReadsHeadersAlone) {
-  const auto source = std::make_shared<io::RecordingSource>(std::make_shared<tests::MemorySource>(
+  const auto source = std::make_shared<io::RecordingSource>(std::make_shared<io::MemorySource>(
       "x.bin", OneTensor(p::Tensor("FloatStorage", "0", 250'000, 0, {250'000}, {1}), 1'000'000)));
   ASSERT_TRUE(TorchFile::Read(*source));
   uint64_t read = 0;

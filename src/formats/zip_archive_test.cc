@@ -8,8 +8,8 @@
 #include <gtest/gtest.h>
 
 #include "base/units.h"
+#include "io/memory_source.h"
 #include "io/recording_source.h"
-#include "tests/support/memory_source.h"
 #include "tests/support/torch_builder.h"
 
 namespace sluice::formats {
@@ -29,7 +29,7 @@ Result<ZipDirectory> Open(const io::ByteSource& source) {
 }
 
 std::string ErrorOf(const std::string& bytes, ErrorCode code = ErrorCode::kCorrupt) {
-  const tests::MemorySource source("x.zip", bytes);
+  const io::MemorySource source("x.zip", bytes);
   const auto zip = Open(source);
   EXPECT_FALSE(zip);
   if (zip) return "";
@@ -40,7 +40,7 @@ std::string ErrorOf(const std::string& bytes, ErrorCode code = ErrorCode::kCorru
 
 // What the archive says its entries hold, read by range.
 void ExpectEntries(const std::string& bytes, const std::vector<std::pair<std::string, std::string>>& entries) {
-  const tests::MemorySource source("x.zip", bytes);
+  const io::MemorySource source("x.zip", bytes);
   const auto zip = Open(source);
   ASSERT_TRUE(zip) << zip.error().ToString();
   ASSERT_EQ(zip->size(), entries.size());
@@ -229,16 +229,16 @@ TEST(ZipArchive, EndsThatDoNotFit) {
 TEST(ZipArchive, EveryCutAndEveryFlippedByteIsAnErrorOrHarmless) {
   const std::string whole = BuildZip({PlainMember("a/x", "one"), TorchMember("a/y", "second")}, {.zip64 = true});
   for (size_t size = 0; size < whole.size(); ++size) {
-    const tests::MemorySource source("x.zip", whole.substr(0, size));
+    const io::MemorySource source("x.zip", whole.substr(0, size));
     EXPECT_FALSE(Open(source)) << size;
   }
-  const tests::MemorySource original("x.zip", whole);
+  const io::MemorySource original("x.zip", whole);
   const auto expected = Open(original);
   ASSERT_TRUE(expected);
   for (size_t at = 0; at < whole.size(); ++at) {
     std::string bytes = whole;
     bytes[at] ^= 0x10;
-    const tests::MemorySource source("x.zip", bytes);
+    const io::MemorySource source("x.zip", bytes);
     const auto zip = Open(source);
     if (!zip) continue;
     for (size_t i = 0; i < zip->size(); ++i) {  // times, versions, attributes: nothing that is used
@@ -255,7 +255,7 @@ TEST(ZipArchive, ReadsHeadersAlone) {
   for (int i = 0; i < 10; ++i)
     members.push_back(TorchMember("archive/data/" + std::to_string(i), std::string(100'000, 'x')));
   const auto source = std::make_shared<io::RecordingSource>(
-      std::make_shared<tests::MemorySource>("x.zip", BuildZip(members, {.zip64 = true})));
+      std::make_shared<io::MemorySource>("x.zip", BuildZip(members, {.zip64 = true})));
   ASSERT_TRUE(Open(*source));
   uint64_t read = 0;
   for (const auto& one : source->reads()) read += one.size_bytes;

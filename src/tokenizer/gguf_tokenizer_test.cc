@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "io/memory_source.h"
 #include "tokenizer/gguf_pre_tokenizers.h"
 #include "tokenizer/regex.h"
 
@@ -18,22 +19,6 @@ namespace {
 using testing::HasSubstr;
 using Ids = std::vector<uint32_t>;
 using Strings = std::vector<std::string>;
-
-class MemorySource final : public io::ByteSource {
- public:
-  explicit MemorySource(std::string bytes) : bytes_(std::move(bytes)) {}
-  const std::string& name() const override { return name_; }
-  uint64_t size_bytes() const override { return bytes_.size(); }
-  io::SourceId id() const override { return {}; }
-  Result<void> Read(uint64_t offset, std::span<uint8_t> out) const override {
-    std::memcpy(out.data(), bytes_.data() + offset, out.size());
-    return {};
-  }
-
- private:
-  const std::string name_ = "vocabulary.gguf";
-  const std::string bytes_;
-};
 
 // A GGUF of keys alone.
 class Keys {
@@ -70,7 +55,7 @@ class Keys {
     add(uint64_t{0});
     add(count_);
     bytes += body_;
-    const auto file = formats::GgufFile::Open(std::make_shared<MemorySource>(bytes));
+    const auto file = formats::GgufFile::Open(std::make_shared<io::MemorySource>("vocabulary.gguf", bytes));
     if (!file) return Fail(file.error());
     return OpenGgufTokenizer(**file);
   }

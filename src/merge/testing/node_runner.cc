@@ -1,12 +1,12 @@
 #include "merge/testing/node_runner.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <string>
 #include <thread>
 
 #include "base/check.h"
+#include "io/memory_source.h"
 
 namespace sluice::tests {
 
@@ -15,27 +15,6 @@ using graph::Range;
 using graph::View;
 
 namespace {
-
-class MemorySource final : public io::ByteSource {
- public:
-  explicit MemorySource(std::vector<uint8_t> bytes) : bytes_(std::move(bytes)) {
-    static std::atomic<uint64_t> next{1};
-    id_ = {0, next++};
-  }
-  const std::string& name() const override { return name_; }
-  uint64_t size_bytes() const override { return bytes_.size(); }
-  io::SourceId id() const override { return id_; }
-  Result<void> Read(uint64_t offset, std::span<uint8_t> out) const override {
-    SLUICE_CHECK(offset + out.size() <= bytes_.size());
-    std::copy_n(bytes_.begin() + static_cast<int64_t>(offset), out.size(), out.begin());
-    return {};
-  }
-
- private:
-  const std::string name_ = "memory";
-  std::vector<uint8_t> bytes_;
-  io::SourceId id_;
-};
 
 // Room for size_bytes at an address that is `off` bytes after a multiple of 64.
 uint8_t* Place(std::vector<uint8_t>* storage, uint64_t size_bytes, uint64_t off) {
@@ -47,7 +26,7 @@ uint8_t* Place(std::vector<uint8_t>* storage, uint64_t size_bytes, uint64_t off)
 }  // namespace
 
 std::shared_ptr<const io::ByteSource> MemoryBytes(std::vector<uint8_t> bytes) {
-  return std::make_shared<MemorySource>(std::move(bytes));
+  return std::make_shared<io::MemorySource>("memory", std::move(bytes));
 }
 
 const graph::Node* AddFloats(graph::Graph* graph, const std::vector<float>& values) {

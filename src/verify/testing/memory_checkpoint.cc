@@ -1,33 +1,10 @@
 #include "verify/testing/memory_checkpoint.h"
 
-#include <atomic>
-#include <cstring>
-
 #include "base/check.h"
+#include "io/memory_source.h"
 
 namespace sluice::tests {
 namespace {
-
-class MemorySource final : public io::ByteSource {
- public:
-  MemorySource(std::string name, std::vector<uint8_t> bytes) : name_(std::move(name)), bytes_(std::move(bytes)) {
-    static std::atomic<uint64_t> next{1};
-    id_ = {~uint64_t{0}, next++};
-  }
-  const std::string& name() const override { return name_; }
-  uint64_t size_bytes() const override { return bytes_.size(); }
-  io::SourceId id() const override { return id_; }
-  Result<void> Read(uint64_t offset, std::span<uint8_t> out) const override {
-    if (offset + out.size() > bytes_.size()) return Fail(ErrorCode::kCorrupt, name_ + ": shorter than it was");
-    if (!out.empty()) std::memcpy(out.data(), bytes_.data() + offset, out.size());
-    return {};
-  }
-
- private:
-  std::string name_;
-  std::vector<uint8_t> bytes_;
-  io::SourceId id_;
-};
 
 class MemoryCheckpoint final : public checkpoint::Checkpoint {
  public:
@@ -42,7 +19,7 @@ class MemoryCheckpoint final : public checkpoint::Checkpoint {
       for (const uint64_t dim : tensor.shape) num_elements *= dim;
       SLUICE_CHECK(encoding.BytesOf(num_elements) == tensor.bytes.size());
       tensors_.Add(tensor.name, encoding, tensor.shape, num_elements);
-      sources.push_back(std::make_shared<MemorySource>(tensor.name, std::move(tensor.bytes)));
+      sources.push_back(std::make_shared<io::MemorySource>(tensor.name, std::move(tensor.bytes)));
     }
     for (const uint32_t added : tensors_.Sort()) sources_.push_back(sources[added]);
     if (!config.empty()) {
