@@ -91,7 +91,6 @@ class Help(Case):
             self.run_fails(2, [level, "not supported yet"], "verify", "a", "b", "--level", level)
         self.run_fails(2, ["--level thorough"], "verify", "a", "b", "--level", "thorough")
         self.run_fails(2, ["--resume", "not supported yet"], "merge", "r.yml", "-o", "x", "--resume")
-        self.run_fails(2, ["gguf", "not supported yet"], "convert", "x", "-o", "y.gguf")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,11 @@ struct SideFile {
   std::string name;        // no folders
   std::string path;        // where its bytes are; held in memory only while they are used
   std::string bytes = {};  // where there is no such file yet (path is empty)
+
+  Result<std::string> Read() const {
+    if (path.empty()) return bytes;
+    return io::ReadWholeFile(path);
+  }
 };
 
 class Checkpoint {

@@ -33,11 +33,16 @@ uint64_t CheckpointWriter::MemoryBytes(const ShardPlan& plan) {
 
 Result<std::unique_ptr<CheckpointWriter>> CheckpointWriter::Create(const std::string& path, const Catalogue& tensors,
                                                                    const WriteOptions& options) {
-  const bool one_file = path.ends_with(".safetensors");
-  SLUICE_ASSIGN(ShardPlan plan, one_file ? PlanOneFile(tensors, std::filesystem::path(path).filename().string())
-                                         : PlanShards(tensors, options.max_shard_bytes));
+  SLUICE_ASSIGN(ShardPlan plan, path.ends_with(".safetensors")
+                                    ? PlanOneFile(tensors, std::filesystem::path(path).filename().string())
+                                    : PlanShards(tensors, options.max_shard_bytes));
+  return Create(path, tensors, std::move(plan), options);
+}
+
+Result<std::unique_ptr<CheckpointWriter>> CheckpointWriter::Create(const std::string& path, const Catalogue& tensors,
+                                                                   ShardPlan plan, const WriteOptions& options) {
   std::unique_ptr<CheckpointWriter> writer(new CheckpointWriter(tensors, std::move(plan)));
-  if (one_file) {
+  if (writer->plan_.one_file) {
     SLUICE_ASSIGN(auto file, io::AtomicFile::Create(path, options.force));
     writer->file_.emplace(std::move(file));
     SLUICE_TRY(io::CheckFreeSpace(writer->file_->folder(), writer->plan_.file_bytes()));
@@ -73,7 +78,10 @@ Result<void> CheckpointWriter::SkipToContent() {
   while (shard_ < plan_.shards.size()) {
     const ShardPlan::Shard& shard = plan_.shards[shard_];
     if (place_ < shard.end) {
-      if (offset_bytes_ < tensors_[plan_.order[place_]].size_bytes()) return {};
+      const uint64_t size_bytes = tensors_[plan_.order[place_]].size_bytes();
+      if (offset_bytes_ < size_bytes) return {};
+      const std::vector<uint8_t> padding(RoundUp(size_bytes, plan_.alignment) - size_bytes);
+      SLUICE_TRY(writer_->Append(padding));
       ++place_;
       offset_bytes_ = 0;
       continue;

@@ -1,5 +1,5 @@
-// CheckpointWriter: a folder of safetensors shards with index, config and side files, or one .safetensors file, that
-// appears under its name whole and synced or not at all.
+// CheckpointWriter: a folder of safetensors shards with index, config and side files, or one file, that appears under
+// its name whole and synced or not at all.
 //
 //   auto writer = CheckpointWriter::Create("out", catalogue, {});   // space checked and reserved
 //   for (uint32_t place = 0; place < writer->plan().order.size(); ++place) writer->Append(place, 0, bytes of that
@@ -42,6 +42,9 @@ class CheckpointWriter {
   // kUnsupported (an encoding safetensors has no dtype for), kWrite "needs X, Y free".
   static Result<std::unique_ptr<CheckpointWriter>> Create(const std::string& path, const Catalogue& tensors,
                                                           const WriteOptions& options);
+  // With a plan of these tensors; options.max_shard_bytes says nothing.
+  static Result<std::unique_ptr<CheckpointWriter>> Create(const std::string& path, const Catalogue& tensors,
+                                                          ShardPlan plan, const WriteOptions& options);
 
   // plan().order: the order in which tensors must come, so that every file is written from front to back.
   const ShardPlan& plan() const { return plan_; }

@@ -1,8 +1,6 @@
 #include "checkpoint/gguf_checkpoint.h"
 
 #include <algorithm>
-#include <array>
-#include <charconv>
 #include <filesystem>
 #include <optional>
 #include <string_view>
@@ -10,6 +8,8 @@
 #include <fmt/format.h>
 
 #include "checkpoint/architecture.h"
+#include "checkpoint/gguf_names.h"
+#include "checkpoint/gguf_nodes.h"
 
 namespace sluice::checkpoint {
 namespace {
@@ -17,93 +17,10 @@ namespace {
 using formats::GgufKey;
 using formats::GgufTensor;
 
-// GGUF's names of what each step of the forward pass takes, in every architecture.
-struct StepName {
-  Step step;
-  std::string_view gguf;
-};
-constexpr std::array<StepName, 18> kStepNames = {{
-    {Step::kEmbedding, "token_embd"},
-    {Step::kInputNorm, "attn_norm"},
-    {Step::kQuery, "attn_q"},
-    {Step::kKey, "attn_k"},
-    {Step::kValue, "attn_v"},
-    {Step::kFusedQkv, "attn_qkv"},
-    {Step::kQueryNorm, "attn_q_norm"},
-    {Step::kKeyNorm, "attn_k_norm"},
-    {Step::kAttentionOutput, "attn_output"},
-    {Step::kPostAttentionNorm, "post_attention_norm"},
-    {Step::kMlpNorm, "ffn_norm"},
-    {Step::kGate, "ffn_gate"},
-    {Step::kUp, "ffn_up"},
-    {Step::kFusedGateUp, "ffn_up"},
-    {Step::kDown, "ffn_down"},
-    {Step::kPostMlpNorm, "post_ffw_norm"},
-    {Step::kFinalNorm, "output_norm"},
-    {Step::kHead, "output"},
-}};
-
-bool IsBias(const TensorRule& rule) { return rule.name.ends_with(".bias"); }
-bool IsNorm(const TensorRule& rule) { return !IsBias(rule) && rule.columns == Dim::kNone; }
-
-// "blk.12.attn_q.bias", of a rule.
-std::string GgufNameOf(const TensorRule& rule, uint64_t layer) {
-  const auto step = std::ranges::find(kStepNames, rule.step, &StepName::step);
-  const std::string_view ending = IsBias(rule) ? "bias" : "weight";
-  if (!IsPerLayer(rule)) return fmt::format("{}.{}", step->gguf, ending);
-  return fmt::format("blk.{}.{}.{}", layer, step->gguf, ending);
-}
-
-// "blk.12.attn_q.bias" taken apart.
-struct Parsed {
-  const TensorRule* rule;
-  std::optional<uint64_t> layer;
-};
-
-std::optional<Parsed> ParseName(std::string_view name, const Architecture& architecture) {
-  Parsed parsed{};
-  const bool bias = name.ends_with(".bias");
-  if (!bias && !name.ends_with(".weight")) return std::nullopt;
-  name.remove_suffix(bias ? 5 : 7);
-  if (name.starts_with("blk.")) {
-    name.remove_prefix(4);
-    uint64_t layer = 0;
-    const auto digits = std::from_chars(name.data(), name.data() + name.size(), layer);
-    const std::string_view rest(digits.ptr, static_cast<size_t>(name.data() + name.size() - digits.ptr));
-    // One spelling for a layer, so that no two names become one.
-    if (digits.ec != std::errc() || !rest.starts_with('.') ||
-        fmt::format("{}.", layer) != name.substr(0, name.size() - rest.size() + 1)) {
-      return std::nullopt;
-    }
-    name = rest.substr(1);
-    parsed.layer = layer;
-  }
-  for (const TensorRule& rule : architecture.tensors) {
-    const auto step = std::ranges::find(kStepNames, rule.step, &StepName::step);
-    if (step->gguf != name || IsBias(rule) != bias || IsPerLayer(rule) != parsed.layer.has_value()) continue;
-    parsed.rule = &rule;
-    return parsed;
-  }
-  return std::nullopt;
-}
-
 // Tensors that config.json holds as numbers (gguf_rope.cc).
 bool IsRopeFactors(std::string_view name) {
   return name == "rope_freqs.weight" || name == "rope_factors_long.weight" || name == "rope_factors_short.weight";
 }
-
-// x - 1, f32: Gemma's norms multiply by 1 + w, and the converter adds the 1. Exact for every w that is a bfloat16 of
-// 2^-16 or more, or 0: the converter's sum is.
-class OneLessNode final : public graph::Node {
- public:
-  explicit OneLessNode(const graph::Node* input) : Node("one less", quant::F32(), input->num_elements(), {input}) {}
-  void Compute(const graph::ComputeArgs& args) const override {
-    auto* out = reinterpret_cast<float*>(args.out);
-    inputs()[0]->encoding()->decode(args.in[0].data, args.range.size(), out);
-    for (uint64_t i = 0; i < args.range.size(); ++i) out[i] -= 1;
-  }
-  double NanosecondsPerElement() const override { return 0.2; }
-};
 
 std::vector<uint64_t> ShapeOf(const GgufTensor& tensor) {
   return std::vector<uint64_t>(std::make_reverse_iterator(tensor.dims.begin() + tensor.rank), tensor.dims.rend());
@@ -156,7 +73,7 @@ Result<void> GgufCheckpoint::AddTensor(const GgufModel& model, const GgufParts::
     return Fail(Error{code, std::move(message), {part.file->source()->name(), tensor.name}});
   };
   const std::string_view architecture = model.gguf->name;
-  const std::optional<Parsed> parsed = ParseName(tensor.name, *model.architecture);
+  const std::optional<GgufName> parsed = ParseGgufName(tensor.name, *model.architecture);
   if (!parsed) {
     return fail(ErrorCode::kUnsupported,
                 fmt::format("is not a tensor of the {} architecture as it is known here, and leaving it out would "
@@ -252,7 +169,7 @@ const graph::Node* GgufCheckpoint::MakeNode(size_t i, graph::Graph* graph) const
   const TensorInfo tensor = tensors_[i];
   const graph::Node* stored =
       graph->AddStored(places_[i].file->source(), places_[i].offset, places_[i].stored, tensor.num_elements);
-  if (places_[i].one_more) return graph->Add(std::make_unique<OneLessNode>(stored));
+  if (places_[i].one_more) return graph->Add(std::make_unique<AddNode>(stored, -1));
   const uint64_t num_heads = places_[i].num_heads;
   if (num_heads == 0) return stored;
   const uint64_t columns = tensor.shape.size() == 2 ? tensor.shape[1] : 1;

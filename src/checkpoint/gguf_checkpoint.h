@@ -18,21 +18,6 @@
 
 namespace sluice::checkpoint {
 
-// llama.cpp's converter stores a head's rows as reshape(2, head_dim / 2) transposed, so that the two numbers that
-// rotary embedding turns together are neighbours. Row r of Hugging Face's tensor is row SourceRow(r) of GGUF's.
-class LlamaHeadRows final : public graph::RowMap {
- public:
-  LlamaHeadRows(uint64_t num_heads, uint64_t head_dim) : num_heads_(num_heads), head_dim_(head_dim) {}
-  uint64_t SourceRow(uint64_t row) const override {
-    const uint64_t head = row / head_dim_, in_head = row % head_dim_, half = head_dim_ / 2;
-    return head * head_dim_ + in_head % half * 2 + in_head / half;
-  }
-  uint64_t num_rows() const override { return num_heads_ * head_dim_; }
-
- private:
-  uint64_t num_heads_, head_dim_;
-};
-
 // What OpenGguf returns. Immutable; thread-safe.
 class GgufCheckpoint final : public Checkpoint {
  public:

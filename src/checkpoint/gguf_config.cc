@@ -316,6 +316,15 @@ class Reader {
 
 }  // namespace
 
+const GgufArchitecture* GgufArchitectureFor(const Architecture& architecture) {
+  // Llamas in all but name; a Mistral's window has no key in llama.cpp's llama.
+  constexpr std::array<std::string_view, 2> kLlamas = {"MistralForCausalLM", "YiForCausalLM"};
+  const bool is_llama = std::ranges::find(kLlamas, architecture.name) != kLlamas.end();
+  const auto found = std::ranges::find(kArchitectures, is_llama ? "LlamaForCausalLM" : architecture.name,
+                                       &GgufArchitecture::hugging_face);
+  return found == kArchitectures.end() ? nullptr : &*found;
+}
+
 Result<GgufModel> ReadGgufModel(const GgufParts& parts, std::vector<Problem>* problems) {
   SLUICE_ASSIGN(const GgufArchitecture* architecture, ReadArchitecture(parts.head()));
   return Reader(parts, *architecture, problems).Read();

@@ -22,6 +22,9 @@ struct GgufArchitecture {
   bool permutes_heads = false;    // rows of Q and K lie as llama.cpp's own rotary embedding wants them
 };
 
+// The one that llama.cpp runs a model of this class as (a Mistral is a llama); null where there is none.
+const GgufArchitecture* GgufArchitectureFor(const Architecture& architecture);
+
 struct GgufModel {
   const GgufArchitecture* gguf;
   const Architecture* architecture;

@@ -11,6 +11,7 @@
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/gguf_parts.h"
 #include "formats/gguf.h"
+#include "formats/gguf_header.h"
 
 namespace sluice::checkpoint {
 
@@ -46,5 +47,10 @@ class GgufKeys {
 // rotary_dim: of a head's numbers that are rotated.
 Result<void> AddRopeConfig(const GgufKeys& keys, uint64_t rotary_dim, uint64_t context_length,
                            nlohmann::ordered_json* config);
+
+// The other way round: keys, and tensors of factors, from a CompleteConfig. kUnsupported for scaling that GGUF cannot
+// say. `architecture` is the prefix without its dot.
+Result<void> AddRopeKeys(const nlohmann::ordered_json& config, uint64_t rotary_dim, std::string_view architecture,
+                         formats::GgufHeader* header);
 
 }  // namespace sluice::checkpoint

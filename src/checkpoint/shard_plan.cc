@@ -71,10 +71,13 @@ Result<ShardPlan> PlanShards(const Catalogue& tensors, uint64_t max_shard_bytes)
 }
 
 Result<ShardPlan> PlanOneFile(const Catalogue& tensors, std::string file_name) {
-  return Plan(tensors, ~uint64_t{0}, file_name);
+  SLUICE_ASSIGN(ShardPlan plan, Plan(tensors, ~uint64_t{0}, file_name));
+  plan.one_file = true;
+  return plan;
 }
 
 Result<std::string> HeaderText(const Catalogue& tensors, const ShardPlan& plan, size_t index) {
+  if (!plan.header.empty()) return plan.header;
   const ShardPlan::Shard& shard = plan.shards[index];
   std::vector<formats::SafetensorsOutput> outputs;
   outputs.reserve(shard.end - shard.begin);

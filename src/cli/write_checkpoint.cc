@@ -1,5 +1,7 @@
 #include "cli/write_checkpoint.h"
 
+#include <filesystem>
+
 #include "base/memory_budget.h"
 #include "base/units.h"
 #include "checkpoint/checkpoint_writer.h"
@@ -21,20 +23,53 @@ Error Interrupted(const std::string& output) {
           {}};
 }
 
+// The tensors of a GGUF file: as it holds them and, where that is another order or number, as they are read from it.
+class GgufGroups final : public stream::GroupSource {
+ public:
+  GgufGroups(const checkpoint::GgufExport& gguf, std::vector<uint32_t> order) : gguf_(gguf), order_(std::move(order)) {}
+  size_t size() const override { return order_.size(); }
+  std::string name(size_t group) const override { return std::string(gguf_.as_read().tensors()[order_[group]].name); }
+  void Build(size_t group, graph::Graph* graph, std::vector<const graph::Node*>* outs) const override {
+    outs->push_back(gguf_.MakeStoredNode(order_[group], graph));
+    const graph::Node* read = gguf_.MakeReadNode(order_[group], graph);
+    if (read != outs->front()) outs->push_back(read);
+  }
+
+ private:
+  const checkpoint::GgufExport& gguf_;
+  std::vector<uint32_t> order_;
+};
+
+// What is written where, from which groups, and what it will be opened as.
+struct Form {
+  const checkpoint::Catalogue& tensors;
+  checkpoint::ShardPlan plan;
+  std::unique_ptr<stream::GroupSource> groups;
+};
+
+Result<Form> FormOf(const checkpoint::Checkpoint& checkpoint, const WriteRequest& request, uint64_t max_shard_bytes) {
+  const std::string file_name = std::filesystem::path(request.output).filename().string();
+  if (request.gguf != nullptr) {
+    checkpoint::ShardPlan plan = request.gguf->Plan(file_name);
+    auto groups = std::make_unique<GgufGroups>(*request.gguf, plan.order);
+    return Form{request.gguf->as_read().tensors(), std::move(plan), std::move(groups)};
+  }
+  SLUICE_ASSIGN(const bool is_file, IsFileOutput(request.output));
+  SLUICE_ASSIGN(checkpoint::ShardPlan plan, is_file ? checkpoint::PlanOneFile(checkpoint.tensors(), file_name)
+                                                    : checkpoint::PlanShards(checkpoint.tensors(), max_shard_bytes));
+  auto groups = std::make_unique<stream::CheckpointGroups>(checkpoint, plan.order);
+  return Form{checkpoint.tensors(), std::move(plan), std::move(groups)};
+}
+
 }  // namespace
 
 Result<bool> IsFileOutput(const std::string& output) {
   if (output.empty()) return Fail(ErrorCode::kUsage, "the name of the output is empty");
-  if (output.ends_with(".gguf")) {
-    return Fail(ErrorCode::kUnsupported,
-                output + ": writing GGUF is not supported yet; give a folder or a .safetensors file");
-  }
-  return output.ends_with(".safetensors");
+  return output.ends_with(".safetensors") || output.ends_with(".gguf");
 }
 
 Result<std::optional<report::WriteResult>> WriteCheckpoint(
     Session& session, const std::shared_ptr<const checkpoint::Checkpoint>& checkpoint, const WriteRequest& request) {
-  SLUICE_ASSIGN(const bool is_file, IsFileOutput(request.output));
   checkpoint::WriteOptions options;
   options.force = request.force;
   if (!request.shard_size.empty()) {
@@ -44,31 +79,25 @@ Result<std::optional<report::WriteResult>> WriteCheckpoint(
     options.max_shard_bytes = *size;
   }
 
+  SLUICE_ASSIGN(const Form form, FormOf(*checkpoint, request, options.max_shard_bytes));
+  stream::DigestSink digests(form.tensors, form.plan.order, stream::DigestSink::kLastOut);
+  std::vector<stream::Sink*> sinks = {&digests};
+  sinks.insert(sinks.end(), request.sinks.begin(), request.sinks.end());
   if (session.options.dry_run) {
-    SLUICE_ASSIGN(const checkpoint::ShardPlan shards,
-                  is_file ? checkpoint::PlanOneFile(checkpoint->tensors(), request.output)
-                          : checkpoint::PlanShards(checkpoint->tensors(), options.max_shard_bytes));
-    const stream::CheckpointGroups groups(*checkpoint, shards.order);
-    stream::DigestSink digests(checkpoint->tensors(), shards.order);
-    std::vector<stream::Sink*> sinks = request.sinks;
-    sinks.push_back(&digests);
     stream::Wants wants = stream::Together(sinks);
-    const stream::Wants write = stream::WriterSink::WantsFor(shards);
+    const stream::Wants write = stream::WriterSink::WantsFor(form.plan);
     wants.own_bytes += write.own_bytes;
     wants.write_bytes += write.write_bytes;
     wants.nanoseconds_per_byte += write.nanoseconds_per_byte;
-    SLUICE_TRY(PlanPass(session, groups, wants, request.what));
+    SLUICE_TRY(PlanPass(session, *form.groups, wants, request.what));
     return std::nullopt;
   }
 
   SLUICE_ASSIGN(const auto writer,
-                checkpoint::CheckpointWriter::Create(request.output, checkpoint->tensors(), options));
-  const stream::CheckpointGroups groups(*checkpoint, writer->plan().order);
+                checkpoint::CheckpointWriter::Create(request.output, form.tensors, form.plan, options));
   stream::WriterSink write(writer.get());
-  stream::DigestSink digests(checkpoint->tensors(), writer->plan().order);
-  std::vector<stream::Sink*> sinks = {&write, &digests};
-  sinks.insert(sinks.end(), request.sinks.begin(), request.sinks.end());
-  Result<PassReport> ran = RunPass(session, groups, sinks, request.what);
+  sinks.insert(sinks.begin(), &write);
+  Result<PassReport> ran = RunPass(session, *form.groups, sinks, request.what);
   if (!ran && ran.error().code == ErrorCode::kCancelled) return Fail(Interrupted(request.output));
   SLUICE_ASSIGN(const PassReport pass, std::move(ran));
   if (request.accept) SLUICE_TRY(request.accept());
@@ -76,8 +105,9 @@ Result<std::optional<report::WriteResult>> WriteCheckpoint(
   // The root of what will be found under the name, not of where it came from.
   CheckpointView written(checkpoint);
   written.AsWritten(writer->is_folder());
+  const checkpoint::Checkpoint& as_written = request.gguf != nullptr ? request.gguf->as_read() : written;
   report::WriteResult result;
-  SLUICE_ASSIGN(result.digest, checkpoint::MakeModelDigest(digests.Digests(), written));
+  SLUICE_ASSIGN(result.digest, checkpoint::MakeModelDigest(digests.Digests(), as_written));
   if (writer->is_folder()) {
     SLUICE_TRY(writer->AddFilesOf(written));
     if (request.papers) {

@@ -10,6 +10,7 @@
 
 #include "base/result.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/gguf_export.h"
 #include "cli/run_pass.h"
 #include "cli/session.h"
 #include "report/results.h"
@@ -17,9 +18,10 @@
 namespace sluice::cli {
 
 struct WriteRequest {
-  std::string what;        // heads plan and progress: "merge"
-  std::string output;      // a folder, or a file that ends in .safetensors
-  std::string shard_size;  // as given to --out-shard-size; empty: the default
+  std::string what;    // heads plan and progress: "merge"
+  std::string output;  // a folder, or a file that ends in .safetensors or .gguf
+  std::shared_ptr<const checkpoint::GgufExport> gguf = nullptr;  // what a .gguf is to hold
+  std::string shard_size;                                        // as given to --out-shard-size; empty: the default
   bool force = false;
   std::vector<stream::Sink*> sinks;  // that see each tensor too, in the plan's order
   // Looked at when all tensors have passed and before the output has its name; an error leaves nothing.
@@ -35,7 +37,7 @@ struct WriteRequest {
 Result<std::optional<report::WriteResult>> WriteCheckpoint(
     Session& session, const std::shared_ptr<const checkpoint::Checkpoint>& checkpoint, const WriteRequest& request);
 
-// Whether `-o X` names a file: kUnsupported for .gguf, kUsage where it is empty.
+// Whether `-o X` names a file; kUsage where it is empty.
 Result<bool> IsFileOutput(const std::string& output);
 
 }  // namespace sluice::cli

@@ -105,7 +105,7 @@ class Matcher {
     if (!carried) {
       if (!CanMerge(tensor.encoding)) unreadable_.Add(fmt::format("{} is {}", tensor.name, tensor.encoding.name()));
       if (output_.valid()) encoding = output_;
-      if (!graph::Graph::CanCast(quant::F32(), encoding)) {
+      if (encoding.is_block() || !graph::Graph::CanCast(quant::F32(), encoding)) {
         unwritable_.Add(fmt::format("{} is {}", tensor.name, encoding.name()));
         encoding = quant::F32();
       }

@@ -15,8 +15,8 @@ namespace sluice::quant {
 // value itself, for blocks the format's formula in f32. `blocks` may be unaligned; `out` is num_elements floats.
 using DecodeFunction = void (*)(const uint8_t* blocks, uint64_t num_elements, float* out);
 
-// Encodes num_elements f32 numbers: round to nearest even, overflow to infinity (to NaN where there is none: F8_E4M3),
-// NaN stays NaN. Null where not offered.
+// Encodes num_elements f32 numbers, a multiple of block_elements. Plain floats: round to nearest even, overflow to
+// infinity (to NaN where there is none: F8_E4M3), NaN stays NaN. Blocks: as the file says. Null where not offered.
 using EncodeFunction = void (*)(const float* values, uint64_t num_elements, uint8_t* out);
 
 struct EncodingInfo {

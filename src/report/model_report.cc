@@ -160,13 +160,11 @@ namespace {
 
 void AddWritten(const WriteResult& result, Table* table) {
   table->AddRow({"root", kernels::ToHex(result.digest.model_root)});
-  table->AddRow(
-      {"tensors",
-       fmt::format("{} in {}", FormatCount(result.digest.tensors.size()),
-                   Plural(static_cast<uint64_t>(std::ranges::count_if(
-                              result.files,
-                              [](const checkpoint::WrittenFile& file) { return file.name.ends_with(".safetensors"); })),
-                          "shard", "shards"))});
+  const auto num_shards = static_cast<uint64_t>(std::ranges::count_if(result.files, [](const auto& file) {
+    return file.name.ends_with(".safetensors") || file.name.ends_with(".gguf");
+  }));
+  table->AddRow({"tensors", fmt::format("{} in {}", FormatCount(result.digest.tensors.size()),
+                                        Plural(num_shards, "shard", "shards"))});
   table->AddRow({"read", FormatBytes(result.bytes_read)});
   table->AddRow({"written", FormatBytes(result.bytes_written)});
   table->AddRow({"took", fmt::format("{}, {} of memory at most", FormatSeconds(result.seconds),

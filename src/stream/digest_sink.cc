@@ -91,7 +91,7 @@ void DigestSink::TakePiece(const Piece& piece, const Lease& lease, Stream& strea
     current_->chunks_left = current_->hashes.size();
   }
   SLUICE_CHECK(begin == current_->taken_bytes && end <= current_->size_bytes);
-  const uint8_t* data = piece.views[out_].data;
+  const uint8_t* data = piece.views[std::min(out_, piece.views.size() - 1)].data;
   while (begin < end) {
     const uint64_t index = begin / kChunkBytes;
     const uint64_t chunk_end = std::min((index + 1) * kChunkBytes, current_->size_bytes);

@@ -25,6 +25,7 @@ class DigestSink final : public Sink {
  public:
   // Group g carries tensor tensor_of_group[g] of `tensors` (empty: tensor g) as its out number `out`. `tensors`
   // outlives the sink. Each group is enqueued once.
+  static constexpr size_t kLastOut = SIZE_MAX;  // of groups that have one out or two
   explicit DigestSink(const checkpoint::Catalogue& tensors, std::vector<uint32_t> tensor_of_group = {}, size_t out = 0);
   ~DigestSink() override;
 

@@ -23,17 +23,19 @@ Result<std::shared_ptr<const Tokenizer>> OpenGguf(const std::string& path) {
   return OpenGgufTokenizer(*gguf);
 }
 
+using checkpoint::SideFile;
+
 // tokenizer.json or, by its ending, tokenizer.model.
-Result<std::shared_ptr<const Tokenizer>> OpenFile(const std::string& path,
-                                                  const std::vector<std::string>& config_paths) {
-  SLUICE_ASSIGN(const std::string text, io::ReadWholeFile(path));
+Result<std::shared_ptr<const Tokenizer>> OpenSideFile(const SideFile& file, const std::vector<SideFile>& config_files) {
+  SLUICE_ASSIGN(const std::string text, file.Read());
   std::vector<std::string> configs;
-  for (const std::string& config : config_paths) {
-    SLUICE_ASSIGN(std::string read, io::ReadWholeFile(config));
+  for (const SideFile& config : config_files) {
+    SLUICE_ASSIGN(std::string read, config.Read());
     configs.push_back(std::move(read));
   }
-  return path.ends_with(".model") ? ParseSentencePieceModel(text, path, configs)
-                                  : ParseTokenizerJson(text, path, configs);
+  const std::string& name = file.path.empty() ? file.name : file.path;
+  return file.name.ends_with(".model") ? ParseSentencePieceModel(text, name, configs)
+                                       : ParseTokenizerJson(text, name, configs);
 }
 
 // In the order in which they count.
@@ -49,11 +51,11 @@ Result<std::shared_ptr<const Tokenizer>> OpenTokenizer(const checkpoint::Checkpo
   for (const char* file_name : {"tokenizer.json", "tokenizer.model"}) {
     const auto file = find(file_name);
     if (file == checkpoint.side_files().end()) continue;
-    std::vector<std::string> configs;
+    std::vector<SideFile> configs;
     for (const char* name : kConfigNames) {
-      if (const auto config = find(name); config != checkpoint.side_files().end()) configs.push_back(config->path);
+      if (const auto config = find(name); config != checkpoint.side_files().end()) configs.push_back(*config);
     }
-    return OpenFile(file->path, configs);
+    return OpenSideFile(*file, configs);
   }
   // The tables of a GGUF; a cast or recipe of one has them in the same file.
   for (const auto& file : checkpoint.files()) {
@@ -72,13 +74,13 @@ bool IsTokenizerFile(const std::string& path) {
 
 Result<std::shared_ptr<const Tokenizer>> OpenTokenizerFile(const std::string& path) {
   if (path.ends_with(".gguf")) return OpenGguf(path);
-  std::vector<std::string> configs;
+  std::vector<SideFile> configs;
   for (const char* name : kConfigNames) {
     const std::filesystem::path config = std::filesystem::path(path).parent_path() / name;
     std::error_code error;
-    if (std::filesystem::is_regular_file(config, error)) configs.push_back(config.string());
+    if (std::filesystem::is_regular_file(config, error)) configs.push_back({name, config.string()});
   }
-  return OpenFile(path, configs);
+  return OpenSideFile({std::filesystem::path(path).filename().string(), path}, configs);
 }
 
 }  // namespace sluice::tokenizer

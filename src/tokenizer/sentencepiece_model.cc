@@ -84,16 +84,7 @@ class Reader {
   Reader(std::string_view bytes, const std::string& file) : bytes_(bytes), file_(file) {}
 
   Result<std::shared_ptr<const Tokenizer>> Read(const std::vector<std::string>& configs) {
-    Message message(bytes_);
-    Message::Field field;
-    while (message.Next(&field)) {
-      if (field.number == 1) SLUICE_TRY(ReadPiece(field.bytes));
-      if (field.number == 2) SLUICE_TRY(ReadTrainer(field.bytes));
-      if (field.number == 3) SLUICE_TRY(ReadNormalizerSpec(field.bytes));
-    }
-    if (!message.ok() || types_.empty()) {
-      return Corrupt(fmt::format("is no SentencePiece model: byte {} is wrong; fetch it again", message.at()));
-    }
+    SLUICE_TRY(ReadMessage());
     if (model_type_ != kUnigram && model_type_ != kBpe) {
       return Fail(Error{ErrorCode::kUnsupported,
                         fmt::format("is a model of {}, which is not supported yet; known are BPE and Unigram",
@@ -110,7 +101,30 @@ class Reader {
     return Tokenizer::Make(std::move(parts_));
   }
 
+  Result<SentencePieceTable> ReadTable() {
+    SLUICE_TRY(ReadMessage());
+    if (model_type_ != kBpe) return Fail(Error{ErrorCode::kUnsupported, "is no model of type BPE", {file_}});
+    return SentencePieceTable{.vocabulary = vocabulary_,
+                              .scores = std::move(scores_),
+                              .types = std::vector<int64_t>(types_.begin(), types_.end()),
+                              .space_before_text = spec_.add_dummy_prefix};
+  }
+
  private:
+  Result<void> ReadMessage() {
+    Message message(bytes_);
+    Message::Field field;
+    while (message.Next(&field)) {
+      if (field.number == 1) SLUICE_TRY(ReadPiece(field.bytes));
+      if (field.number == 2) SLUICE_TRY(ReadTrainer(field.bytes));
+      if (field.number == 3) SLUICE_TRY(ReadNormalizerSpec(field.bytes));
+    }
+    if (!message.ok() || types_.empty()) {
+      return Corrupt(fmt::format("is no SentencePiece model: byte {} is wrong; fetch it again", message.at()));
+    }
+    return {};
+  }
+
   tl::unexpected<Error> Corrupt(std::string message) const {
     return Fail(Error{ErrorCode::kCorrupt, std::move(message), {file_}});
   }
@@ -273,6 +287,10 @@ class Reader {
 Result<std::shared_ptr<const Tokenizer>> ParseSentencePieceModel(std::string_view bytes, const std::string& file,
                                                                  const std::vector<std::string>& configs) {
   return Reader(bytes, file).Read(configs);
+}
+
+Result<SentencePieceTable> ReadSentencePieceTable(std::string_view bytes, const std::string& file) {
+  return Reader(bytes, file).ReadTable();
 }
 
 }  // namespace sluice::tokenizer

@@ -17,4 +17,14 @@ namespace sluice::tokenizer {
 Result<std::shared_ptr<const Tokenizer>> ParseSentencePieceModel(std::string_view bytes, const std::string& file,
                                                                  const std::vector<std::string>& configs);
 
+// What a tokenizer.model of type BPE consists of, for whoever writes it in another form.
+struct SentencePieceTable {
+  std::shared_ptr<const Vocabulary> vocabulary;
+  std::vector<float> scores;   // one for each piece
+  std::vector<int64_t> types;  // likewise, as sentencepiece and GGUF number them
+  bool space_before_text = true;
+};
+// Errors as ParseSentencePieceModel; kUnsupported for other types.
+Result<SentencePieceTable> ReadSentencePieceTable(std::string_view bytes, const std::string& file);
+
 }  // namespace sluice::tokenizer

@@ -37,6 +37,25 @@ class Reader {
     return Tokenizer::Make(std::move(parts_));
   }
 
+  Result<BpeTable> ReadTable() {
+    SLUICE_TRY(ReadRoot());
+    if (!has_model_) return Corrupt("model", "is missing: this is no tokenizer.json");
+    SLUICE_TRY(ReadPipeline());
+    const JsonPart part(file_, "model", model_);
+    SLUICE_ASSIGN(const std::string type, part.String("type"));
+    if (type != "BPE") return Unsupported("model.type", fmt::format("is {}, not BPE", type));
+    if (!vocabulary_ || scored_) return Corrupt("model.vocab", "is missing");
+    SLUICE_TRY(ReadAddedTokens());
+    BpeTable table;
+    table.vocabulary = vocabulary_;
+    table.merges.reserve(merges_.size());
+    for (const auto& [left, right] : merges_) table.merges.push_back(fmt::format("{} {}", left, right));
+    table.added_tokens = std::move(parts_.added_tokens);
+    table.byte_level = byte_level_;
+    SLUICE_ASSIGN(table.byte_fallback, part.Bool("byte_fallback", false));
+    return table;
+  }
+
  private:
   tl::unexpected<Error> Corrupt(std::string path, std::string message) const {
     return Fail(Error{ErrorCode::kCorrupt, std::move(message), {file_, std::move(path)}});
@@ -326,6 +345,7 @@ class Reader {
       }
     }
     if (!parts_.special.bos && !parts_.prefix.empty()) parts_.special.bos = parts_.prefix[0];
+    if (!parts_.special.eos && !parts_.suffix.empty()) parts_.special.eos = parts_.suffix.back();
     return {};
   }
 
@@ -348,5 +368,7 @@ Result<std::shared_ptr<const Tokenizer>> ParseTokenizerJson(std::string_view tex
                                                             const std::vector<std::string>& configs) {
   return Reader(text, file).Read(configs);
 }
+
+Result<BpeTable> ReadBpeTable(std::string_view text, const std::string& file) { return Reader(text, file).ReadTable(); }
 
 }  // namespace sluice::tokenizer

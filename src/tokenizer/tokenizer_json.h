@@ -17,4 +17,15 @@ namespace sluice::tokenizer {
 Result<std::shared_ptr<const Tokenizer>> ParseTokenizerJson(std::string_view text, const std::string& file,
                                                             const std::vector<std::string>& configs);
 
+// What a tokenizer.json of type BPE consists of, for whoever writes it in another form.
+struct BpeTable {
+  std::shared_ptr<const Vocabulary> vocabulary;
+  std::vector<std::string> merges;  // "left right", first come, first merged
+  std::vector<AddedToken> added_tokens;
+  bool byte_level = false;     // pieces are bytes, in GPT-2's alphabet; else characters
+  bool byte_fallback = false;  // what is no piece becomes the pieces of its bytes
+};
+// Errors as ParseTokenizerJson; kUnsupported for other types.
+Result<BpeTable> ReadBpeTable(std::string_view text, const std::string& file);
+
 }  // namespace sluice::tokenizer

@@ -112,7 +112,7 @@ class TokenizerJsonScan {
 
 Result<TokenizerSummary> SummariseJson(const checkpoint::SideFile& file) {
   TokenizerSummary summary{.file = file.name, .kind = "", .size = 0};
-  SLUICE_ASSIGN(const std::string text, io::ReadWholeFile(file.path));
+  SLUICE_ASSIGN(const std::string text, file.Read());
   TokenizerJsonScan scan(text);
   if (!scan.Run(&summary)) {
     const auto place = formats::LineColumnAt(text, scan.json().offset());
@@ -158,7 +158,7 @@ Result<std::string> FindChatTemplate(const checkpoint::Checkpoint& checkpoint) {
     if (FindSideFile(checkpoint, name) != nullptr) return std::string(name);
   }
   if (const auto* file = FindSideFile(checkpoint, "tokenizer_config.json")) {
-    SLUICE_ASSIGN(const std::string text, io::ReadWholeFile(file->path));
+    SLUICE_ASSIGN(const std::string text, file->Read());
     SLUICE_ASSIGN(const auto json, formats::ParseJson(text, file->path));
     if (json.is_object() && json.contains("chat_template") && !json["chat_template"].is_null()) return file->name;
   }

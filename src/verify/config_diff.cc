@@ -99,8 +99,8 @@ Result<std::vector<SideFileDifference>> DiffSideFiles(const checkpoint::Checkpoi
   for (const auto& [name, sides] : files) {
     if (sides[0] != nullptr && sides[1] != nullptr) {
       if (sides[0]->path == sides[1]->path) continue;
-      SLUICE_ASSIGN(const std::string bytes_a, io::ReadWholeFile(sides[0]->path));
-      SLUICE_ASSIGN(const std::string bytes_b, io::ReadWholeFile(sides[1]->path));
+      SLUICE_ASSIGN(const std::string bytes_a, sides[0]->Read());
+      SLUICE_ASSIGN(const std::string bytes_b, sides[1]->Read());
       if (bytes_a == bytes_b) continue;
     }
     differences.push_back({name, sides[0] != nullptr, sides[1] != nullptr, IsTokenizerFile(name)});

@@ -11,6 +11,7 @@
 #include "quant/encoding.h"
 #include "report/model_report.h"
 #include "tokenizer/gguf_tokenizer_files.h"
+#include "tokenizer/gguf_tokenizer_keys.h"
 
 namespace sluice::cli::commands {
 namespace {
@@ -23,12 +24,14 @@ struct Values {
 };
 
 constexpr char kDetails[] =
-    R"(-o X is a file where X ends in .safetensors, else a folder with index, config.json and tokenizer files. Nothing
-stands under the name before it is whole and synced. A cast rounds to nearest even, once.
+    R"(-o X is a file where X ends in .safetensors or .gguf, else a folder with index, config.json and tokenizer files.
+Nothing stands under the name before it is whole and synced. A cast rounds to nearest even, once. A GGUF file carries
+config and tokenizer in its keys, for llama.cpp and its kin; its vectors are F32, and --dtype is of its matrices.
 
 Examples:
   sluice convert model/ -o four/ --out-shard-size 5GB       other shards, the same root
   sluice convert model.gguf -o model/ --dtype bfloat16      quantised blocks are decoded
+  sluice convert model/ -o model.gguf --dtype q8_0          with tokenizer and chat template
   sluice convert recipe.yml -o merged.safetensors           a merge without its papers
   sluice convert model/ -o long/ --set max_position_embeddings=32768
 )";
@@ -59,25 +62,47 @@ void AddTokenizerFiles(const checkpoint::Checkpoint& checkpoint, CheckpointView*
   session.Warn("the output has no tokenizer: " + files.error().ToString());
 }
 
+// The whole of a GGUF file, planned. Where the tokenizer cannot go along, the weights are worth writing all the same.
+Result<std::shared_ptr<const checkpoint::GgufExport>> PlanGguf(
+    const std::shared_ptr<const checkpoint::Checkpoint>& model, quant::Encoding dtype, Session& session) {
+  const auto num_rows = model->config() == nullptr ? std::nullopt : model->config()->GetInt("vocab_size");
+  auto header = tokenizer::GgufTokenizerKeys(*model, num_rows.value_or(0));
+  if (!header) {
+    session.Warn("the output has no tokenizer: " + header.error().ToString());
+    header = formats::GgufHeader();
+  }
+  SLUICE_ASSIGN(auto gguf, checkpoint::GgufExport::Make(model, dtype, std::move(*header)));
+  for (const std::string& note : gguf->notes()) session.Note(note);
+  return gguf;
+}
+
+Result<quant::Encoding> ReadDtype(const std::string& name, bool is_gguf) {
+  if (name.empty()) return quant::Encoding();
+  quant::Encoding dtype = quant::FloatByDtypeName(name);
+  if (is_gguf && (name == "q8_0" || name == "Q8_0")) dtype = quant::EncodingByName("Q8_0");
+  if (dtype.valid()) return dtype;
+  return Fail(ErrorCode::kUsage,
+              fmt::format("--dtype {}: write bfloat16, float16, float32 or, for a GGUF file, q8_0", name));
+}
+
 Result<int> Run(const Values& values, Session& session) {
   SLUICE_ASSIGN(const bool is_file, IsFileOutput(values.write.output));
-  quant::Encoding dtype;
-  if (!values.dtype.empty()) {
-    dtype = quant::FloatByDtypeName(values.dtype);
-    if (!dtype.valid()) {
-      return Fail(ErrorCode::kUsage, fmt::format("--dtype {}: write bfloat16, float16 or float32", values.dtype));
-    }
-  }
+  const bool is_gguf = values.write.output.ends_with(".gguf");
+  SLUICE_ASSIGN(const quant::Encoding dtype, ReadDtype(values.dtype, is_gguf));
   SLUICE_ASSIGN(auto checkpoint, values.recipe.Open(session, values.ref));
   session.WarnOf(*checkpoint);
-  if (dtype.valid()) {
+  if (dtype.valid() && !is_gguf) {
     SLUICE_ASSIGN(checkpoint, checkpoint::CastTo(checkpoint, dtype));
   }
-  SLUICE_TRY(RefuseBlocks(*checkpoint));
+  if (!is_gguf) SLUICE_TRY(RefuseBlocks(*checkpoint));
   const auto view = std::make_shared<CheckpointView>(checkpoint);
   SLUICE_TRY(view->SetConfig(values.set));
   if (!is_file) AddTokenizerFiles(*checkpoint, view.get(), session);
-  SLUICE_ASSIGN(const auto written, WriteCheckpoint(session, view, values.write));
+  WriteRequest write = values.write;
+  if (is_gguf) {
+    SLUICE_ASSIGN(write.gguf, PlanGguf(view, dtype, session));
+  }
+  SLUICE_ASSIGN(const auto written, WriteCheckpoint(session, view, write));
   if (written) session.Print(report::ConvertJson(*written), report::ConvertText(*written));
   return 0;
 }
@@ -88,11 +113,12 @@ Action Declare(CLI::App& app) {
   app.add_option("REF", values->ref, "A folder, .safetensors, .gguf, .index.json or recipe.yml")
       ->required()
       ->group("Arguments");
-  app.add_option("-o", values->write.output, "The folder, or the .safetensors file, to write")
+  app.add_option("-o", values->write.output, "The folder, or the .safetensors or .gguf file, to write")
       ->type_name("DIR|FILE")
       ->required()
       ->group("Options");
-  app.add_option("--dtype", values->dtype, "Cast every float tensor: bfloat16, float16, float32 (bf16, f16, f32)")
+  app.add_option("--dtype", values->dtype,
+                 "Cast every float tensor: bfloat16, float16, float32 (bf16, f16, f32); of a GGUF's matrices also q8_0")
       ->type_name("TYPE")
       ->group("Options");
   app.add_option("--out-shard-size", values->write.shard_size,
@@ -111,11 +137,12 @@ Action Declare(CLI::App& app) {
 }  // namespace
 
 const Command& convert_command() {
-  static constexpr Command kCommand{.name = "convert",
-                                    .summary = "Write a checkpoint in other shards, another container or another dtype",
-                                    .synopsis = "convert REF -o DIR|FILE.safetensors [--dtype TYPE] [options]",
-                                    .details = kDetails,
-                                    .declare = Declare};
+  static constexpr Command kCommand{
+      .name = "convert",
+      .summary = "Write a checkpoint in other shards, another container or another dtype",
+      .synopsis = "convert REF -o DIR|FILE.safetensors|FILE.gguf [--dtype TYPE] [options]",
+      .details = kDetails,
+      .declare = Declare};
   return kCommand;
 }
 

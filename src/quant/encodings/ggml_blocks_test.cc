@@ -112,6 +112,35 @@ TEST(GgmlBlocksByHand, AllAreTested) {
   EXPECT_EQ(num_blocks, 12u);
 }
 
+// What was encoded once stays: decoded and encoded again, blocks that have their largest number at 127 are themselves.
+TEST(GgmlBlocksByHand, Q8_0IsEncodedAsGgmlDoes) {
+  const Encoding q8_0 = EncodingByName("Q8_0");
+  const auto encoded = [&](std::vector<float> values) {
+    std::vector<uint8_t> block(34);
+    q8_0->encode(values.data(), 32, block.data());
+    return block;
+  };
+  std::vector<float> values(32);
+  EXPECT_EQ(encoded(values), std::vector<uint8_t>(34));
+  // d = 1: halves go away from 0, and what is just below a half goes down.
+  values[0] = 127, values[1] = 0.5f, values[2] = -0.5f, values[3] = 2.5f, values[4] = std::nextafter(0.5f, 0.0f);
+  values[5] = -126.5f, values[6] = -127;
+  std::vector<uint8_t> expected(34);
+  const int8_t q[] = {127, 1, -1, 3, 0, -127, -127};
+  expected[1] = 0x3c;
+  for (size_t i = 0; i < std::size(q); ++i) expected[2 + i] = static_cast<uint8_t>(q[i]);
+  EXPECT_EQ(encoded(values), expected);
+  for (const float odd : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
+                          std::numeric_limits<float>::quiet_NaN()}) {
+    values[7] = odd;
+    std::vector<float> back(32);
+    q8_0->decode(encoded(values).data(), 32, back.data());
+    for (const float value : back) EXPECT_TRUE(std::isnan(value)) << odd;
+  }
+  std::fill(values.begin(), values.end(), std::numeric_limits<float>::denorm_min());
+  EXPECT_EQ(encoded(values), std::vector<uint8_t>(34));
+}
+
 TEST(GgmlBlocksByHand, GgmlsNumbers) {
   const std::vector<std::pair<uint32_t, const char*>> kinds = {
       {2, "Q4_0"},  {3, "Q4_1"},  {6, "Q5_0"},  {7, "Q5_1"},  {8, "Q8_0"},    {10, "Q2_K"},
