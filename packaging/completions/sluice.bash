@@ -17,7 +17,7 @@ _sluice() {
   if [[ $word == -* ]]; then
     local own=""
     case $command in
-      convert) own="-o --dtype --out-shard-size --set --force --seed --arithmetic" ;;
+      convert) own="-o --dtype --out-shard-size --set --rename --rename-file --to --force --seed --arithmetic" ;;
       digest) own="-o --check --seed --arithmetic" ;;
       inspect) own="--tensors --check" ;;
       logits) own="--ids --text --tokenizer -o --last --parse-special --force --seed --arithmetic" ;;

@@ -76,11 +76,16 @@ struct Traits {
   std::string_view attention_softcap_key = {}, final_softcap_key = {};
   Windows windows = Windows::kNone;
   bool partial_rotary = false;  // knows partial_rotary_factor
+
+  bool operator==(const Traits&) const = default;
 };
 
 struct Architecture {
-  std::string_view name;                    // of config.json's architectures
-  std::string_view model_type;              // whose defaults are these
+  std::string_view name;        // of config.json's architectures
+  std::string_view model_type;  // whose defaults are these
+  // model_type of the architecture that computes the same from the same tensors under other names: what `convert --to`
+  // makes of it (checkpoint/renamed_checkpoint.h). Empty: none.
+  std::string_view renames_to = {};
   std::span<const ConfigDefault> defaults;  // without rope_theta, which is part of ...
   double rope_theta = 10000;                // ... rope_parameters
   double sliding_rope_theta = 0;            // of sliding layers, where they have one of their own

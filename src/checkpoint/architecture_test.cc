@@ -31,7 +31,8 @@ std::string Canonical(const std::string& model_type, const std::string& more = "
   return Config(R"({"model_type":")" + model_type + "\"" + more + "}")->Canonical();
 }
 
-// As transformers 5.12.1 has them: the config class without arguments, without what does not change the model.
+// As transformers 5.12.1 has them: the config class without arguments, without what does not change the model. Yi's is
+// 01-ai's own.
 TEST(Architecture, DefaultsAreThoseOfTransformers) {
   const std::string qwen =
       R"("hidden_act":"silu","hidden_size":4096,"intermediate_size":22016,"max_position_embeddings":32768,)"
@@ -62,6 +63,11 @@ TEST(Architecture, DefaultsAreThoseOfTransformers) {
                       R"("rope_parameters":{"full_attention":{"rope_theta":1000000,"rope_type":"default"},)"
                       R"("sliding_attention":{"rope_theta":10000,"rope_type":"default"}},"sliding_window":4096,)"
                       R"("tie_word_embeddings":true,"use_bidirectional_attention":false,"vocab_size":262208})"},
+      {"Yi", R"({"bos_token_id":1,"eos_token_id":2,"head_dim":128,"hidden_act":"silu","hidden_size":4096,)"
+             R"("intermediate_size":11008,"max_position_embeddings":4096,"model_type":"Yi","num_attention_heads":32,)"
+             R"("num_hidden_layers":32,"num_key_value_heads":4,"pad_token_id":0,"rms_norm_eps":1e-05,)"
+             R"("rope_parameters":{"rope_theta":5000000,"rope_type":"default"},"tie_word_embeddings":false,)"
+             R"("vocab_size":64000})"},
       {"phi3",
        R"({"bos_token_id":1,"eos_token_id":32000,"head_dim":96,"hidden_act":"silu","hidden_size":3072,)"
        R"("intermediate_size":8192,"max_position_embeddings":4096,"model_type":"phi3","num_attention_heads":32,)"
@@ -170,7 +176,7 @@ INSTANTIATE_TEST_SUITE_P(All, GoldenModel,
 // For all of them at once: whoever adds a file is held to this.
 TEST(Architecture, EachIsWhole) {
   const std::vector<std::string_view> names = ArchitectureNames();
-  EXPECT_GE(names.size(), 7u);
+  EXPECT_GE(names.size(), 8u);
   for (const std::string_view name : names) {
     const Architecture* one = ArchitectureByName(name);
     ASSERT_NE(one, nullptr);

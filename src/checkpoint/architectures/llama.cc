@@ -1,5 +1,5 @@
-// Llama 1 to 3, and what was published in its clothes: Yi, SmolLM2, Vicuna, ... Defaults are those of transformers'
-// LlamaConfig.
+// Llama 1 to 3, and what was published in its clothes: Yi after its first releases, SmolLM2, Vicuna, ... Defaults are
+// those of transformers' LlamaConfig.
 #include <array>
 
 #include "checkpoint/architecture.h"

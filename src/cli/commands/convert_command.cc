@@ -6,6 +6,7 @@
 #include "cli/checkpoint_view.h"
 #include "cli/command.h"
 #include "cli/recipe_options.h"
+#include "cli/rename_options.h"
 #include "cli/write_checkpoint.h"
 #include "formats/gguf.h"
 #include "quant/encoding.h"
@@ -19,6 +20,7 @@ namespace {
 struct Values {
   std::string ref, dtype;
   RecipeOptions recipe;
+  RenameOptions rename;
   std::vector<std::string> set;
   WriteRequest write;
 };
@@ -27,6 +29,10 @@ constexpr char kDetails[] =
     R"(-o X is a file where X ends in .safetensors or .gguf, else a folder with index, config.json and tokenizer files.
 Nothing stands under the name before it is whole and synced. A cast rounds to nearest even, once. A GGUF file carries
 config and tokenizer in its keys, for llama.cpp and its kin; its vectors are F32, and --dtype is of its matrices.
+A rule of --rename matches whole names. A * in OLD stands for one or more characters without a dot, as the number of a
+layer, and the n-th * in NEW for the same text. Of several rules the first that matches a tensor wins, those of
+--rename before those of --rename-file; a rule that matches no tensor is an error, and so are two tensors of one name.
+--to comes after them. It sets what config.json calls the model, and drops auto_map; Python files are never copied.
 
 Examples:
   sluice convert model/ -o four/ --out-shard-size 5GB       other shards, the same root
@@ -34,6 +40,8 @@ Examples:
   sluice convert model/ -o model.gguf --dtype q8_0          with tokenizer and chat template
   sluice convert recipe.yml -o merged.safetensors           a merge without its papers
   sluice convert model/ -o long/ --set max_position_embeddings=32768
+  sluice convert Yi-34B/ -o llama/ --to llama               Yi's first releases, as Llama
+  sluice convert model/ -o plain/ --rename 'base.model.*.weight=model.*.weight'
 )";
 
 // Quantised blocks have no name in safetensors: say what to do before the writer merely refuses.
@@ -89,8 +97,10 @@ Result<int> Run(const Values& values, Session& session) {
   SLUICE_ASSIGN(const bool is_file, IsFileOutput(values.write.output));
   const bool is_gguf = values.write.output.ends_with(".gguf");
   SLUICE_ASSIGN(const quant::Encoding dtype, ReadDtype(values.dtype, is_gguf));
+  SLUICE_ASSIGN(const auto rules, values.rename.Rules());
   SLUICE_ASSIGN(auto checkpoint, values.recipe.Open(session, values.ref));
   session.WarnOf(*checkpoint);
+  SLUICE_ASSIGN(checkpoint, values.rename.Apply(session, checkpoint, rules));
   if (dtype.valid() && !is_gguf) {
     SLUICE_ASSIGN(checkpoint, checkpoint::CastTo(checkpoint, dtype));
   }
@@ -129,6 +139,7 @@ Action Declare(CLI::App& app) {
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false)
       ->group("Options");
+  values->rename.Add(app);
   app.add_flag("--force", values->write.force, "Replace an output that exists")->group("Options");
   values->recipe.Add(app);
   return [values](Session& session) { return Run(*values, session); };
