@@ -14,8 +14,9 @@ namespace {
 using checkpoint::kChunkBytes;
 using kernels::Hash256;
 
-// The odd chunk's tile may wait for the next one if it is no larger than this.
-constexpr uint64_t kMaxHeldBytes = 2 * kChunkBytes;
+// The odd chunk's tile may wait for the next one if it is no larger than this: two slots of a MiB, as where a cast and
+// what is cast pass together.
+constexpr uint64_t kMaxHeldBytes = 2 * (kChunkBytes + 16 * kKiB);
 constexpr double kHashNanosecondsPerByte = 0.4;  // two chunks at once on Zen 3
 constexpr uint64_t kSmallBatchBytes = 256 * kKiB;
 
