@@ -1,13 +1,15 @@
-"""convert: renaming tensors, Yi's first releases as Llama."""
+"""convert: numbers that a cast makes infinite, renaming tensors, Yi's first releases as Llama."""
 
 import json
 import pathlib
 import random
 import shutil
+import struct
 
+import budgets
 import cli_models
 from cli_forward_test import write_ids
-from cli_models import Case, read_safetensors, write_gguf, write_model, write_safetensors
+from cli_models import Case, bf16, decode_bf16, f32, normal, read_safetensors, write_gguf, write_model, write_safetensors
 
 NORMS = {"input_layernorm": "ln1", "post_attention_layernorm": "ln2"}
 GOLDEN = pathlib.Path(__file__).parent / "goldens" / "inference" / "models" / "llama_yi"
@@ -40,6 +42,75 @@ class Convert(Case):
 
     def names(self, ref):
         return [tensor["name"] for tensor in self.digest(ref)["tensors"]]
+
+
+class Overflow(Convert):
+    """65,504 is the largest half; what is nearer to 65,536 than to it becomes infinite."""
+
+    def model(self, dtype, tensors):
+        pack = {"F32": f32, "BF16": bf16}[dtype]
+        folder = self.dir / dtype
+        folder.mkdir()
+        write_safetensors(folder / "model.safetensors", {name: (dtype, [len(values)], pack(values)) for name, values in tensors.items()})
+        return folder
+
+    def convert(self, model, dtype, *more):
+        result = self.run_ok("convert", model, "-o", self.dir / "out", "--dtype", dtype, "--force", "--json", *more)
+        return result, [(p["severity"], p["file"], p["tensor"], p["message"]) for p in result.json()["problems"]]
+
+    def test_each_tensor_is_told(self):
+        inf, nan = float("inf"), float("nan")
+        tensors = {"a": [65504.0, 65519.0, 65520.0, -1e30, inf, -inf, nan], "b": [inf, 1.0, 65504.0], "c": [1e6], "d": [0.5] * 9}
+        result, problems = self.convert(self.model("F32", tensors), "float16")
+        self.assertEqual(problems, [("warning", "", "a", "2 finite numbers became infinite in F16"),
+                                    ("warning", "", "c", "1 finite number became infinite in F16")])
+        self.assertIn("sluice: warning: a: 2 finite numbers became infinite in F16\n", result.err)
+        self.assertNotIn("more tensors", result.err)
+        halves = struct.unpack("<7e", read_safetensors(self.dir / "out" / "model.safetensors")["a"][2])
+        self.assertEqual(halves[:6], (65504.0, 65504.0, inf, -inf, inf, -inf))
+        self.assertEqual(self.convert(self.dir / "F32", "bf16")[1], [])
+        self.assertEqual(self.convert(self.dir / "F32", "f32")[1], [])
+        self.assertEqual(self.convert(self.dir / "out", "bf16")[1], [])  # what is infinite already is not told again
+        self.assertEqual(self.run_ok("convert", self.dir / "F32", "-o", self.dir / "same", "--json").json()["problems"], [])
+
+    def test_bfloat_overflows_by_rounding_up(self):
+        largest = struct.unpack("<f", struct.pack("<I", 0x7F7FFFFF))[0]
+        _, problems = self.convert(self.model("F32", {"w": [largest, -largest, 3.3895e38, 1.0]}), "bfloat16")
+        self.assertEqual(problems, [("warning", "", "w", "2 finite numbers became infinite in BF16")])
+
+    def test_the_first_few_by_name_and_how_many_more(self):
+        model = self.model("BF16", {f"t{i:02}": [1e6, 1.0] for i in range(12)})
+        result, problems = self.convert(model, "f16")
+        self.assertEqual(len(problems), 12)
+        self.assertEqual(result.err.count("finite number became infinite"), 5)
+        self.assertIn("t04", result.err)
+        self.assertNotIn("t05", result.err)
+        self.assertIn("and 7 more tensors", result.err)
+
+    def test_the_same_at_any_threads_and_budget_and_read_once(self):
+        tensors = {"large": normal(1, 700_000, 30_000.0), "small": normal(2, 50, 30_000.0)}
+        model = self.model("BF16", tensors)
+        expected = [("warning", "", name, "{:,} finite numbers became infinite in F16".format(
+            sum(abs(v) > 65519 for v in decode_bf16(bf16(values))))) for name, values in tensors.items()]
+        self.assertRegex(expected[0][3], "^[0-9]+,[0-9]+ finite")
+        roots = set()
+        for more in ((), ("--threads", "1"), ("--threads", "3", "--max-memory", budgets.mebibytes(64))):
+            result, problems = self.convert(model, "f16", *more)
+            self.assertEqual(problems, expected)
+            self.assertEqual(result.json()["bytes_read"], 2 * 700_050)
+            roots.add(result.json()["root"])
+        self.assertEqual(len(roots), 1)
+
+    def test_with_renamed_tensors_and_into_one_file(self):
+        model = self.model("BF16", {"a": [1e6], "b": [1.0]})
+        result = self.run_ok("convert", model, "-o", self.dir / "x.safetensors", "--dtype", "f16", "--rename", "a=z", "--json").json()
+        self.assertEqual([p["tensor"] for p in result["problems"]], ["z"])
+
+    def test_dry_run_counts_nothing(self):
+        plan = self.run_ok("convert", self.model("BF16", {"a": [1e6]}), "-o", self.dir / "x", "--dtype", "f16", "--dry-run", "--json")
+        self.assertEqual(plan.json()["plan"]["bytes_read"], 2)
+        self.assertEqual(plan.json()["plan"]["bytes_written"] > 0, True)
+        self.assertFalse((self.dir / "x").exists())
 
 
 class Rename(Convert):

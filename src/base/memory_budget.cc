@@ -33,12 +33,11 @@ Result<MemoryLease> MemoryBudget::Lease(uint64_t size_bytes, const std::string& 
   if (size_bytes > free) {
     uint64_t needed = 0;
     if (__builtin_add_overflow(taken, size_bytes, &needed)) needed = UINT64_MAX;
-    // In whole MiB, rounded up: the number that the message gives must be enough when it is given back to us.
     return Fail(ErrorCode::kBudget,
                 fmt::format("{} needs {} of memory, but {} of the {} of --max-memory are free; the smallest "
                             "--max-memory that would do is {}MiB",
                             what, FormatMemory(size_bytes), FormatMemory(free), FormatMemory(limit_bytes_),
-                            CeilDiv(std::min(needed, UINT64_MAX - kMiB), kMiB)));
+                            AdvisedMib(needed)));
   }
   leased_bytes_ += size_bytes;
   peak_bytes_ = std::max(peak_bytes_, leased_bytes_ + charged_bytes_);
@@ -92,6 +91,11 @@ uint64_t StatusBytes(const char* key) {
 }
 
 }  // namespace
+
+uint64_t AdvisedMib(uint64_t needed_bytes) {
+  constexpr uint64_t kVariation = kMiB / 2;
+  return CeilDiv(std::min(needed_bytes, UINT64_MAX - 2 * kMiB) + kVariation, kMiB);
+}
 
 uint64_t ResidentBytes() { return StatusBytes("VmRSS:"); }
 uint64_t PeakResidentBytes() { return StatusBytes("VmHWM:"); }

@@ -61,6 +61,10 @@ class MemoryBudget {
   uint64_t peak_bytes_ = 0;
 };
 
+// The --max-memory to advise where so much is needed, in whole MiB: a limit that a message gives must be enough when it
+// is given back, and what the program itself takes differs by some hundred KiB from run to run.
+uint64_t AdvisedMib(uint64_t needed_bytes);
+
 // The kernel's VmRSS and VmHWM of this process, in bytes.
 uint64_t ResidentBytes();
 uint64_t PeakResidentBytes();

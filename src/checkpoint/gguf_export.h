@@ -31,9 +31,12 @@ class GgufExport {
   // One file, in the model's order. plan.order: indices into as_read().tensors().
   ShardPlan Plan(std::string file_name) const;
 
-  // Tensor i of as_read(), from the model: as the file holds it, and as it will be read. Often the same node.
+  // Tensor i of as_read(), from the model: as the file holds it, and as it will be read.
   const graph::Node* MakeStoredNode(size_t i, graph::Graph* graph) const;
   const graph::Node* MakeReadNode(size_t i, graph::Graph* graph) const;
+
+  // Whether they are two: its rows or numbers stand otherwise in the file.
+  bool IsRearranged(size_t i) const { return tensors_[i].num_heads != 0 || tensors_[i].one_more; }
 
   // What the file cannot say, and what changed: for the user.
   const std::vector<std::string>& notes() const { return notes_; }

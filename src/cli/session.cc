@@ -36,7 +36,7 @@ Result<void> Session::CheckHeadersFit() const {
   return Fail(ErrorCode::kBudget,
               fmt::format("--max-memory {} cannot hold the program and the headers of the models: give "
                           "--max-memory {}MiB or more",
-                          FormatMemory(options.max_memory_bytes), CeilDiv(needed, kMiB)));
+                          FormatMemory(options.max_memory_bytes), AdvisedMib(needed)));
 }
 
 void Session::Print(const nlohmann::ordered_json& json, std::string_view text) {

@@ -23,6 +23,7 @@ struct WriteRequest {
   std::shared_ptr<const checkpoint::GgufExport> gguf = nullptr;  // what a .gguf is to hold
   std::string shard_size;                                        // as given to --out-shard-size; empty: the default
   bool force = false;
+  bool count_overflows = false;      // of casts: WriteResult::overflows
   std::vector<stream::Sink*> sinks;  // that see each tensor too, in the plan's order
   // Looked at when all tensors have passed and before the output has its name; an error leaves nothing.
   std::function<Result<void>()> accept;

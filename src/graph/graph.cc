@@ -6,30 +6,9 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
+#include "graph/cast_node.h"
 
 namespace sluice::graph {
-namespace {
-
-// From one float encoding to another through f32: decode, then one rounding (none where the target is F32).
-class CastNode final : public Node {
- public:
-  CastNode(const Node* input, quant::Encoding encoding) : Node("cast", encoding, input->num_elements(), {input}) {}
-
-  void Compute(const ComputeArgs& args) const override {
-    const quant::Encoding from = inputs()[0]->encoding();
-    if (encoding() == quant::F32()) {
-      from->decode(args.in[0].data, args.range.size(), reinterpret_cast<float*>(args.out));
-      return;
-    }
-    auto* values = reinterpret_cast<float*>(args.scratch);
-    from->decode(args.in[0].data, args.range.size(), values);
-    encoding()->encode(values, args.range.size(), args.out);
-  }
-  uint64_t ScratchBytes() const override { return encoding() == quant::F32() ? 0 : kPieceElements * sizeof(float); }
-  double NanosecondsPerElement() const override { return inputs()[0]->encoding().is_block() ? 0.5 : 0.2; }
-};
-
-}  // namespace
 
 StoredNode::StoredNode(std::shared_ptr<const io::ByteSource> source, uint64_t offset, quant::Encoding encoding,
                        uint64_t num_elements)

@@ -173,7 +173,7 @@ Result<PassLayout> ForwardPass::LayOut() {
                 fmt::format("--max-memory {} cannot hold this pass: the program itself and {} of weights in flight and "
                             "working arrays need {}; give --max-memory {}MiB or more",
                             FormatMemory(budget.limit_bytes()), FormatMemory(needed), FormatMemory(smallest),
-                            CeilDiv(smallest, kMiB)));
+                            AdvisedMib(smallest)));
   }
   return layout;
 }

@@ -142,6 +142,11 @@ std::string ManifestCheckText(const ManifestCheck& check) {
   return text + (table.empty() ? std::string() : table.ToString("  "));
 }
 
+std::string OverflowText(const TensorOverflow& overflow) {
+  return fmt::format("{} became infinite in {}", Plural(overflow.count, "finite number", "finite numbers"),
+                     overflow.encoding);
+}
+
 ordered_json ConvertJson(const WriteResult& result) {
   ordered_json json;
   json["output"] = result.output;
@@ -149,6 +154,11 @@ ordered_json ConvertJson(const WriteResult& result) {
   json["weights_root"] = kernels::ToHex(result.digest.weights_root);
   json["files"] = FilesJson(result.files);
   json["tensors"] = result.digest.tensors.size();
+  json["problems"] = ordered_json::array();
+  for (const TensorOverflow& overflow : result.overflows) {
+    json["problems"].push_back(
+        {{"severity", "warning"}, {"file", ""}, {"tensor", overflow.name}, {"message", OverflowText(overflow)}});
+  }
   json["bytes_read"] = result.bytes_read;
   json["bytes_written"] = result.bytes_written;
   json["seconds"] = result.seconds;

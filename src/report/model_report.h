@@ -21,6 +21,7 @@ std::string ManifestCheckText(const ManifestCheck& check);
 Result<ManifestCheck> CheckManifest(const checkpoint::ModelDigest& digest, const std::string& manifest,
                                     std::string_view text);
 
+std::string OverflowText(const TensorOverflow& overflow);  // "3 finite numbers became infinite in F16"
 nlohmann::ordered_json ConvertJson(const WriteResult& result);
 std::string ConvertText(const WriteResult& result);
 

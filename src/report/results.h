@@ -31,11 +31,18 @@ struct ManifestCheck {
   bool same() const { return same_root && same_weights_root && differences.empty(); }
 };
 
+// Finite numbers of a tensor that a cast made infinite.
+struct TensorOverflow {
+  std::string name, encoding;  // that it was cast to
+  uint64_t count = 0;
+};
+
 // What `merge` and `convert` have written.
 struct WriteResult {
   std::string output;
   checkpoint::ModelDigest digest;
   std::vector<checkpoint::WrittenFile> files;
+  std::vector<TensorOverflow> overflows;  // sorted by name; empty too where they were not asked for
   uint64_t bytes_read = 0, bytes_written = 0;
   double seconds = 0;
   uint64_t peak_memory_bytes = 0;

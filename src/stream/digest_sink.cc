@@ -14,8 +14,9 @@ namespace {
 using checkpoint::kChunkBytes;
 using kernels::Hash256;
 
-// The odd chunk's tile may wait for the next one if it is no larger than this.
-constexpr uint64_t kMaxHeldBytes = 2 * kChunkBytes;
+// The odd chunk's tile may wait for the next one if it is no larger than this: two slots of a MiB, as where a cast and
+// what is cast pass together.
+constexpr uint64_t kMaxHeldBytes = 2 * (kChunkBytes + 16 * kKiB);
 constexpr double kHashNanosecondsPerByte = 0.4;  // two chunks at once on Zen 3
 constexpr uint64_t kSmallBatchBytes = 256 * kKiB;
 
@@ -44,12 +45,14 @@ struct DigestSink::Tensor {
   std::shared_ptr<OpenChunk> open;
 };
 
-DigestSink::DigestSink(const checkpoint::Catalogue& tensors, std::vector<uint32_t> tensor_of_group, size_t out)
-    : tensors_(tensors), tensor_of_group_(std::move(tensor_of_group)), out_(out) {
+DigestSink::DigestSink(const checkpoint::Catalogue& tensors, std::vector<uint32_t> tensor_of_group,
+                       std::vector<uint8_t> out_of_group)
+    : tensors_(tensors), tensor_of_group_(std::move(tensor_of_group)), out_of_group_(std::move(out_of_group)) {
   if (tensor_of_group_.empty()) {
     tensor_of_group_.resize(tensors.size());
     std::iota(tensor_of_group_.begin(), tensor_of_group_.end(), 0);
   }
+  out_of_group_.resize(tensor_of_group_.size());
   roots_.resize(tensor_of_group_.size());
   const Hash256 nothing = checkpoint::TensorRoot({});
   for (size_t group = 0; group < roots_.size(); ++group) {
@@ -91,7 +94,7 @@ void DigestSink::TakePiece(const Piece& piece, const Lease& lease, Stream& strea
     current_->chunks_left = current_->hashes.size();
   }
   SLUICE_CHECK(begin == current_->taken_bytes && end <= current_->size_bytes);
-  const uint8_t* data = piece.views[std::min(out_, piece.views.size() - 1)].data;
+  const uint8_t* data = piece.views[out_of_group_[piece.group]].data;
   while (begin < end) {
     const uint64_t index = begin / kChunkBytes;
     const uint64_t chunk_end = std::min((index + 1) * kChunkBytes, current_->size_bytes);

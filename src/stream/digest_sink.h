@@ -23,10 +23,10 @@ namespace sluice::stream {
 // of any size that is whole blocks of its encoding.
 class DigestSink final : public Sink {
  public:
-  // Group g carries tensor tensor_of_group[g] of `tensors` (empty: tensor g) as its out number `out`. `tensors`
-  // outlives the sink. Each group is enqueued once.
-  static constexpr size_t kLastOut = SIZE_MAX;  // of groups that have one out or two
-  explicit DigestSink(const checkpoint::Catalogue& tensors, std::vector<uint32_t> tensor_of_group = {}, size_t out = 0);
+  // Group g carries tensor tensor_of_group[g] of `tensors` (empty: tensor g) as its out number out_of_group[g] (empty:
+  // the first). `tensors` outlives the sink. Each group is enqueued once.
+  explicit DigestSink(const checkpoint::Catalogue& tensors, std::vector<uint32_t> tensor_of_group = {},
+                      std::vector<uint8_t> out_of_group = {});
   ~DigestSink() override;
 
   Wants wants() const override;
@@ -54,7 +54,7 @@ class DigestSink final : public Sink {
 
   const checkpoint::Catalogue& tensors_;
   std::vector<uint32_t> tensor_of_group_;
-  const size_t out_;
+  std::vector<uint8_t> out_of_group_;
   std::vector<kernels::Hash256> roots_;  // by group; each written once, by whoever hashed the tensor's last chunk
   std::atomic<uint64_t> num_done_{0};
 

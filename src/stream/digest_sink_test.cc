@@ -66,7 +66,7 @@ Model MixedModel(int num_outs = 1) {
 }
 
 void ExpectRoots(const Model& model, const FakeStream::Options& options, size_t out = 0) {
-  DigestSink sink(model.catalogue, {}, out);
+  DigestSink sink(model.catalogue, {}, std::vector<uint8_t>(model.catalogue.size(), out));
   {
     FakeStream stream(model.groups, options);
     Sink* sinks[] = {&sink};

@@ -306,7 +306,7 @@ Result<Planned> MakePlan(const GroupSource& groups, const StreamOptions& options
         fmt::format("--max-memory {} cannot hold this work: the program itself and {} of working memory need {} "
                     "at least; give --max-memory {}MiB or more",
                     FormatMemory(options.budget->limit_bytes()), FormatMemory(fixed + least_arena),
-                    FormatMemory(smallest), CeilDiv(smallest, kMiB)));
+                    FormatMemory(smallest), AdvisedMib(smallest)));
   }
 
   layout.tile_bytes = options.max_tile_bytes >> chosen;

@@ -1,8 +1,10 @@
 // sluice convert REF -o DIR|F: a checkpoint in another container, other shards, another dtype.
+#include <algorithm>
 #include <memory>
 
 #include <fmt/format.h>
 
+#include "base/units.h"
 #include "cli/checkpoint_view.h"
 #include "cli/command.h"
 #include "cli/recipe_options.h"
@@ -27,8 +29,9 @@ struct Values {
 
 constexpr char kDetails[] =
     R"(-o X is a file where X ends in .safetensors or .gguf, else a folder with index, config.json and tokenizer files.
-Nothing stands under the name before it is whole and synced. A cast rounds to nearest even, once. A GGUF file carries
-config and tokenizer in its keys, for llama.cpp and its kin; its vectors are F32, and --dtype is of its matrices.
+Nothing stands under the name before it is whole and synced. A cast rounds to nearest even, once; finite numbers that it
+makes infinite are counted for each tensor, and told. A GGUF file carries config and tokenizer in its keys, for
+llama.cpp and its kin; its vectors are F32, and --dtype is of its matrices.
 A rule of --rename matches whole names. A * in OLD stands for one or more characters without a dot, as the number of a
 layer, and the n-th * in NEW for the same text. Of several rules the first that matches a tensor wins, those of
 --rename before those of --rename-file; a rule that matches no tensor is an error, and so are two tensors of one name.
@@ -93,6 +96,17 @@ Result<quant::Encoding> ReadDtype(const std::string& name, bool is_gguf) {
               fmt::format("--dtype {}: write bfloat16, float16, float32 or, for a GGUF file, q8_0", name));
 }
 
+void WarnOfOverflows(const std::vector<report::TensorOverflow>& overflows, Session& session) {
+  constexpr size_t kShown = 5;
+  for (size_t i = 0; i < std::min(kShown, overflows.size()); ++i) {
+    session.Warn(fmt::format("{}: {}", overflows[i].name, report::OverflowText(overflows[i])));
+  }
+  if (overflows.size() > kShown) {
+    session.Warn(fmt::format("and {} more tensors with numbers that became infinite; --json lists them all",
+                             FormatCount(overflows.size() - kShown)));
+  }
+}
+
 Result<int> Run(const Values& values, Session& session) {
   SLUICE_ASSIGN(const bool is_file, IsFileOutput(values.write.output));
   const bool is_gguf = values.write.output.ends_with(".gguf");
@@ -109,10 +123,12 @@ Result<int> Run(const Values& values, Session& session) {
   SLUICE_TRY(view->SetConfig(values.set));
   if (!is_file) AddTokenizerFiles(*checkpoint, view.get(), session);
   WriteRequest write = values.write;
+  write.count_overflows = dtype.valid() && !dtype.is_block();
   if (is_gguf) {
     SLUICE_ASSIGN(write.gguf, PlanGguf(view, dtype, session));
   }
   SLUICE_ASSIGN(const auto written, WriteCheckpoint(session, view, write));
+  if (written) WarnOfOverflows(written->overflows, session);
   if (written) session.Print(report::ConvertJson(*written), report::ConvertText(*written));
   return 0;
 }
