@@ -121,9 +121,10 @@ class Figures(Case):
         self.assertEqual((result["parts_from"], result["layers_from"]), ("architecture", "config"))
         self.assertEqual(result["problems"], [])
         self.assertEqual(result["parameters_from_config"], result["parameters"])
-        for key, value in {"layers": 2, "experts": 3, "experts_per_token": 2, "heads": 6, "kv_heads": 2, "head_dim": 4,
+        for key, value in {"layers": 2, "experts": 3, "experts_per_token": 2, "expert_ffn_size": 36, "heads": 6, "kv_heads": 2, "head_dim": 4,
                            "context": 131072, "kv_bytes_per_token": 2 * 2 * 4 * 2 * 2}.items():
             self.assertEqual(result[key], value, key)
+        self.assertIn("3 of feed-forward 36, 2 of them for a token", self.run_ok("inspect", folder).out)
         parts = {name: part["parameters"] for name, part in result["parts"].items()}
         self.assertEqual(parts, {"embedding": 40 * 24, "attention": 2 * (2 * 24 * 24 + 2 * 8 * 24),
                                  "experts": 2 * (3 * 24 + 3 * 3 * 36 * 24), "norms": 5 * 24, "head": 40 * 24})

@@ -61,8 +61,8 @@ void AddShape(const ModelShape& shape, bool layers_by_names, Table* facts) {
                                          count(shape.hidden), count(shape.ffn))});
   }
   if (shape.experts.value_or(0) > 1) {
-    facts->AddRow(
-        {"experts", fmt::format("{}, {} of them for a token", count(shape.experts), count(shape.experts_per_token))});
+    facts->AddRow({"experts", fmt::format("{} of feed-forward {}, {} of them for a token", count(shape.experts),
+                                          count(shape.expert_ffn), count(shape.experts_per_token))});
   }
   if (shape.heads) {
     facts->AddRow({"heads", fmt::format("{} query, {} key/value, of {}", count(shape.heads), count(shape.kv_heads),
@@ -140,6 +140,7 @@ ordered_json InspectionJson(const Inspection& inspection) {
   json["sliding_layers"] = shape.sliding_layers;
   json["experts"] = OrNull(shape.experts);
   json["experts_per_token"] = OrNull(shape.experts_per_token);
+  json["expert_ffn_size"] = OrNull(shape.expert_ffn);
   json["kv_bytes_per_token"] = OrNull(shape.kv_bytes_per_token);
   json["tokenizer"] = nullptr;
   if (const auto& tokenizer = inspection.tokenizer) {

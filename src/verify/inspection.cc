@@ -102,6 +102,9 @@ ModelShape ShapeOfModel(const ModelConfig& config) {
   shape.context = FirstOf(config, {"max_position_embeddings", "n_positions", "max_seq_len", "n_ctx"});
   shape.experts = FirstOf(config, {"num_local_experts", "num_experts", "n_routed_experts"});
   shape.experts_per_token = FirstOf(config, {"num_experts_per_tok", "num_experts_per_token"});
+  if (shape.experts.value_or(0) > 0) {
+    shape.expert_ffn = FirstOf(config, {"moe_intermediate_size", "intermediate_size"});
+  }
   FindWindows(config, &shape);
   constexpr uint64_t kKeyAndValue = 2, kHalfBytes = 2;
   if (const auto* known = checkpoint::ArchitectureOf(config); known != nullptr && !known->outline.caches_keys) {

@@ -20,7 +20,7 @@ struct TensorShare {
 // Sizes as the config says them, defaults of an architecture that we know included; nullopt: it does not say.
 struct ModelShape {
   std::optional<uint64_t> layers, hidden, ffn, heads, kv_heads, head_dim, vocab, context;
-  std::optional<uint64_t> experts, experts_per_token;
+  std::optional<uint64_t> experts, experts_per_token, expert_ffn;
   std::optional<uint64_t> window;  // of sliding attention, in ...
   uint64_t sliding_layers = 0;     // ... so many layers
   // Keys and values of a token in all layers, two bytes a number; 0 where the architecture keeps none (Mamba, BERT);

@@ -12,10 +12,6 @@ constexpr ConfigDefault kDefaults[] = {
     {"type_vocab_size", "2"},      {"vocab_size", "30522"},       {"num_labels", "", NumLabels},
 };
 
-constexpr PartRule kPooled[] = {
-    {Part::kOther, "^pooler.dense.weight", "hidden_size, hidden_size"},
-    {Part::kOther, "^pooler.dense.bias", "hidden_size"},
-};
 // Published models of this class have the rest of BertForPreTraining too.
 constexpr PartRule kMasked[] = {
     {Part::kHead, "cls.predictions.bias", "vocab_size"},
@@ -49,25 +45,13 @@ constexpr PartRule kSequences[] = {
     {Part::kHead, "classifier.weight", "num_labels, hidden_size"},
     {Part::kHead, "classifier.bias", "num_labels"},
 };
-constexpr PartRule kTokens[] = {
-    {Part::kHead, "classifier.weight", "num_labels, hidden_size"},
-    {Part::kHead, "classifier.bias", "num_labels"},
-    {Part::kOther, "^pooler.dense.weight", "hidden_size, hidden_size", "?"},
-    {Part::kOther, "^pooler.dense.bias", "hidden_size", "?"},
-};
-constexpr PartRule kAnswers[] = {
-    {Part::kHead, "qa_outputs.weight", "num_labels, hidden_size"},
-    {Part::kHead, "qa_outputs.bias", "num_labels"},
-    {Part::kOther, "^pooler.dense.weight", "hidden_size, hidden_size", "?"},
-    {Part::kOther, "^pooler.dense.bias", "hidden_size", "?"},
-};
 constexpr ModelClass kClasses[] = {
     {"BertForMaskedLM", "bert.", kMasked},
-    {"BertModel", "", kPooled},
+    {"BertModel", "", kBertPooled},
     {"BertForPreTraining", "bert.", kPretraining},
     {"BertForSequenceClassification", "bert.", kSequences},
-    {"BertForTokenClassification", "bert.", kTokens},
-    {"BertForQuestionAnswering", "bert.", kAnswers},
+    {"BertForTokenClassification", "bert.", kBertTokenClasses},
+    {"BertForQuestionAnswering", "bert.", kBertAnswers},
 };
 
 constexpr Architecture kBert = {.name = "BertForMaskedLM",

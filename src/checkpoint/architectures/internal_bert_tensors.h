@@ -1,4 +1,4 @@
-// What BERT and RoBERTa have in common, but for their classes' heads.
+// What BERT, RoBERTa and XLM-RoBERTa have in common.
 #pragma once
 
 #include <string_view>
@@ -29,6 +29,43 @@ inline constexpr PartRule kBertTensors[] = {
     {Part::kMlp, "^encoder.layer.*.output.dense.bias", "hidden_size"},
     {Part::kNorms, "^encoder.layer.*.output.LayerNorm.weight", "hidden_size"},
     {Part::kNorms, "^encoder.layer.*.output.LayerNorm.bias", "hidden_size"},
+};
+
+// What their classes add.
+inline constexpr PartRule kBertPooled[] = {
+    {Part::kOther, "^pooler.dense.weight", "hidden_size, hidden_size"},
+    {Part::kOther, "^pooler.dense.bias", "hidden_size"},
+};
+inline constexpr PartRule kRobertaMasked[] = {
+    {Part::kHead, "lm_head.bias", "vocab_size"},
+    {Part::kHead, "lm_head.dense.weight", "hidden_size, hidden_size"},
+    {Part::kHead, "lm_head.dense.bias", "hidden_size"},
+    {Part::kNorms, "lm_head.layer_norm.weight", "hidden_size"},
+    {Part::kNorms, "lm_head.layer_norm.bias", "hidden_size"},
+    {Part::kHead, "lm_head.decoder.weight", "vocab_size, hidden_size", "!tie_word_embeddings"},
+    {Part::kHead, "lm_head.decoder.bias", "vocab_size", "?"},
+    {Part::kOther, "^pooler.dense.weight", "hidden_size, hidden_size", "?"},
+    {Part::kOther, "^pooler.dense.bias", "hidden_size", "?"},
+};
+inline constexpr PartRule kRobertaSequences[] = {
+    {Part::kHead, "classifier.dense.weight", "hidden_size, hidden_size"},
+    {Part::kHead, "classifier.dense.bias", "hidden_size"},
+    {Part::kHead, "classifier.out_proj.weight", "num_labels, hidden_size"},
+    {Part::kHead, "classifier.out_proj.bias", "num_labels"},
+    {Part::kOther, "^pooler.dense.weight", "hidden_size, hidden_size", "?"},
+    {Part::kOther, "^pooler.dense.bias", "hidden_size", "?"},
+};
+inline constexpr PartRule kBertTokenClasses[] = {
+    {Part::kHead, "classifier.weight", "num_labels, hidden_size"},
+    {Part::kHead, "classifier.bias", "num_labels"},
+    {Part::kOther, "^pooler.dense.weight", "hidden_size, hidden_size", "?"},
+    {Part::kOther, "^pooler.dense.bias", "hidden_size", "?"},
+};
+inline constexpr PartRule kBertAnswers[] = {
+    {Part::kHead, "qa_outputs.weight", "num_labels, hidden_size"},
+    {Part::kHead, "qa_outputs.bias", "num_labels"},
+    {Part::kOther, "^pooler.dense.weight", "hidden_size, hidden_size", "?"},
+    {Part::kOther, "^pooler.dense.bias", "hidden_size", "?"},
 };
 
 // In files of 2018 and 2019.

@@ -1,8 +1,8 @@
 #include "checkpoint/architectures/internal_derived_keys.h"
 
-#include <algorithm>
 #include <cstdint>
 #include <optional>
+#include <set>
 
 #include "checkpoint/architecture.h"
 
@@ -65,10 +65,12 @@ ordered_json NumLabels(const ordered_json& config) {
 ordered_json SparseAndDense(const ordered_json& config) {
   const auto experts = WholeNumber(config.at("num_experts")), step = WholeNumber(config.at("decoder_sparse_step"));
   if (!experts || !step || *step == 0) return nullptr;
-  const ordered_json& dense = config.at("mlp_only_layers");
+  std::set<uint64_t> dense;
+  if (const ordered_json& layers = config.at("mlp_only_layers"); layers.is_array()) {
+    for (const ordered_json& layer : layers) dense.insert(WholeNumber(layer).value_or(kMaxLayers));
+  }
   return TypeOfEachLayer(config, [&](uint64_t layer) {
-    const bool is_dense = dense.is_array() && std::ranges::find(dense, ordered_json(layer)) != dense.end();
-    return !is_dense && *experts > 0 && (layer + 1) % *step == 0 ? "sparse" : "dense";
+    return !dense.contains(layer) && *experts > 0 && (layer + 1) % *step == 0 ? "sparse" : "dense";
   });
 }
 

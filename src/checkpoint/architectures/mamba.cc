@@ -55,11 +55,14 @@ constexpr PartRule kTensors[] = {
     {Part::kHead, "lm_head.weight", "vocab_size, hidden_size", "!tie_word_embeddings"},
 };
 
+// As its authors' own code calls it.
+constexpr OldEnding kOldEndings[] = {{"backbone.embedding.weight", "backbone.embeddings.weight"}};
+
 constexpr Architecture kMamba = {
     .name = "MambaForCausalLM",
     .model_type = "mamba",
     .defaults = kDefaults,
-    .outline = {.tensors = kTensors, .lacks = "a state-space mixer", .caches_keys = false}};
+    .outline = {.tensors = kTensors, .lacks = "a state-space mixer", .old_endings = kOldEndings, .caches_keys = false}};
 
 }  // namespace
 

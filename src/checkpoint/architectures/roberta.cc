@@ -12,47 +12,12 @@ constexpr ConfigDefault kDefaults[] = {
     {"type_vocab_size", "2"},      {"vocab_size", "50265"},       {"num_labels", "", NumLabels},
 };
 
-constexpr PartRule kPooled[] = {
-    {Part::kOther, "^pooler.dense.weight", "hidden_size, hidden_size"},
-    {Part::kOther, "^pooler.dense.bias", "hidden_size"},
-};
-constexpr PartRule kMasked[] = {
-    {Part::kHead, "lm_head.bias", "vocab_size"},
-    {Part::kHead, "lm_head.dense.weight", "hidden_size, hidden_size"},
-    {Part::kHead, "lm_head.dense.bias", "hidden_size"},
-    {Part::kNorms, "lm_head.layer_norm.weight", "hidden_size"},
-    {Part::kNorms, "lm_head.layer_norm.bias", "hidden_size"},
-    {Part::kHead, "lm_head.decoder.weight", "vocab_size, hidden_size", "!tie_word_embeddings"},
-    {Part::kHead, "lm_head.decoder.bias", "vocab_size", "?"},
-    {Part::kOther, "^pooler.dense.weight", "hidden_size, hidden_size", "?"},
-    {Part::kOther, "^pooler.dense.bias", "hidden_size", "?"},
-};
-constexpr PartRule kSequences[] = {
-    {Part::kHead, "classifier.dense.weight", "hidden_size, hidden_size"},
-    {Part::kHead, "classifier.dense.bias", "hidden_size"},
-    {Part::kHead, "classifier.out_proj.weight", "num_labels, hidden_size"},
-    {Part::kHead, "classifier.out_proj.bias", "num_labels"},
-    {Part::kOther, "^pooler.dense.weight", "hidden_size, hidden_size", "?"},
-    {Part::kOther, "^pooler.dense.bias", "hidden_size", "?"},
-};
-constexpr PartRule kTokens[] = {
-    {Part::kHead, "classifier.weight", "num_labels, hidden_size"},
-    {Part::kHead, "classifier.bias", "num_labels"},
-    {Part::kOther, "^pooler.dense.weight", "hidden_size, hidden_size", "?"},
-    {Part::kOther, "^pooler.dense.bias", "hidden_size", "?"},
-};
-constexpr PartRule kAnswers[] = {
-    {Part::kHead, "qa_outputs.weight", "num_labels, hidden_size"},
-    {Part::kHead, "qa_outputs.bias", "num_labels"},
-    {Part::kOther, "^pooler.dense.weight", "hidden_size, hidden_size", "?"},
-    {Part::kOther, "^pooler.dense.bias", "hidden_size", "?"},
-};
 constexpr ModelClass kClasses[] = {
-    {"RobertaForMaskedLM", "roberta.", kMasked},
-    {"RobertaModel", "", kPooled},
-    {"RobertaForSequenceClassification", "roberta.", kSequences},
-    {"RobertaForTokenClassification", "roberta.", kTokens},
-    {"RobertaForQuestionAnswering", "roberta.", kAnswers},
+    {"RobertaForMaskedLM", "roberta.", kRobertaMasked},
+    {"RobertaModel", "", kBertPooled},
+    {"RobertaForSequenceClassification", "roberta.", kRobertaSequences},
+    {"RobertaForTokenClassification", "roberta.", kBertTokenClasses},
+    {"RobertaForQuestionAnswering", "roberta.", kBertAnswers},
 };
 
 constexpr Architecture kRoberta = {.name = "RobertaForMaskedLM",
