@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -12,6 +13,7 @@ import torch_files
 from cli_models import CONFIG, FFN, HEADS, HIDDEN, KV_HEADS, LAYERS, VOCAB, Case, read_safetensors, write_gguf, write_model
 from cli_models import recipe_text, write_safetensors
 
+SOURCE = pathlib.Path(__file__).resolve().parent.parent
 COMMIT = "0123abcd" * 5
 OTHER = "89efcdab" * 5
 
@@ -90,6 +92,55 @@ class Figures(Case):
                          {"attention": 1, "experts": 2, "norms": 1, "other": 1})
         self.assertIsNone(result["kv_bytes_per_token"])
         self.assertIsNone(result["tokenizer"])
+        self.assertEqual((result["parts_from"], result["layers_from"], result["layers"]), ("names", "names", 1))
+        text = self.run_ok("inspect", self.dir / "x.safetensors").out
+        self.assertIn("the parts are inferred from the tensors' names", text)
+        self.assertIn("1  (inferred from the tensors' names)", text)
+
+    def golden(self, name, **config):
+        """A folder of zeros with the config and tensors of a case of tests/goldens/architectures."""
+        golden = json.loads((SOURCE / "tests/goldens/architectures/architectures.json").read_text())["cases"][name]
+        folder = self.dir / name
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(dict(golden["config"], **config)))
+        write_safetensors(folder / "model.safetensors", {
+            tensor: ("F16", shape, bytes(2 * math.prod(shape))) for tensor, shape in golden["tensors"].items()})
+        return folder
+
+    def test_an_architecture_of_which_only_the_name_is_not_known(self):
+        folder = self.golden("mixtral", architectures=["NewForCausalLM"], model_type="new")
+        result = self.run_ok("inspect", folder, "--json").json()
+        self.assertEqual((result["parts_from"], result["layers_from"], result["layers"]), ("names", "config", 2))
+        self.assertIsNone(result["parameters_from_config"])
+        self.assertGreater(result["parts"]["experts"]["parameters"], result["parts"]["attention"]["parameters"])
+        self.assertIn("NewForCausalLM  (not known to sluice: the parts are inferred", self.run_ok("inspect", folder).out)
+
+    def test_experts(self):
+        folder = self.golden("mixtral")
+        result = self.run_ok("inspect", folder, "--json").json()
+        self.assertEqual((result["parts_from"], result["layers_from"]), ("architecture", "config"))
+        self.assertEqual(result["problems"], [])
+        self.assertEqual(result["parameters_from_config"], result["parameters"])
+        for key, value in {"layers": 2, "experts": 3, "experts_per_token": 2, "expert_ffn_size": 36, "heads": 6, "kv_heads": 2, "head_dim": 4,
+                           "context": 131072, "kv_bytes_per_token": 2 * 2 * 4 * 2 * 2}.items():
+            self.assertEqual(result[key], value, key)
+        self.assertIn("3 of feed-forward 36, 2 of them for a token", self.run_ok("inspect", folder).out)
+        parts = {name: part["parameters"] for name, part in result["parts"].items()}
+        self.assertEqual(parts, {"embedding": 40 * 24, "attention": 2 * (2 * 24 * 24 + 2 * 8 * 24),
+                                 "experts": 2 * (3 * 24 + 3 * 3 * 36 * 24), "norms": 5 * 24, "head": 40 * 24})
+        write_safetensors(self.dir / "ids.safetensors", {"input_ids": ("I64", [1, 2], bytes(16))})
+        self.run_fails(2, ["MixtralForCausalLM: sluice cannot run this architecture yet: it would need a router and its experts"],
+                       "logits", folder, "--ids", self.dir / "ids.safetensors", "-o", self.dir / "out.safetensors")
+
+    def test_no_keys_and_values(self):
+        for name, part in (("mamba", "mixer"), ("bert_masked", "attention")):
+            folder = self.golden(name)
+            result = self.run_ok("inspect", folder, "--json").json()
+            self.assertEqual(result["kv_bytes_per_token"], 0)
+            self.assertGreater(result["parts"][part]["parameters"], 0)
+            self.assertEqual([p["severity"] for p in result["problems"]], ["note"])
+            self.assertEqual(len(result["tied"]), 1)
+            self.assertIn("it keeps no keys and values", self.run_ok("inspect", folder).out)
 
     def test_a_tokenizer_that_does_not_belong_and_one_that_is_no_json(self):
         model = write_model(self.dir / "model")

@@ -5,34 +5,14 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
-#include "base/units.h"
-#include "checkpoint/checkpoint.h"
+#include "checkpoint/model_config.h"
 #include "generated/architectures_table.inc"
 
 namespace sluice::checkpoint {
-namespace {
-
-// What differs of one kind: how often, and the first few.
-struct Finding {
-  uint64_t count = 0;
-  std::string first, names;
-
-  void Add(std::string_view name) {
-    if (count == 0) first = name;
-    if (count < 3) names += fmt::format("{}{}", count == 0 ? "" : ", ", name);
-    if (count == 3) names += ", ...";
-    ++count;
-  }
-};
-
-// Buffers that old releases stored among the weights; every loader ignores them.
-bool IsKnownBuffer(std::string_view name) { return name.ends_with(".rotary_emb.inv_freq"); }
-
-}  // namespace
-
 const Architecture* ArchitectureByName(std::string_view name) {
   for (auto make : architectures::kTable) {
-    if (make().name == name) return &make();
+    const auto& classes = make().outline.classes;
+    if (make().name == name || std::ranges::find(classes, name, &ModelClass::name) != classes.end()) return &make();
   }
   return nullptr;
 }
@@ -44,10 +24,18 @@ const Architecture* ArchitectureByModelType(std::string_view model_type) {
   return nullptr;
 }
 
+std::vector<const Architecture*> AllArchitectures() {
+  std::vector<const Architecture*> all;
+  all.reserve(std::size(architectures::kTable));
+  for (auto make : architectures::kTable) all.push_back(&make());
+  return all;
+}
+
 std::vector<std::string_view> ArchitectureNames() {
   std::vector<std::string_view> names;
-  names.reserve(std::size(architectures::kTable));
-  for (auto make : architectures::kTable) names.push_back(make().name);
+  for (const Architecture* one : AllArchitectures()) {
+    if (one->runs()) names.push_back(one->name);
+  }
   return names;
 }
 
@@ -73,6 +61,35 @@ std::optional<ModelSizes> SizesOf(const ModelConfig& config) {
   sizes.attention_bias = config.GetBool("attention_bias").value_or(false);
   sizes.mlp_bias = config.GetBool("mlp_bias").value_or(false);
   return sizes;
+}
+
+Part PartOf(Step step) {
+  switch (step) {
+    case Step::kEmbedding:
+      return Part::kEmbedding;
+    case Step::kQuery:
+    case Step::kKey:
+    case Step::kValue:
+    case Step::kFusedQkv:
+    case Step::kAttentionOutput:
+      return Part::kAttention;
+    case Step::kGate:
+    case Step::kUp:
+    case Step::kFusedGateUp:
+    case Step::kDown:
+      return Part::kMlp;
+    case Step::kInputNorm:
+    case Step::kQueryNorm:
+    case Step::kKeyNorm:
+    case Step::kPostAttentionNorm:
+    case Step::kMlpNorm:
+    case Step::kPostMlpNorm:
+    case Step::kFinalNorm:
+      return Part::kNorms;
+    case Step::kHead:
+      return Part::kHead;
+  }
+  SLUICE_CHECK(false);
 }
 
 bool IsPerLayer(const TensorRule& rule) { return rule.name.find('*') != std::string_view::npos; }
@@ -138,86 +155,10 @@ bool IsWanted(const TensorRule& rule, const ModelSizes& sizes) {
   SLUICE_CHECK(false);
 }
 
-std::optional<uint64_t> ModelConfig::PredictedParameters() const {
-  const Architecture* known = ArchitectureOf(*this);
-  if (known == nullptr) return std::nullopt;
-  const auto sizes = SizesOf(*this);
-  if (!sizes) return std::nullopt;
-  uint64_t total = 0;
-  for (const TensorRule& rule : known->tensors) {
-    if (!IsWanted(rule, *sizes)) continue;
-    const auto shape = ShapeOf(rule, *sizes);
-    if (!shape) return std::nullopt;
-    uint64_t count = IsPerLayer(rule) ? sizes->layers : 1;
-    for (const uint64_t dim : *shape) {
-      if (__builtin_mul_overflow(count, dim, &count)) return std::nullopt;
-    }
-    if (__builtin_add_overflow(total, count, &total)) return std::nullopt;
-  }
-  return total;
-}
-
-void CompareWithConfig(const ModelConfig& config, const Catalogue& tensors, const std::string& file,
-                       std::vector<Problem>* problems) {
-  const Architecture* known = ArchitectureOf(config);
-  if (known == nullptr || config.json().contains("quantization_config")) return;
-  const auto sizes = SizesOf(config);
-  const auto report = [&](Problem::Severity severity, std::string tensor, std::string message) {
-    problems->push_back({severity, file, std::move(tensor), std::move(message)});
-  };
-  if (!sizes) {
-    report(Problem::Severity::kError, "", fmt::format("config.json does not give the sizes of a {}", known->name));
-    return;
-  }
-  if (sizes->layers > tensors.size()) {
-    report(Problem::Severity::kError, "",
-           fmt::format("config.json says {} layers, more than there are tensors", FormatCount(sizes->layers)));
-    return;
-  }
-
-  Finding missing, reshaped, unknown;
-  std::vector<bool> expected(tensors.size());
-  std::string first_shapes;
-  for (const TensorRule& rule : known->tensors) {
-    const auto shape = ShapeOf(rule, *sizes);
-    for (uint64_t layer = 0; layer < (IsPerLayer(rule) ? sizes->layers : 1); ++layer) {
-      const std::string name = NameOf(rule, layer);
-      const auto place = tensors.Find(name);
-      if (!place) {
-        if (IsWanted(rule, *sizes)) missing.Add(name);
-        if (rule.when == When::kUntied && sizes->tied) {
-          report(Problem::Severity::kNote, name, "not stored: tied to the input embedding");
-        }
-        continue;
-      }
-      // A tied head may be stored all the same; a bias that the config does not have may not.
-      if (!IsWanted(rule, *sizes) && rule.when != When::kUntied) continue;
-      expected[*place] = true;
-      if (!shape || !std::ranges::equal(*shape, tensors[*place].shape)) {
-        if (reshaped.count == 0) {
-          first_shapes = fmt::format("{} has {}, config.json predicts {}", name, ShapeText(tensors[*place].shape),
-                                     shape ? ShapeText(*shape) : "more than 64 bits can count");
-        }
-        reshaped.Add(name);
-      }
-    }
-  }
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    if (!expected[i] && !IsKnownBuffer(tensors[i].name)) unknown.Add(tensors[i].name);
-  }
-  if (missing.count > 0) {
-    report(Problem::Severity::kError, missing.first,
-           fmt::format("{} tensors that config.json predicts are missing: {}", missing.count, missing.names));
-  }
-  if (reshaped.count > 0) {
-    report(Problem::Severity::kError, reshaped.first,
-           fmt::format("{} tensors have another shape than config.json predicts: {}", reshaped.count, first_shapes));
-  }
-  if (unknown.count > 0) {
-    report(
-        Problem::Severity::kWarning, unknown.first,
-        fmt::format("{} tensors are not part of a {} of this config: {}", unknown.count, known->name, unknown.names));
-  }
+bool IsKnownBuffer(const Architecture* known, std::string_view tensor) {
+  if (tensor.ends_with(".rotary_emb.inv_freq")) return true;
+  return known != nullptr &&
+         std::ranges::any_of(known->outline.buffers, [&](std::string_view ending) { return tensor.ends_with(ending); });
 }
 
 }  // namespace sluice::checkpoint

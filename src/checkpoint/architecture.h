@@ -1,6 +1,7 @@
 // Architecture: what a family of models consists of, as data: its config's defaults and its tensors with their shapes.
 // One file in checkpoint/architectures adds one; the build finds it. From it come the parameters that a config
-// predicts, what a folder lacks, the canonical config, and what the forward pass does (infer/model_spec.h).
+// predicts, what a folder lacks, the parts of a model, and, of those that the forward pass runs, the canonical config
+// and what the pass does (infer/model_spec.h). Those that it does not run yet have no steps, only named tensors.
 #pragma once
 
 #include <cstdint>
@@ -12,12 +13,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "checkpoint/catalogue.h"
-
 namespace sluice::checkpoint {
 
 class ModelConfig;
-struct Problem;
 
 // A dimension of a tensor, by its meaning. kQuery: heads x head_dim; kKeyValue: kv heads x head_dim; kFused...: what
 // one tensor has of several, one below the other.
@@ -53,6 +51,35 @@ struct TensorRule {
   When when = When::kAlways;
 };
 
+// What of a model a tensor belongs to. kMixer: what a state-space model has in place of attention.
+enum class Part { kEmbedding, kAttention, kMixer, kMlp, kExperts, kNorms, kHead, kOther };
+Part PartOf(Step step);
+
+// A tensor of an architecture that is known, but not run.
+struct PartRule {
+  Part part;
+  // "*" stands for the layer's number, "{KEY}" for a number from 0 to below that size of the config, "^" at the
+  // beginning for the prefix of the model's class.
+  std::string_view name;
+  // Dimensions, each a sum of products of sizes of the config and whole numbers: "3*n_embd, n_embd".
+  std::string_view shape;
+  // Empty: always there. "KEY" and "!KEY": where that flag of the config is true, or is not. "KEY=TEXT": where its
+  // value is TEXT; of a list with an entry for each layer, in those layers. "?": may be there, and mostly is not.
+  std::string_view when = {};
+};
+
+// A class of transformers, and what its tensors are named by: GPT2LMHeadModel stores "transformer.wte.weight",
+// GPT2Model "wte.weight". Files of either are read as both.
+struct ModelClass {
+  std::string_view name, prefix;
+  std::span<const PartRule> tensors;  // beside those of the architecture
+};
+
+// What files of an older release call what the table calls otherwise: endings of names.
+struct OldEnding {
+  std::string_view old_ending, ending;
+};
+
 struct ConfigDefault {
   std::string_view key;
   std::string_view json;  // what a config without the key means; empty where it is derived:
@@ -80,28 +107,45 @@ struct Traits {
   bool operator==(const Traits&) const = default;
 };
 
+// What stands in place of steps where the forward pass does not run an architecture.
+struct Outline {
+  std::span<const PartRule> tensors;
+  std::string_view lacks;                          // what the forward pass would need, for its refusal
+  std::span<const ModelClass> classes = {};        // empty: the architecture's name is the only one, without a prefix
+  std::span<const std::string_view> buffers = {};  // endings of names that old files have, which every loader ignores
+  std::span<const OldEnding> old_endings = {};
+  bool caches_keys = true;  // keys and values of the tokens seen; a mixer and an encoder do not
+};
+
 struct Architecture {
   std::string_view name;        // of config.json's architectures
   std::string_view model_type;  // whose defaults are these
   // model_type of the architecture that computes the same from the same tensors under other names: what `convert --to`
   // makes of it (checkpoint/renamed_checkpoint.h). Empty: none.
   std::string_view renames_to = {};
-  std::span<const ConfigDefault> defaults;  // without rope_theta, which is part of ...
-  double rope_theta = 10000;                // ... rope_parameters
-  double sliding_rope_theta = 0;            // of sliding layers, where they have one of their own
-  std::span<const TensorRule> tensors;
+  // Of an architecture that runs: all that change the model, as the canonical config has them, but for rope_theta. Of
+  // another: sizes and flags alone, which the canonical config leaves as they are, and names of our own for what
+  // follows from several keys.
+  std::span<const ConfigDefault> defaults;
+  double rope_theta = 10000;                 // part of rope_parameters
+  double sliding_rope_theta = 0;             // of sliding layers, where they have one of their own
+  std::span<const TensorRule> tensors = {};  // empty: known, but not run; see ...
   Traits traits = {};
   // The last step of the canonical config, after defaults: writes what releases of transformers spell differently in
   // one way. May be null.
   void (*settle)(nlohmann::ordered_json* config) = nullptr;
+  Outline outline = {};  // ... this
+
+  bool runs() const { return !tensors.empty(); }
 };
 
 inline constexpr uint64_t kMaxLayers = 4096;  // no list is made for a config that claims more
 
-// Null where there is none.
+// Null where there is none. The name is that of any of its classes.
 const Architecture* ArchitectureByName(std::string_view name);
 const Architecture* ArchitectureByModelType(std::string_view model_type);
-std::vector<std::string_view> ArchitectureNames();
+std::vector<const Architecture*> AllArchitectures();
+std::vector<std::string_view> ArchitectureNames();  // of those that the forward pass runs
 
 // By architectures[0] of the config, or by its model_type where it names none.
 const Architecture* ArchitectureOf(const ModelConfig& config);
@@ -122,10 +166,7 @@ std::string NameOf(const TensorRule& rule, uint64_t layer);  // of the tensor in
 std::optional<std::vector<uint64_t>> ShapeOf(const TensorRule& rule, const ModelSizes& sizes);
 bool IsWanted(const TensorRule& rule, const ModelSizes& sizes);
 
-// Compares what the config predicts with what is there, and appends what differs: tensors missing, of another shape, or
-// not known to the architecture, one problem for each kind; a note for a head that is tied. Nothing for unknown
-// architectures and for quantised checkpoints. O(tensors log tensors), whatever the config says.
-void CompareWithConfig(const ModelConfig& config, const Catalogue& tensors, const std::string& file,
-                       std::vector<Problem>* problems);
+// Whether it is a buffer that old releases stored among the weights, and every loader ignores. `known` may be null.
+bool IsKnownBuffer(const Architecture* known, std::string_view tensor);
 
 }  // namespace sluice::checkpoint

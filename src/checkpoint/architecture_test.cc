@@ -175,33 +175,50 @@ INSTANTIATE_TEST_SUITE_P(All, GoldenModel,
 
 // For all of them at once: whoever adds a file is held to this.
 TEST(Architecture, EachIsWhole) {
-  const std::vector<std::string_view> names = ArchitectureNames();
-  EXPECT_GE(names.size(), 8u);
-  for (const std::string_view name : names) {
-    const Architecture* one = ArchitectureByName(name);
-    ASSERT_NE(one, nullptr);
+  EXPECT_GE(ArchitectureNames().size(), 8u);
+  for (const Architecture* one : AllArchitectures()) {
+    SCOPED_TRACE(one->name);
+    EXPECT_EQ(ArchitectureByName(one->name), one);
     EXPECT_EQ(ArchitectureByModelType(one->model_type), one);
-    std::set<std::string_view> keys, tensors;
+    std::set<std::string_view> keys;
     for (const ConfigDefault& key : one->defaults) {
-      EXPECT_TRUE(keys.insert(key.key).second) << name << " " << key.key;
-      EXPECT_EQ(key.json.empty(), key.derive != nullptr) << name << " " << key.key;
-      if (key.derive == nullptr) EXPECT_TRUE(ordered_json::accept(key.json)) << name << " " << key.key;
+      EXPECT_TRUE(keys.insert(key.key).second) << key.key;
+      EXPECT_EQ(key.json.empty(), key.derive != nullptr) << key.key;
+      if (key.derive == nullptr) EXPECT_TRUE(ordered_json::accept(key.json)) << key.key;
     }
-    for (const char* key :
-         {"num_hidden_layers", "vocab_size", "hidden_size", "intermediate_size", "model_type", "num_attention_heads",
-          "num_key_value_heads", "head_dim", "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings"}) {
-      EXPECT_TRUE(keys.contains(key)) << name << " " << key;
+    EXPECT_TRUE(keys.contains("num_hidden_layers"));
+    EXPECT_TRUE(keys.contains("tie_word_embeddings"));
+    EXPECT_EQ(one->traits.windows != Windows::kNone, keys.contains("sliding_window"));
+    EXPECT_EQ(one->traits.windows == Windows::kLayerTypes, keys.contains("layer_types"));
+    EXPECT_NE(one->runs(), !one->outline.tensors.empty());
+    EXPECT_TRUE(Config(R"({"architectures":[")" + std::string(one->name) + R"("]})")->PredictedParameters());
+  }
+  EXPECT_EQ(ArchitectureByName("llama"), nullptr);
+}
+
+TEST(Architecture, EachThatRunsHasAllDefaults) {
+  for (const std::string_view name : ArchitectureNames()) {
+    SCOPED_TRACE(name);
+    const Architecture* one = ArchitectureByName(name);
+    std::set<std::string_view> keys, tensors;
+    for (const ConfigDefault& key : one->defaults) keys.insert(key.key);
+    for (const char* key : {"vocab_size", "hidden_size", "intermediate_size", "model_type", "num_attention_heads",
+                            "num_key_value_heads", "head_dim", "max_position_embeddings", "rms_norm_eps"}) {
+      EXPECT_TRUE(keys.contains(key)) << key;
     }
     for (const std::string_view key : {one->traits.activation_key, one->traits.attention_scale_key,
                                        one->traits.attention_softcap_key, one->traits.final_softcap_key}) {
-      EXPECT_TRUE(key.empty() || keys.contains(key)) << name << " " << key;
+      EXPECT_TRUE(key.empty() || keys.contains(key)) << key;
     }
-    EXPECT_EQ(one->traits.windows != Windows::kNone, keys.contains("sliding_window")) << name;
-    EXPECT_EQ(one->traits.windows == Windows::kLayerTypes, keys.contains("layer_types")) << name;
     for (const TensorRule& rule : one->tensors) EXPECT_TRUE(tensors.insert(rule.name).second) << rule.name;
-    EXPECT_TRUE(Config(R"({"architectures":[")" + std::string(name) + R"("]})")->PredictedParameters()) << name;
   }
-  EXPECT_EQ(ArchitectureByName("llama"), nullptr);
+}
+
+// What only some of the defaults are known of keeps the canonical config, and so the root, that it had.
+TEST(Architecture, CanonicalConfigsHaveNoDefaultsOfWhatDoesNotRun) {
+  EXPECT_EQ(Canonical("mixtral", R"(,"hidden_size":8)"), R"({"hidden_size":8,"model_type":"mixtral"})");
+  EXPECT_EQ(Config(R"({"model_type":"mixtral"})")->GetNumber("rope_theta"), std::nullopt);
+  EXPECT_EQ(Config(R"({"model_type":"gpt2"})")->GetInt("num_hidden_layers"), 12u);
 }
 
 }  // namespace

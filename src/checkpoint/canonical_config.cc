@@ -326,6 +326,7 @@ ordered_json DefaultOf(const Architecture& architecture, std::string_view key, c
 ordered_json CompleteConfig(const ordered_json& given) {
   ordered_json config = given;
   const Architecture* known = DefaultsOf(given);
+  if (known != nullptr && !known->runs()) known = nullptr;  // only some of its defaults are known
   Reduce(&config);
   if (const auto text = config.find("text_config"); text != config.end() && text->is_object()) Reduce(&*text);
 

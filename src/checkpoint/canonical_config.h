@@ -25,7 +25,8 @@ nlohmann::ordered_json DefaultOf(const Architecture& architecture, std::string_v
                                  const nlohmann::ordered_json& config);
 
 // The config with what changes nothing left out, rotary embedding as RopeParameters has it, and, where the architecture
-// is known, every key that it has a default for: equal for configs of transformers 4 and 5 that make the same model.
+// is one that runs, every key that it has a default for: equal for configs of transformers 4 and 5 that make the same
+// model.
 nlohmann::ordered_json CompleteConfig(const nlohmann::ordered_json& config);
 std::string CanonicalConfig(const nlohmann::ordered_json& config);  // its text
 

@@ -9,7 +9,7 @@
 #include <fmt/format.h>
 
 #include "base/units.h"
-#include "checkpoint/architecture.h"
+#include "checkpoint/expected_tensors.h"
 #include "checkpoint/folder_index.h"
 #include "checkpoint/folder_listing.h"
 #include "checkpoint/indexed_folder.h"

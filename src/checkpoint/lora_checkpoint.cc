@@ -369,10 +369,13 @@ class LoraOpener {
   // square weight fan_in_fan_out.
   bool IsOfConv1d() const {
     if (base_->config() == nullptr) return false;
-    const std::string type = base_->config()->GetString("model_type");
+    const Architecture* known = ArchitectureOf(*base_->config());
+    const std::string type(known != nullptr ? known->model_type : base_->config()->GetString("model_type"));
     return std::find(kConv1dModels.begin(), kConv1dModels.end(), type) != kConv1dModels.end();
   }
-  bool IsOfLinearLayers() const { return base_->config() != nullptr && ArchitectureOf(*base_->config()) != nullptr; }
+  bool IsOfLinearLayers() const {
+    return base_->config() != nullptr && ArchitectureOf(*base_->config()) != nullptr && !IsOfConv1d();
+  }
 
   void Remark() {
     const auto add = [&](Severity severity, std::string_view file, std::string message) {

@@ -47,7 +47,7 @@ ordered_json ModelConfig::Value(std::string_view key) const {
     for (const ordered_json* place : {&rope, rope.contains("full_attention") ? &rope["full_attention"] : nullptr}) {
       if (place != nullptr && place->is_object() && place->contains(key)) return (*place)["rope_theta"];
     }
-    return known == nullptr ? ordered_json() : ordered_json(known->rope_theta);
+    return known == nullptr || !known->runs() ? ordered_json() : ordered_json(known->rope_theta);
   }
   ordered_json value = member(key);
   if (value.is_null() && key == "torch_dtype") value = member("dtype");

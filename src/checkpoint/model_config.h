@@ -26,6 +26,7 @@ class ModelConfig {
 
   // The value of a key; where the key is missing or null, the default of an architecture that we know; else nothing.
   // "rope_theta" is found in rope_parameters too, "torch_dtype" under "dtype" and the other way round.
+  nlohmann::ordered_json Value(std::string_view key) const;    // null where there is none
   std::optional<uint64_t> GetInt(std::string_view key) const;  // a whole number of 0 or more, however written
   std::optional<double> GetNumber(std::string_view key) const;
   std::optional<bool> GetBool(std::string_view key) const;
@@ -42,8 +43,6 @@ class ModelConfig {
   std::string Pretty() const;  // as written to a folder: two spaces, a final newline
 
  private:
-  nlohmann::ordered_json Value(std::string_view key) const;  // null where there is none
-
   nlohmann::ordered_json json_;
 };
 

@@ -6,9 +6,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "checkpoint/architecture.h"
 #include "checkpoint/canonical_config.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/expected_tensors.h"
 #include "checkpoint/testing/tiny_models.h"
 
 namespace sluice::checkpoint {
@@ -67,7 +67,7 @@ TEST(ModelConfig, BiasesCount) {
 }
 
 TEST(ModelConfig, PredictsNothingWhereItCannotKnow) {
-  EXPECT_EQ(Config(R"({"architectures":["MambaForCausalLM"],"model_type":"mamba"})")->PredictedParameters(),
+  EXPECT_EQ(Config(R"({"architectures":["RwkvForCausalLM"],"model_type":"rwkv"})")->PredictedParameters(),
             std::nullopt);
   EXPECT_EQ(
       Config(R"({"architectures":["LlamaForSequenceClassification"],"model_type":"llama"})")->PredictedParameters(),
@@ -272,7 +272,7 @@ TEST(Architecture, ComparesConfigWithTensors) {
   EXPECT_THAT(
       problems_of(R"({"architectures":["LlamaForCausalLM"],"num_hidden_layers":1000000000000})", nothing)[0].message,
       HasSubstr("1,000,000,000,000 layers"));
-  EXPECT_TRUE(problems_of(R"({"architectures":["MambaForCausalLM"]})", nothing).empty());
+  EXPECT_TRUE(problems_of(R"({"architectures":["RwkvForCausalLM"]})", nothing).empty());
   EXPECT_TRUE(problems_of(R"({"architectures":["LlamaForCausalLM"],"quantization_config":{}})", nothing).empty());
 }
 

@@ -8,7 +8,7 @@
 #include <fmt/format.h>
 
 #include "base/units.h"
-#include "checkpoint/architecture.h"
+#include "checkpoint/expected_tensors.h"
 #include "checkpoint/scaled_node.h"
 #include "checkpoint/wrapped_checkpoint.h"
 #include "formats/recognise.h"

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "checkpoint/architecture.h"
+#include "checkpoint/expected_tensors.h"
 #include "checkpoint/renamed_checkpoint.h"
 #include "io/byte_source.h"
 

@@ -315,6 +315,12 @@ Result<ModelSpec> SpecOf(const checkpoint::ModelConfig& config) {
                             name.empty() ? "neither architectures nor model_type names an architecture" : name,
                             fmt::join(checkpoint::ArchitectureNames(), ", ")));
   }
+  if (!known->runs()) {
+    return Fail(ErrorCode::kUnsupported, fmt::format("config.json: {}: sluice cannot run this architecture yet: it "
+                                                     "would need {} (docs/architectures.md). It runs {}",
+                                                     config.architecture(), known->outline.lacks,
+                                                     fmt::join(checkpoint::ArchitectureNames(), ", ")));
+  }
   // Defaults go by model_type, tensors by architectures: they must be of one kind.
   if (checkpoint::DefaultsOf(config.json()) != known) {
     return Fail(ErrorCode::kCorrupt,

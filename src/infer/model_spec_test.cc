@@ -274,8 +274,11 @@ TEST(ModelSpec, RopesOfEachKind) {
 }
 
 TEST(ModelSpec, UnknownIsNamedWithWhatWouldBeNeeded) {
-  const std::string error = ErrorOf({{"architectures", {"MambaForCausalLM"}}}, ErrorCode::kUnsupported);
-  EXPECT_THAT(error, HasSubstr("MambaForCausalLM"));
+  const std::string known = ErrorOf({{"architectures", {"GPT2Model"}}}, ErrorCode::kUnsupported);
+  EXPECT_THAT(known,
+              HasSubstr("GPT2Model: sluice cannot run this architecture yet: it would need layer norms with biases"));
+  const std::string error = ErrorOf({{"architectures", {"RwkvForCausalLM"}}}, ErrorCode::kUnsupported);
+  EXPECT_THAT(error, HasSubstr("RwkvForCausalLM"));
   EXPECT_THAT(error, HasSubstr("Gemma2ForCausalLM, Gemma3ForCausalLM, LlamaForCausalLM, MistralForCausalLM"));
   EXPECT_THAT(error, HasSubstr("src/checkpoint/architectures"));
   EXPECT_THAT(ErrorOf(ordered_json::object(), ErrorCode::kUnsupported), HasSubstr("neither architectures nor"));

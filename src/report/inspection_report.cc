@@ -45,15 +45,24 @@ std::string Prediction(const Inspection& inspection) {
              : fmt::format("the config predicts {}", FormatCount(*inspection.parameters_from_config));
 }
 
-void AddShape(const ModelShape& shape, Table* facts) {
+std::string ArchitectureText(const Inspection& inspection) {
+  if (inspection.architecture.empty())
+    return "unknown  (no config names it: the parts are inferred from the tensors' names)";
+  return inspection.architecture +
+         (inspection.parts_by_names ? "  (not known to sluice: the parts are inferred from the tensors' names)" : "");
+}
+
+void AddShape(const ModelShape& shape, bool layers_by_names, Table* facts) {
   const auto count = [](const std::optional<uint64_t>& value) { return value ? FormatCount(*value) : "?"; };
-  if (shape.layers) {
+  if (layers_by_names) {
+    facts->AddRow({"layers", count(shape.layers) + "  (inferred from the tensors' names)"});
+  } else if (shape.layers) {
     facts->AddRow({"layers", fmt::format("{}, hidden size {}, feed-forward {}", count(shape.layers),
                                          count(shape.hidden), count(shape.ffn))});
   }
   if (shape.experts.value_or(0) > 1) {
-    facts->AddRow(
-        {"experts", fmt::format("{}, {} of them for a token", count(shape.experts), count(shape.experts_per_token))});
+    facts->AddRow({"experts", fmt::format("{} of feed-forward {}, {} of them for a token", count(shape.experts),
+                                          count(shape.expert_ffn), count(shape.experts_per_token))});
   }
   if (shape.heads) {
     facts->AddRow({"heads", fmt::format("{} query, {} key/value, of {}", count(shape.heads), count(shape.kv_heads),
@@ -67,7 +76,9 @@ void AddShape(const ModelShape& shape, Table* facts) {
     }
     facts->AddRow({"context", text});
   }
-  if (shape.kv_bytes_per_token) {
+  if (shape.kv_bytes_per_token == 0u) {
+    facts->AddRow({"KV cache", "none: it keeps no keys and values"});
+  } else if (shape.kv_bytes_per_token) {
     std::string text = FormatBytes(*shape.kv_bytes_per_token) + " a token in f16";
     const auto whole =
         shape.context ? CheckedMultiply(*shape.context, *shape.kv_bytes_per_token, "") : Result<uint64_t>(uint64_t{0});
@@ -107,10 +118,15 @@ ordered_json InspectionJson(const Inspection& inspection) {
   json["parameters_from_config"] = OrNull(inspection.parameters_from_config);
   json["tensor_count"] = inspection.tensors;
   json["bytes"] = inspection.bytes;
+  json["parts_from"] = inspection.parts_by_names ? "names" : "architecture";
+  json["layers_from"] = inspection.layers_by_names ? ordered_json("names")
+                        : inspection.shape.layers  ? ordered_json("config")
+                                                   : ordered_json(nullptr);
   json["dtypes"] = ordered_json::object();
   for (const auto& [name, share] : inspection.encodings) json["dtypes"][name] = ShareJson(share);
   json["parts"] = ordered_json::object();
-  for (const auto& [part, share] : inspection.parts) json["parts"][std::string(PartName(part))] = ShareJson(share);
+  for (const auto& [part, share] : inspection.parts)
+    json["parts"][std::string(verify::PartName(part))] = ShareJson(share);
   const ModelShape& shape = inspection.shape;
   json["layers"] = OrNull(shape.layers);
   json["hidden_size"] = OrNull(shape.hidden);
@@ -124,6 +140,7 @@ ordered_json InspectionJson(const Inspection& inspection) {
   json["sliding_layers"] = shape.sliding_layers;
   json["experts"] = OrNull(shape.experts);
   json["experts_per_token"] = OrNull(shape.experts_per_token);
+  json["expert_ffn_size"] = OrNull(shape.expert_ffn);
   json["kv_bytes_per_token"] = OrNull(shape.kv_bytes_per_token);
   json["tokenizer"] = nullptr;
   if (const auto& tokenizer = inspection.tokenizer) {
@@ -149,11 +166,10 @@ ordered_json InspectionJson(const Inspection& inspection) {
 std::string InspectionText(const Inspection& inspection, size_t columns) {
   std::string text = fmt::format("{}  ({})\n", inspection.ref, inspection.kind);
   Table facts({"", ""});
-  facts.AddRow(
-      {"architecture", inspection.architecture.empty() ? "unknown (no config.json)" : inspection.architecture});
+  facts.AddRow({"architecture", ArchitectureText(inspection)});
   facts.AddRow({"parameters", fmt::format("{}  ({})", FormatCount(inspection.parameters), Prediction(inspection))});
   facts.AddRow({"tensors", fmt::format("{} in {}", FormatCount(inspection.tensors), FormatBytes(inspection.bytes))});
-  AddShape(inspection.shape, &facts);
+  AddShape(inspection.shape, inspection.layers_by_names, &facts);
   if (inspection.shape.vocab) facts.AddRow({"vocabulary", FormatCount(*inspection.shape.vocab)});
   facts.AddRow({"tokenizer", TokenizerText(inspection)});
   facts.AddRow({"chat template", inspection.chat_template.empty() ? "none" : "in " + inspection.chat_template});
@@ -163,7 +179,7 @@ std::string InspectionText(const Inspection& inspection, size_t columns) {
   text += facts.ToString("  ", columns);
 
   std::vector<std::pair<std::string, verify::TensorShare>> parts, encodings;
-  for (const auto& [part, share] : inspection.parts) parts.emplace_back(PartName(part), share);
+  for (const auto& [part, share] : inspection.parts) parts.emplace_back(verify::PartName(part), share);
   for (const auto& [name, share] : inspection.encodings) encodings.emplace_back(name, share);
   text += SharesText("part", parts, inspection.parameters);
   text += SharesText("encoding", encodings, inspection.parameters);

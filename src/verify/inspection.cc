@@ -6,7 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/units.h"
-#include "checkpoint/architecture.h"
+#include "checkpoint/expected_tensors.h"
 
 namespace sluice::verify {
 namespace {
@@ -29,19 +29,37 @@ std::optional<uint64_t> Multiply(std::optional<uint64_t> a, std::optional<uint64
 }
 
 // Layers that see a window only: by the canonical config, which has what releases of transformers spell differently in
-// one way.
+// one way, where the architecture's defaults are in it.
 void FindWindows(const ModelConfig& config, ModelShape* shape) {
+  const checkpoint::Architecture* known = checkpoint::ArchitectureOf(config);
   const ordered_json canonical = ordered_json::parse(config.Canonical(), nullptr, /*allow_exceptions=*/false);
-  if (!canonical.is_object() || !canonical.contains("sliding_window")) return;
-  shape->window = checkpoint::WholeNumber(canonical["sliding_window"]);
+  const auto value = [&](const char* key) {
+    if (known != nullptr && !known->runs()) return config.Value(key);
+    return canonical.is_object() && canonical.contains(key) ? canonical[key] : ordered_json();
+  };
+  shape->window = checkpoint::WholeNumber(value("sliding_window"));
   if (!shape->window) return;
-  if (const auto types = canonical.find("layer_types"); types != canonical.end() && types->is_array()) {
-    shape->sliding_layers = static_cast<uint64_t>(std::ranges::count(*types, ordered_json("sliding_attention")));
-  } else if (const auto* architecture = checkpoint::ArchitectureOf(config);
-             architecture != nullptr && architecture->traits.windows == checkpoint::Windows::kEvery) {
+  if (const ordered_json types = value("layer_types"); types.is_array()) {
+    shape->sliding_layers = static_cast<uint64_t>(std::ranges::count(types, ordered_json("sliding_attention")));
+  } else if (known != nullptr && known->traits.windows == checkpoint::Windows::kEvery) {
     shape->sliding_layers = shape->layers.value_or(0);
   }
   if (shape->sliding_layers == 0) shape->window.reset();
+}
+
+// Tensors that are not stored because the config ties them to the embedding.
+std::vector<std::string> TiedTensors(const ModelConfig& config, const checkpoint::Catalogue& tensors) {
+  std::vector<std::string> tied;
+  if (const auto model = checkpoint::Expect(config)) {
+    for (const checkpoint::ExpectedTensor& tensor : model->tensors) {
+      if (tensor.presence == checkpoint::ExpectedTensor::Presence::kTied && !tensors.Find(tensor.name)) {
+        tied.push_back(tensor.name);
+      }
+    }
+  } else if (config.TiedEmbeddings() && !tensors.Find("lm_head.weight")) {
+    tied.emplace_back("lm_head.weight");
+  }
+  return tied;
 }
 
 void InspectTokenizer(const checkpoint::Checkpoint& checkpoint, Inspection* inspection) {
@@ -74,7 +92,7 @@ ModelShape ShapeOfModel(const ModelConfig& config) {
   ModelShape shape;
   shape.layers = FirstOf(config, {"num_hidden_layers", "n_layer", "n_layers", "num_layers"});
   shape.hidden = FirstOf(config, {"hidden_size", "n_embd", "d_model"});
-  shape.ffn = FirstOf(config, {"intermediate_size", "n_inner", "ffn_dim"});
+  shape.ffn = FirstOf(config, {"intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"});
   shape.heads = FirstOf(config, {"num_attention_heads", "n_head", "n_heads"});
   shape.kv_heads = FirstOf(config, {"num_key_value_heads", "num_kv_heads"});
   if (!shape.kv_heads) shape.kv_heads = shape.heads;
@@ -84,9 +102,14 @@ ModelShape ShapeOfModel(const ModelConfig& config) {
   shape.context = FirstOf(config, {"max_position_embeddings", "n_positions", "max_seq_len", "n_ctx"});
   shape.experts = FirstOf(config, {"num_local_experts", "num_experts", "n_routed_experts"});
   shape.experts_per_token = FirstOf(config, {"num_experts_per_tok", "num_experts_per_token"});
+  if (shape.experts.value_or(0) > 0) {
+    shape.expert_ffn = FirstOf(config, {"moe_intermediate_size", "intermediate_size"});
+  }
   FindWindows(config, &shape);
   constexpr uint64_t kKeyAndValue = 2, kHalfBytes = 2;
-  if (!config.GetInt("kv_lora_rank")) {
+  if (const auto* known = checkpoint::ArchitectureOf(config); known != nullptr && !known->outline.caches_keys) {
+    shape.kv_bytes_per_token = 0;
+  } else if (!config.GetInt("kv_lora_rank")) {
     shape.kv_bytes_per_token =
         Multiply(Multiply(shape.layers, shape.kv_heads), Multiply(shape.head_dim, kKeyAndValue * kHalfBytes));
   }
@@ -99,7 +122,9 @@ Inspection Inspect(const checkpoint::Checkpoint& checkpoint) {
   inspection.kind = checkpoint.kind();
   const checkpoint::Catalogue& tensors = checkpoint.tensors();
   const ModelConfig* config = checkpoint.config();
-  const ModelParts parts(config == nullptr ? nullptr : checkpoint::ArchitectureOf(*config));
+  const checkpoint::Architecture* known = config == nullptr ? nullptr : checkpoint::ArchitectureOf(*config);
+  const ModelParts parts(known);
+  inspection.parts_by_names = known == nullptr;
   inspection.tensors = tensors.size();
   inspection.parameters = tensors.total_elements();
   inspection.bytes = tensors.total_bytes();
@@ -116,7 +141,11 @@ Inspection Inspect(const checkpoint::Checkpoint& checkpoint) {
     inspection.architecture = config->architecture();
     inspection.parameters_from_config = config->PredictedParameters();
     inspection.shape = ShapeOfModel(*config);
-    if (config->TiedEmbeddings() && !tensors.Find("lm_head.weight")) inspection.tied.emplace_back("lm_head.weight");
+    inspection.tied = TiedTensors(*config, tensors);
+  }
+  if (!inspection.shape.layers) {
+    inspection.shape.layers = LayersByNames(tensors);
+    inspection.layers_by_names = inspection.shape.layers.has_value();
   }
   inspection.files = checkpoint.files();
   for (const checkpoint::SideFile& file : checkpoint.side_files()) inspection.side_files.push_back(file.name);

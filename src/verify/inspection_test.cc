@@ -35,8 +35,27 @@ TEST(ModelShapeTest, WindowsAreTheCanonicalConfigs) {
   EXPECT_FALSE(ShapeOf(R"({"model_type":"qwen2","sliding_window":4096,"use_sliding_window":false})").window);
 }
 
+TEST(ModelShapeTest, OfArchitecturesThatDoNotRun) {
+  const ModelShape gpt2 = ShapeOf(R"({"model_type":"gpt2","n_layer":6})");
+  EXPECT_EQ(gpt2.layers, 6u);
+  EXPECT_EQ(gpt2.ffn, 3072u);
+  EXPECT_EQ(gpt2.context, 1024u);
+  EXPECT_EQ(gpt2.kv_bytes_per_token, 6u * 768 * 2 * 2);
+  const ModelShape mixtral = ShapeOf(R"({"model_type":"mixtral","sliding_window":4096})");
+  EXPECT_EQ(mixtral.experts, 8u);
+  EXPECT_EQ(mixtral.experts_per_token, 2u);
+  EXPECT_EQ(mixtral.kv_bytes_per_token, 32u * 8 * 128 * 2 * 2);
+  EXPECT_EQ(mixtral.sliding_layers, 32u);
+  const ModelShape falcon = ShapeOf(R"({"model_type":"falcon"})");
+  EXPECT_EQ(falcon.kv_heads, 1u);
+  EXPECT_EQ(falcon.kv_bytes_per_token, 32u * 64 * 2 * 2);
+  EXPECT_EQ(ShapeOf(R"({"model_type":"cohere2","num_hidden_layers":8})").sliding_layers, 6u);
+  EXPECT_EQ(ShapeOf(R"({"model_type":"mamba"})").kv_bytes_per_token, 0u);
+  EXPECT_EQ(ShapeOf(R"({"model_type":"bert"})").kv_bytes_per_token, 0u);
+}
+
 TEST(ModelShapeTest, OfArchitecturesThatAreNotKnown) {
-  const ModelShape gpt2 = ShapeOf(R"({"model_type":"gpt2","n_layer":12,"n_head":12,"n_embd":768,"n_positions":1024})");
+  const ModelShape gpt2 = ShapeOf(R"({"model_type":"gptj","n_layer":12,"n_head":12,"n_embd":768,"n_positions":1024})");
   EXPECT_EQ(gpt2.kv_bytes_per_token, 12u * 768 * 2 * 2);
   EXPECT_EQ(gpt2.context, 1024u);
   const ModelShape latent = ShapeOf(
@@ -79,18 +98,41 @@ TEST(ModelPartsTest, ByNames) {
            {"output.weight", Part::kHead},
            {"layers.0.attention.wq.weight", Part::kAttention},
            {"layers.0.feed_forward.w1.weight", Part::kMlp},
-           {"query_key_value.weight", Part::kOther},
+           {"query_key_value.weight", Part::kAttention},
+           {"encoder.layer.0.attention.output.LayerNorm.weight", Part::kNorms},
+           {"encoder.layer.0.output.dense.weight", Part::kMlp},
+           {"layers.0.mamba.A_log", Part::kMixer},
+           {"score.weight", Part::kOther},
            {"w", Part::kOther}}) {
     EXPECT_EQ(parts.Of(name), part) << name;
   }
 }
 
-TEST(ModelPartsTest, PatternsOfLayers) {
-  EXPECT_EQ(LayerPattern("model.layers.12.mlp.experts.3.w"), "model.layers.*.mlp.experts.3.w");
-  EXPECT_EQ(LayerPattern("7"), "*");
-  EXPECT_EQ(LayerPattern("h1.2b.c"), "h1.2b.c");
-  EXPECT_EQ(LayerPattern(""), "");
-  EXPECT_EQ(LayerPattern("a..1."), "a..*.");
+TEST(ModelPartsTest, OfAnArchitectureThatDoesNotRun) {
+  const ModelParts mixtral(checkpoint::ArchitectureByName("MixtralForCausalLM"));
+  EXPECT_EQ(mixtral.Of("model.layers.1.block_sparse_moe.experts.7.w2.weight"), Part::kExperts);
+  EXPECT_EQ(mixtral.Of("model.layers.1.block_sparse_moe.gate.weight"), Part::kExperts);
+  const ModelParts gpt2(checkpoint::ArchitectureByName("GPT2LMHeadModel"));
+  EXPECT_EQ(gpt2.Of("h.0.mlp.c_proj.weight"), Part::kMlp);
+  EXPECT_EQ(gpt2.Of("transformer.h.0.attn.c_proj.weight"), Part::kAttention);
+  EXPECT_EQ(gpt2.Of("h.0.attn.bias"), Part::kOther);
+  EXPECT_EQ(ModelParts(checkpoint::ArchitectureByName("MambaForCausalLM")).Of("backbone.layers.0.mixer.A_log"),
+            Part::kMixer);
+  EXPECT_EQ(ModelParts(checkpoint::ArchitectureByName("BertModel")).Of("bert.encoder.layer.0.output.LayerNorm.gamma"),
+            Part::kNorms);
+}
+
+TEST(LayersByNamesTest, TheFirstNumberOfTheLargestStack) {
+  const auto layers = [](const std::vector<std::pair<std::string, uint64_t>>& tensors) {
+    checkpoint::Catalogue catalogue;
+    for (const auto& [name, size] : tensors) catalogue.Add(name, quant::F32(), std::vector<uint64_t>{size}, size);
+    catalogue.Sort();
+    return LayersByNames(catalogue);
+  };
+  EXPECT_EQ(layers({{"m.0.experts.0.w", 1}, {"m.0.experts.1.w", 1}, {"m.1.experts.0.w", 1}}), 2u);
+  EXPECT_EQ(layers({{"vision.0.w", 1}, {"vision.1.w", 1}, {"text.0.w", 9}, {"head", 99}}), 1u);
+  EXPECT_EQ(layers({{"w", 1}, {"x1.y2", 1}}), std::nullopt);
+  EXPECT_EQ(layers({}), std::nullopt);
 }
 
 TEST(InspectionTest, PartsAndEncodingsAddUp) {

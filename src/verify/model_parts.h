@@ -1,23 +1,24 @@
-// The parts of a model that its tensors belong to: by the steps of its architecture where that is known, else by what
-// the names of Hugging Face's models have in common.
+// The parts of a model that its tensors belong to: by its architecture where that is known, else by what the names of
+// Hugging Face's models have in common.
 #pragma once
 
-#include <array>
+#include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "checkpoint/architecture.h"
+#include "checkpoint/catalogue.h"
 
 namespace sluice::verify {
 
-enum class Part { kEmbedding, kAttention, kMlp, kExperts, kNorms, kHead, kOther };
-inline constexpr std::array<Part, 7> kParts = {Part::kEmbedding, Part::kAttention, Part::kMlp,  Part::kExperts,
-                                               Part::kNorms,     Part::kHead,      Part::kOther};
-std::string_view PartName(Part part);  // "embedding", "attention", "mlp", "experts", "norms", "head", "other"
+using checkpoint::Part;
+std::string_view PartName(Part part);  // "embedding", "attention", "mixer", "mlp", "experts", "norms", "head", "other"
 
-// The name with "*" in place of its first component that is a number: of the layer.
-std::string LayerPattern(std::string_view name);
+// Layers of a model of which the names are all that is known: the first number in a name is its layer's. Of several
+// stacks (a vision tower beside a text model) that with the most parameters; nullopt where no name has a number.
+std::optional<uint64_t> LayersByNames(const checkpoint::Catalogue& tensors);
 
 class ModelParts {
  public:
@@ -25,7 +26,8 @@ class ModelParts {
   Part Of(std::string_view tensor) const;
 
  private:
-  std::map<std::string, Part, std::less<>> rules_;  // "*" in place of the layer's number
+  const checkpoint::Architecture* architecture_;
+  std::map<std::string, Part, std::less<>> rules_;  // "*" in place of numbers
 };
 
 }  // namespace sluice::verify

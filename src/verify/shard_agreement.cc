@@ -7,15 +7,12 @@
 
 #include <fmt/format.h>
 
-#include "checkpoint/architecture.h"
-#include "checkpoint/catalogue.h"
+#include "checkpoint/expected_tensors.h"
 #include "formats/recognise.h"
-#include "verify/model_parts.h"
 
 namespace sluice::verify {
 namespace {
 
-using checkpoint::Architecture;
 using checkpoint::ModelConfig;
 using checkpoint::ShapeText;
 using formats::Printable;
@@ -27,15 +24,17 @@ struct Misfit {
   std::string why;
 };
 
-// Shapes by the names of the architecture's rules; empty where the config does not tell them.
+// Shapes by names with "*" for every number; empty where the config does not tell them.
 std::map<std::string, std::vector<uint64_t>, std::less<>> ShapesOf(const ModelConfig& config) {
   std::map<std::string, std::vector<uint64_t>, std::less<>> shapes;
-  const Architecture* architecture = checkpoint::ArchitectureOf(config);
-  const auto sizes = checkpoint::SizesOf(config);
+  const auto model = checkpoint::Expect(config);
   // What is quantised has shapes of its own.
-  if (architecture == nullptr || !sizes || config.json().contains("quantization_config")) return shapes;
-  for (const checkpoint::TensorRule& rule : architecture->tensors) {
-    if (auto shape = checkpoint::ShapeOf(rule, *sizes)) shapes.emplace(std::string(rule.name), std::move(*shape));
+  if (!model || config.json().contains("quantization_config")) return shapes;
+  for (const checkpoint::ExpectedTensor& tensor : model->tensors) {
+    if (!tensor.shape) continue;
+    for (const std::string_view prefix : PrefixesOf(*model->architecture, &config)) {
+      shapes.emplace(fmt::format("{}{}", tensor.has_prefix ? prefix : "", tensor.name), *tensor.shape);
+    }
   }
   return shapes;
 }
@@ -95,7 +94,7 @@ void CompareWithConfig(const ModelConfig& config, const std::vector<Shard>& shar
     std::string first;
     for (size_t i = 0; i < shards[s].header->size(); ++i) {
       const formats::StoredTensor tensor = (*shards[s].header)[i];
-      const auto shape = shapes.find(LayerPattern(tensor.name));
+      const auto shape = shapes.find(checkpoint::NumberPattern(tensor.name));
       if (shape == shapes.end()) continue;
       ++known;
       if (std::ranges::equal(shape->second, tensor.shape)) continue;
