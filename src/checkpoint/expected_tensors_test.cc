@@ -119,7 +119,7 @@ TEST(ExpectedTensors, EachArchitectureThatDoesNotRunHasAGolden) {
   }
 }
 
-// By the parameters that their publishers state.
+// InternLM2-7B and EXAONE-3.0-7.8B.
 TEST(ExpectedTensors, OfModelsWithCodeOfTheirOwn) {
   EXPECT_EQ(Config({{"model_type", "internlm2"},
                     {"bias", false},
