@@ -71,6 +71,15 @@ class Written(Gguf):
         self.assertEqual(told["root"], self.convert(merged, "again.gguf")[1]["root"])
         self.assertEqual(self.run_ok("verify", merged, out, "--level", "tensors", "--json").json()["verdict"], "EQUAL_AFTER_CAST")
 
+    def test_yis_first_releases_are_llamas(self):
+        llama = write_model(self.dir / "x", tokenizer=False)
+        yi = self.dir / "yi" / "x"
+        self.run_ok("convert", llama, "-o", yi, "--rename", "model.layers.*.input_layernorm.weight=model.layers.*.ln1.weight",
+                    "--rename", "model.layers.*.post_attention_layernorm.weight=model.layers.*.ln2.weight",
+                    "--set", 'architectures=["YiForCausalLM"]', "--set", "model_type=Yi")
+        files = [self.convert(ref, f"{i}/x.gguf")[0].read_bytes() for i, ref in enumerate((llama, yi))]
+        self.assertEqual(files[0], files[1])
+
     def test_any_budget_gives_the_same_bytes(self):
         model = write_model(self.dir / "model", tokenizer=False)
         files = [self.convert(model, f"{i}/x.gguf", "--dtype", "q8_0", *how)[0].read_bytes()

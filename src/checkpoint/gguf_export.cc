@@ -79,7 +79,7 @@ class GgufExport::Maker {
 
  private:
   struct Placed {
-    std::string gguf_name, name;
+    std::string gguf_name, read_name;
     Tensor tensor;
   };
 
@@ -98,6 +98,7 @@ class GgufExport::Maker {
       return FailIn(ErrorCode::kUnsupported, model_.ref(),
                     fmt::format("the architecture {} cannot be written as GGUF yet", model_.config()->architecture()));
     }
+    reads_as_ = ArchitectureByName(gguf_->hugging_face);
     const auto sizes = SizesOf(*model_.config());
     if (!sizes) {
       return FailIn(ErrorCode::kCorrupt, model_.ref(),
@@ -116,7 +117,7 @@ class GgufExport::Maker {
   Result<void> PlaceTensors() {
     used_.resize(model_.tensors().size());
     bool layers_done = false;
-    for (const TensorRule& rule : architecture_->tensors) {
+    for (const TensorRule& rule : reads_as_->tensors) {
       if (!IsPerLayer(rule)) {
         SLUICE_TRY(Place(rule, 0));
         continue;
@@ -124,7 +125,7 @@ class GgufExport::Maker {
       if (layers_done) continue;
       layers_done = true;
       for (uint64_t layer = 0; layer < sizes_.layers; ++layer) {
-        for (const TensorRule& of_layer : architecture_->tensors) {
+        for (const TensorRule& of_layer : reads_as_->tensors) {
           if (IsPerLayer(of_layer)) SLUICE_TRY(Place(of_layer, layer));
         }
       }
@@ -132,7 +133,13 @@ class GgufExport::Maker {
     return {};
   }
 
-  Result<void> Place(const TensorRule& rule, uint64_t layer) {
+  // `read`: as the tensor is called when the file is read.
+  Result<void> Place(const TensorRule& read, uint64_t layer) {
+    const auto own = std::ranges::find_if(architecture_->tensors, [&](const TensorRule& rule) {
+      return rule.step == read.step && IsBias(rule) == IsBias(read);
+    });
+    if (own == architecture_->tensors.end()) return {};
+    const TensorRule& rule = *own;
     const std::string name = NameOf(rule, layer);
     const auto source = model_.tensors().Find(name);
     if (!source) {
@@ -151,7 +158,7 @@ class GgufExport::Maker {
                    fmt::format("has shape {}, but config.json makes it {}", ShapeText(info.shape),
                                expected ? ShapeText(*expected) : "more than 2^64 numbers"));
     }
-    Placed placed{GgufNameOf(rule, layer), name, {.source = *source, .encoding = {}}};
+    Placed placed{GgufNameOf(read, layer), NameOf(read, layer), {.source = *source, .encoding = {}}};
     SLUICE_ASSIGN(placed.tensor.encoding, EncodingOf(rule, info));
     if (gguf_->permutes_heads && rule.step == Step::kQuery) placed.tensor.num_heads = sizes_.heads;
     if (gguf_->permutes_heads && rule.step == Step::kKey) placed.tensor.num_heads = sizes_.kv_heads;
@@ -213,7 +220,7 @@ class GgufExport::Maker {
 
   // As far as layers have it, and what reads the file knows of it.
   std::optional<uint64_t> WindowOf(const ordered_json& config) const {
-    const Windows windows = ArchitectureByName(gguf_->hugging_face)->traits.windows;
+    const Windows windows = reads_as_->traits.windows;
     const ordered_json types = config.value("layer_types", ordered_json::array());
     const bool slides = windows == Windows::kEvery || (windows == Windows::kLayerTypes &&
                                                        std::ranges::find(types, "sliding_attention") != types.end());
@@ -285,7 +292,7 @@ class GgufExport::Maker {
     SLUICE_CHECK(tensors.size() == placed_.size());
     result_->tensors_.resize(tensors.size());
     for (const Placed& placed : placed_) {
-      const auto index = tensors.Find(placed.name);
+      const auto index = tensors.Find(placed.read_name);
       SLUICE_CHECK(index && tensors[*index].encoding == placed.tensor.encoding);
       result_->tensors_[*index] = placed.tensor;
       result_->order_.push_back(static_cast<uint32_t>(*index));
@@ -315,6 +322,7 @@ class GgufExport::Maker {
   std::shared_ptr<GgufExport> result_;
   const Architecture* architecture_ = nullptr;
   const GgufArchitecture* gguf_ = nullptr;
+  const Architecture* reads_as_ = nullptr;  // what the file will be taken for
   ModelSizes sizes_;
   uint64_t rotary_dim_ = 0, num_narrow_ = 0;
   std::string first_narrow_;
