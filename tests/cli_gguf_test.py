@@ -123,6 +123,20 @@ class Tokenizers(Gguf):
                 self.assertIn(words, result.err.lower())
 
 
+    def test_a_merge_has_the_tokenizer_of_its_base(self):
+        base = self.with_tokenizer("base", 760, ("hf-byte-level.tokenizer.json", "tokenizer.json"))
+        other = self.with_tokenizer("other", 760, ("hf-sentencepiece.tokenizer.json", "tokenizer.json"))
+        refs = [self.convert(model, model.name + ".gguf")[0] for model in (other, base)]
+        recipe = self.dir / "recipe.yml"
+        recipe.write_text(cli_models.recipe_text("task_arithmetic", refs[1], [(refs[0], {"weight": 0.5})]))
+        self.run_ok("merge", recipe, "-o", self.dir / "merged")
+        for text in TEXTS:
+            for ref in (recipe, self.dir / "merged"):
+                self.assertEqual(self.ids(ref, text), self.ids(base, text))
+        self.assertEqual(self.root(recipe), self.root(self.dir / "merged"))
+        self.assertEqual(self.run_ok("verify", self.dir / "merged", recipe, "--json").json()["verdict"], "IDENTICAL")
+
+
 class Refused(Gguf):
     def test_bad_input(self):
         model = write_model(self.dir / "model", tokenizer=False)

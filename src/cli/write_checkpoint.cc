@@ -38,6 +38,7 @@ class GgufGroups final : public stream::GroupSource {
   // Which out of each group is what will be read.
   std::vector<uint8_t> ReadOuts() const {
     std::vector<uint8_t> outs;
+    outs.reserve(order_.size());
     for (const uint32_t tensor : order_) outs.push_back(gguf_.IsRearranged(tensor) ? 1 : 0);
     return outs;
   }

@@ -8,7 +8,9 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
+#include "formats/gguf.h"
 #include "merge/recipe_parents.h"
+#include "tokenizer/gguf_tokenizer_files.h"
 
 namespace sluice::merge {
 namespace {
@@ -221,18 +223,21 @@ class RecipeOpener {
     const checkpoint::Checkpoint& owner = *result_->owner_;
     result_->ref_ = recipe().path;
     result_->kind_ = "recipe";
-    result_->embedded_tokenizer_ = owner.embedded_tokenizer();
-    result_->side_files_ = owner.side_files();
+    DescribeTokenizer(owner);
     if (owner.config() != nullptr) {
       const quant::Encoding output = recipe().output();
       result_->config_ = output.valid() ? WithDtype(*owner.config(), output)
                                         : checkpoint::ModelConfig::FromJson(owner.config()->json());
     }
     std::set<std::string> seen;
-    for (const Parent& parent : opened_.all) {
-      for (const checkpoint::Checkpoint::File& file : parent.checkpoint->files()) {
+    const auto add_files = [&](const checkpoint::Checkpoint& parent) {
+      for (const checkpoint::Checkpoint::File& file : parent.files()) {
         if (seen.insert(file.path).second) result_->files_.push_back(file);
       }
+    };
+    add_files(owner);  // first: a tokenizer that lies in a container is its
+    for (const Parent& parent : opened_.all) {
+      add_files(*parent.checkpoint);
       for (const checkpoint::Problem& problem : parent.checkpoint->problems()) {
         if (problem.severity != checkpoint::Problem::Severity::kNote) result_->problems_.push_back(problem);
       }
@@ -252,6 +257,25 @@ class RecipeOpener {
     for (const size_t parent : parent_of_) {
       if (parent != opened_.base) add_parent(false, parent);
     }
+  }
+
+  // A merge is a folder, so a tokenizer that lies in a GGUF becomes files: the recipe has what the merge will have.
+  void DescribeTokenizer(const checkpoint::Checkpoint& owner) {
+    result_->side_files_ = owner.side_files();
+    if (owner.embedded_tokenizer().empty()) return;
+    const auto files = [&]() -> Result<std::vector<checkpoint::SideFile>> {
+      SLUICE_ASSIGN(auto source, options_.open_source(owner.files()[0].path));
+      SLUICE_ASSIGN(const auto gguf, formats::GgufFile::Open(std::move(source)));
+      return tokenizer::TokenizerFilesOf(*gguf);
+    }();
+    if (!files) {
+      result_->problems_.push_back({checkpoint::Problem::Severity::kWarning, recipe().path, "",
+                                    "the result has no tokenizer: " + files.error().ToString()});
+      return;
+    }
+    std::vector<checkpoint::SideFile>& side_files = result_->side_files_;
+    side_files.insert(side_files.end(), files->begin(), files->end());
+    std::ranges::sort(side_files, {}, &checkpoint::SideFile::name);
   }
 
   std::shared_ptr<RecipeCheckpoint> result_;

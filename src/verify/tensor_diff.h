@@ -18,7 +18,7 @@ namespace sluice::verify {
 enum class TensorClass {
   kIdentical,        // the same encoding, the same bytes
   kEqualAfterCast,   // other encodings of the same numbers
-  kRounded,          // one side is the other, rounded to nearest even
+  kRounded,          // one side is the other, rounded once: to nearest even, or as Q8_0 is made
   kWithinTolerance,  // |a - b| <= atol + rtol |b| everywhere, where a tolerance was asked for
   kChanged,
   kShapeDiffers,

@@ -106,7 +106,7 @@ std::string Proves(Verdict verdict, Level level) {
              "config and "
              "tokenizer are the same";
     case Verdict::kRounded:
-      return "every byte was read: each tensor that differs is the other side's, rounded to nearest even";
+      return "every byte was read: each tensor that differs is the other side's, rounded once into another format";
     case Verdict::kSameWeights:
       return "every byte was read: the weights are equal; the config or the tokenizer is another";
     case Verdict::kSameArchitectureDifferentWeights:

@@ -62,10 +62,10 @@ Result<void> RefuseBlocks(const checkpoint::Checkpoint& checkpoint) {
 }
 
 // The tokenizer of a GGUF, as files. Where that cannot be, the weights are worth writing all the same.
-void AddTokenizerFiles(const checkpoint::Checkpoint& checkpoint, CheckpointView* view, Session& session) {
-  if (checkpoint.embedded_tokenizer().empty()) return;
+void AddTokenizerFiles(const checkpoint::Checkpoint& model, CheckpointView* view, Session& session) {
+  if (model.embedded_tokenizer().empty()) return;
   const auto files = [&]() -> Result<std::vector<checkpoint::SideFile>> {
-    SLUICE_ASSIGN(auto source, io::OpenFile(checkpoint.files()[0].path));
+    SLUICE_ASSIGN(auto source, io::OpenFile(model.files()[0].path));
     SLUICE_ASSIGN(const auto gguf, formats::GgufFile::Open(std::move(source)));
     return tokenizer::TokenizerFilesOf(*gguf);
   }();

@@ -116,10 +116,6 @@ Result<int> Run(const Values& values, Session& session) {
   TrimHeap();
   session.WarnOf(*recipe);
   if (values.check) return Check(*recipe, session);
-  if (!recipe->embedded_tokenizer().empty()) {
-    session.Note(
-        "the tokenizer's tables stay in the base's GGUF: writing them as tokenizer files is not supported yet");
-  }
 
   // Counting NaN takes groups in the writer's order, which is the plan's.
   uint64_t shard_bytes = checkpoint::kDefaultShardBytes;
