@@ -141,6 +141,7 @@ class Refused(Gguf):
     def test_bad_input(self):
         model = write_model(self.dir / "model", tokenizer=False)
         out = self.dir / "x.gguf"
+        self.run_fails(2, ["--out-shard-size is for folders", "x.gguf"], "convert", model, "-o", out, "--out-shard-size", "1GB")
         self.run_fails(2, ["--dtype q4_k", "q8_0"], "convert", model, "-o", out, "--dtype", "q4_k")
         self.run_fails(2, ["--dtype q8_0"], "convert", model, "-o", self.dir / "folder", "--dtype", "q8_0")
         mamba = write_model(self.dir / "mamba", tokenizer=False, config={"architectures": ["MambaForCausalLM"], "model_type": "mamba"})

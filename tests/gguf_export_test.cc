@@ -49,7 +49,7 @@ class View final : public Checkpoint {
 std::string FileOf(const GgufExport& gguf) {
   const checkpoint::ShardPlan plan = gguf.Plan("x.gguf");
   auto tensors = ReadTensors(View(gguf, true));
-  std::string file = plan.header;
+  std::string file = *plan.header;
   for (const uint32_t i : plan.order) {
     const std::vector<uint8_t>& bytes = tensors[std::string(gguf.as_read().tensors()[i].name)];
     file.append(bytes.begin(), bytes.end());

@@ -25,15 +25,16 @@ using nlohmann::ordered_json;
 // A file of which only the header is there yet.
 class HeaderSource final : public io::ByteSource {
  public:
-  HeaderSource(const std::string& header, uint64_t size_bytes) : header_(header), size_bytes_(size_bytes) {}
+  HeaderSource(std::shared_ptr<const std::string> header, uint64_t size_bytes)
+      : header_(std::move(header)), size_bytes_(size_bytes) {}
   const std::string& name() const override { return name_; }
   uint64_t size_bytes() const override { return size_bytes_; }
   io::SourceId id() const override { return {}; }
   Result<void> Read(uint64_t offset, std::span<uint8_t> out) const override {
     SLUICE_CHECK(offset <= size_bytes_ && out.size() <= size_bytes_ - offset);
     std::ranges::fill(out, 0);  // the reader's window reaches beyond the header
-    if (offset < header_.size()) {
-      const std::string_view there = std::string_view(header_).substr(offset, out.size());
+    if (offset < header_->size()) {
+      const std::string_view there = std::string_view(*header_).substr(offset, out.size());
       std::ranges::copy(there, out.begin());
     }
     return {};
@@ -41,7 +42,7 @@ class HeaderSource final : public io::ByteSource {
 
  private:
   const std::string name_ = "the GGUF file to be written";
-  const std::string header_;
+  const std::shared_ptr<const std::string> header_;
   const uint64_t size_bytes_;
 };
 
@@ -71,7 +72,8 @@ class GgufExport::Maker {
     for (const Placed& placed : placed_) {
       header_.AddTensor(placed.gguf_name, placed.tensor.encoding, model_.tensors()[placed.tensor.source].shape);
     }
-    result_->header_ = header_.Finish();
+    result_->header_ = std::make_shared<const std::string>(header_.Finish());
+    header_ = {};
     SLUICE_TRY(ReadBack());
     CompareConfigs();
     return std::shared_ptr<const GgufExport>(std::move(result_));
@@ -204,7 +206,7 @@ class GgufExport::Maker {
     const ordered_json config = CompleteConfig(model_.config()->json());
     header_.Add("general.architecture", gguf_->name);
     header_.Add("general.type", "model");
-    header_.Add("general.name", std::filesystem::path(model_.ref()).lexically_normal().stem().string());
+    header_.Add("general.name", NameOfModel());
     AddStorage();
     SLUICE_TRY(AddSizes(config));
     for (const auto& [key, name] : {std::pair{"attn_logit_softcapping", architecture_->traits.attention_softcap_key},
@@ -225,6 +227,17 @@ class GgufExport::Maker {
     const bool slides = windows == Windows::kEvery || (windows == Windows::kLayerTypes &&
                                                        std::ranges::find(types, "sliding_attention") != types.end());
     return slides ? model_.config()->GetInt("sliding_window") : std::nullopt;
+  }
+
+  // Of its folder or file: "Llama-3.1-8B", of "models/Llama-3.1-8B/".
+  std::string NameOfModel() const {
+    std::filesystem::path path = std::filesystem::path(model_.ref()).lexically_normal();
+    if (!path.has_filename()) path = path.parent_path();
+    const auto extension = path.extension();
+    for (const char* known : {".gguf", ".safetensors", ".bin", ".yml", ".yaml", ".json"}) {
+      if (extension == known) return path.stem().string();
+    }
+    return path.filename().string();
   }
 
   void AddStorage() {
@@ -278,7 +291,7 @@ class GgufExport::Maker {
 
   // The header is read as any file's is: what it says is what people will get.
   Result<void> ReadBack() {
-    uint64_t size_bytes = result_->header_.size();
+    uint64_t size_bytes = result_->header_->size();
     for (const Placed& placed : placed_) {
       size_bytes += RoundUp(placed.tensor.encoding.BytesOf(model_.tensors()[placed.tensor.source].num_elements),
                             GgufHeader::kAlignment);
@@ -288,6 +301,9 @@ class GgufExport::Maker {
       return std::make_shared<HeaderSource>(result_->header_, size_bytes);
     };
     SLUICE_ASSIGN(result_->as_read_, OpenGguf("the GGUF file to be written", options));
+    for (const Problem& problem : result_->as_read_->problems()) {
+      if (problem.severity != Problem::Severity::kNote) result_->notes_.push_back(problem.message);
+    }
     const Catalogue& tensors = result_->as_read_->tensors();
     SLUICE_CHECK(tensors.size() == placed_.size());
     result_->tensors_.resize(tensors.size());
@@ -341,7 +357,7 @@ ShardPlan GgufExport::Plan(std::string file_name) const {
   plan.alignment = GgufHeader::kAlignment;
   plan.header = header_;
   plan.order = order_;
-  plan.shards.push_back({std::move(file_name), 0, static_cast<uint32_t>(order_.size()), header_.size(), 0});
+  plan.shards.push_back({std::move(file_name), 0, static_cast<uint32_t>(order_.size()), header_->size(), 0});
   for (const uint32_t i : order_) {
     const TensorInfo tensor = as_read_->tensors()[i];
     plan.tensor_bytes += tensor.size_bytes();

@@ -15,7 +15,7 @@
 
 namespace sluice::checkpoint {
 
-// Immutable; thread-safe. Memory: the file's header, twice while it is made.
+// Immutable; thread-safe. Memory: the file's header, three times while it is made.
 class GgufExport {
  public:
   // `header` comes with the tokenizer's keys, if there are any. Matrices are written in `encoding` (invalid: as they
@@ -55,7 +55,7 @@ class GgufExport {
   std::vector<Tensor> tensors_;  // by index into as_read_->tensors()
   std::vector<uint32_t> order_;  // as the file has them
   uint64_t head_dim_ = 0;
-  std::string header_;
+  std::shared_ptr<const std::string> header_;
   std::vector<std::string> notes_;
 };
 

@@ -77,7 +77,7 @@ Result<ShardPlan> PlanOneFile(const Catalogue& tensors, std::string file_name) {
 }
 
 Result<std::string> HeaderText(const Catalogue& tensors, const ShardPlan& plan, size_t index) {
-  if (!plan.header.empty()) return plan.header;
+  if (plan.header != nullptr) return *plan.header;
   const ShardPlan::Shard& shard = plan.shards[index];
   std::vector<formats::SafetensorsOutput> outputs;
   outputs.reserve(shard.end - shard.begin);

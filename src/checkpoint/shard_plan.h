@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,9 +32,10 @@ struct ShardPlan {
   std::vector<uint32_t> order;  // index into the catalogue at each place: as the files hold them, shard by shard
   uint64_t tensor_bytes = 0;
   uint64_t total_elements = 0;
-  bool one_file = false;    // that goes by the output's name; else a folder of them
-  uint64_t alignment = 1;   // zeros follow each tensor, up to a multiple of this; counted in data_bytes
-  std::string header = {};  // of the one file, where it is no safetensors file; else HeaderText has it
+  bool one_file = false;   // that goes by the output's name; else a folder of them
+  uint64_t alignment = 1;  // zeros follow each tensor, up to a multiple of this; counted in data_bytes
+  std::shared_ptr<const std::string> header =
+      {};  // of the one file, where it is no safetensors file; else HeaderText has it
 
   bool has_index() const { return shards.size() > 1; }
   uint64_t file_bytes() const;  // of all shards
@@ -47,7 +49,7 @@ Result<ShardPlan> PlanShards(const Catalogue& tensors, uint64_t max_shard_bytes)
 // The same in one file of this name.
 Result<ShardPlan> PlanOneFile(const Catalogue& tensors, std::string file_name);
 
-// A shard's file up to where data starts: header_bytes, plan.header or as formats/safetensors.h writes it.
+// A shard's file up to where data starts: header_bytes, *plan.header or as formats/safetensors.h writes it.
 Result<std::string> HeaderText(const Catalogue& tensors, const ShardPlan& plan, size_t shard);
 
 using Emit = std::function<Result<void>(std::string_view)>;

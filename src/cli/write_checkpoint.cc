@@ -2,6 +2,8 @@
 
 #include <filesystem>
 
+#include <fmt/format.h>
+
 #include "base/memory_budget.h"
 #include "base/units.h"
 #include "checkpoint/checkpoint_writer.h"
@@ -58,13 +60,16 @@ struct Form {
 
 Result<Form> FormOf(const checkpoint::Checkpoint& checkpoint, const WriteRequest& request, uint64_t max_shard_bytes) {
   const std::string file_name = std::filesystem::path(request.output).filename().string();
+  SLUICE_ASSIGN(const bool is_file, IsFileOutput(request.output));
+  if (is_file && !request.shard_size.empty()) {
+    return Fail(ErrorCode::kUsage, fmt::format("--out-shard-size is for folders, and {} is one file", request.output));
+  }
   if (request.gguf != nullptr) {
     checkpoint::ShardPlan plan = request.gguf->Plan(file_name);
     auto groups = std::make_unique<GgufGroups>(*request.gguf, plan.order);
     std::vector<uint8_t> outs = groups->ReadOuts();
     return Form{request.gguf->as_read().tensors(), std::move(plan), std::move(groups), std::move(outs)};
   }
-  SLUICE_ASSIGN(const bool is_file, IsFileOutput(request.output));
   SLUICE_ASSIGN(checkpoint::ShardPlan plan, is_file ? checkpoint::PlanOneFile(checkpoint.tensors(), file_name)
                                                     : checkpoint::PlanShards(checkpoint.tensors(), max_shard_bytes));
   auto groups = std::make_unique<stream::CheckpointGroups>(checkpoint, plan.order);
