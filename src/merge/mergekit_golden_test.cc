@@ -16,7 +16,8 @@ constexpr char kFolder[] = SLUICE_SOURCE_DIR "/tests/goldens/mergekit/";
 
 class MergekitGolden : public testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Recipes, MergekitGolden,
-                         testing::Values("linear_f32_work", "task_arithmetic_weights_cancel", "ties_f32"),
+                         testing::Values("linear_f32_work", "nearswap_f32", "passthrough_copy",
+                                         "task_arithmetic_weights_cancel", "ties_f32"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST_P(MergekitGolden, HasTheSameBits) {

@@ -66,10 +66,10 @@ const Method* FindMethod(std::string_view name) {
 }
 
 std::span<const std::string_view> UnsupportedMethods() {
-  static constexpr std::array<std::string_view, 15> kNames = {
-      "arcee_fusion", "breadcrumbs", "breadcrumbs_ties", "della",    "della_linear",
-      "karcher",      "model_stock", "multislerp",       "nearswap", "nuslerp",
-      "passthrough",  "ram",         "ramplus_tl",       "sce",      "slerp"};
+  static constexpr std::array<std::string_view, 13> kNames = {
+      "arcee_fusion", "breadcrumbs", "breadcrumbs_ties", "della", "della_linear", "karcher",
+      "model_stock",  "multislerp",  "nuslerp",          "ram",   "ramplus_tl",   "sce",
+      "slerp"};
   return kNames;
 }
 

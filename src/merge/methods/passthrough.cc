@@ -1,0 +1,44 @@
+// passthrough: one model as it is, or times a factor. (mergekit's way to stack layers of several models needs slices,
+// which a recipe cannot have yet.)
+//
+//   out = scale x
+//
+// Source: mergekit 0.1.4 ("frankenmerging").
+//
+// Deliberate differences from mergekit: one rounding at the end.
+#include <memory>
+
+#include "merge/method.h"
+#include "merge/weighted_sum_node.h"
+
+namespace sluice::merge::methods {
+namespace {
+
+enum : size_t { kScale };
+
+const graph::Node* Build(const BuildArgs& args) {
+  const ModelInput& model = args.models[0];
+  const auto scale = static_cast<float>((*model.parameters)[kScale]);
+  if (scale == 1) return model.node;
+  return args.graph->Add(
+      std::make_unique<WeightedSumNode>(std::vector<float>{scale}, 1.0f, std::vector<const graph::Node*>{model.node}));
+}
+
+}  // namespace
+
+const Method& passthrough() {
+  static const Method method = {
+      .name = "passthrough",
+      .summary = "One model as it is, or times a factor.",
+      .formula = "out = scale x",
+      .paper = "mergekit 0.1.4 (\"frankenmerging\": with slices, layers of several models one after the other).",
+      .differences = "f32 throughout and one rounding at the end; slices are not supported yet.",
+      .parameters = {{.name = "scale", .default_value = 1, .help = "factor of every number"}},
+      .min_models = 1,
+      .max_models = 1,
+      .build = Build,
+  };
+  return method;
+}
+
+}  // namespace sluice::merge::methods
