@@ -50,6 +50,7 @@ struct ModelInput {
 struct BuildArgs {
   graph::Graph* graph;
   std::string_view tensor_name;        // the output's
+  std::span<const uint64_t> shape;     // the output's, and every input's
   const graph::Node* base;             // F32; null where the method needs none
   std::span<const ModelInput> models;  // in recipe order, the base not among them where the method needs one
   const ParameterValues* parameters;   // of the recipe

@@ -210,8 +210,10 @@ Floats Merged(const Method& method, const Inputs& inputs, const Settings& s, con
   for (size_t m = 0; m < inputs.x.size(); ++m) values.push_back(Values(method, s, m));
   for (size_t m = 0; m < inputs.x.size(); ++m) models.push_back({tests::AddFloats(&graph, inputs.x[m]), &values[m]});
   const ParameterValues recipe = Values(method, s, 0);
+  const uint64_t shape[] = {inputs.base.size()};
   const graph::Node* node = method.build({.graph = &graph,
                                           .tensor_name = s.tensor,
+                                          .shape = shape,
                                           .base = base,
                                           .models = models,
                                           .parameters = &recipe,
@@ -410,9 +412,15 @@ TEST(Methods, EqualSettingsAreOneNode) {
   const Method& method = *FindMethod("dare_ties");
   ParameterValues values = {0.5, 0.5, 0, 1, 1, 0};
   const ModelInput models[] = {{x, &values}};
+  const uint64_t shape[] = {2};
   const auto build = [&](uint64_t seed) {
-    return method.build(
-        {.graph = &graph, .tensor_name = "t", .base = base, .models = models, .parameters = &values, .seed = seed});
+    return method.build({.graph = &graph,
+                         .tensor_name = "t",
+                         .shape = shape,
+                         .base = base,
+                         .models = models,
+                         .parameters = &values,
+                         .seed = seed});
   };
   const graph::Node* first = build(1);
   EXPECT_EQ(build(1), first);

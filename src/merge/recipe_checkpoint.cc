@@ -334,6 +334,7 @@ const graph::Node* RecipeCheckpoint::MakeNode(size_t i, graph::Graph* graph) con
   }
   const BuildArgs args = {.graph = graph,
                           .tensor_name = tensor.name,
+                          .shape = tensor.shape,
                           .base = has_base_ ? graph->AddCast(owner, quant::F32()) : nullptr,
                           .models = inputs,
                           .parameters = &parameters_,
