@@ -87,19 +87,29 @@ def run(*arguments, expect=0):
     return json.loads(done.stdout)
 
 
+# Of parameters that a method needs: 0.5, but for these.
+VALUES = {("nearswap", "t"): 0.001}
+
+
 def recipe(method, models):
-    lines = [f"merge_method: {method}", "dtype: bfloat16"]
-    if method != "linear":
+    """As many models as the method takes, each with its own weight and density where it has those."""
+    name = method["name"]
+    per_model = {p["name"] for p in method["parameters"] if p["scope"] == "model"}
+    lines = [f"merge_method: {name}", "dtype: bfloat16"]
+    if method["needs_base"]:
         lines.append("base_model: base")
     lines.append("models:")
-    for i, model in enumerate(models):
-        lines += [f"  - model: {model}", f"    parameters: {{weight: {0.2 + 0.1 * i}, density: {0.4 + 0.15 * i}}}"
-                  if method != "linear" else f"    parameters: {{weight: {0.2 + 0.1 * i}}}"]
+    for i, model in enumerate(models[:method["max_models"]]):
+        values = {"weight": 0.2 + 0.1 * i, "density": 0.4 + 0.15 * i}
+        given = ", ".join(f"{key}: {value}" for key, value in values.items() if key in per_model)
+        lines += [f"  - model: {model}", f"    parameters: {{{given}}}"]
+    needed = {p["name"] for p in method["parameters"] if p["scope"] == "recipe" and p["default"] is None}
+    lines.append("parameters: {" + ", ".join(f"{key}: {VALUES.get((name, key), 0.5)}" for key in sorted(needed)) + "}")
     return "\n".join(lines) + "\n"
 
 
 def main():
-    methods = [m["name"] for m in run("merge", "--list-methods")["methods"]]
+    methods = {m["name"]: m for m in run("merge", "--list-methods")["methods"]}
     assert len(methods) >= 5, methods
     top = tempfile.mkdtemp(prefix="sluice_evidence_")
     try:
@@ -112,7 +122,7 @@ def main():
                 write_model(os.path.join(folder, name), tensors, shards)
             for method in methods:
                 with open(os.path.join(folder, method + ".yml"), "w") as out:
-                    out.write(recipe(method, list(tunes)))
+                    out.write(recipe(methods[method], list(tunes)))
         roots = {}
         for method in methods:
             seen = set()
