@@ -72,7 +72,8 @@ int ListMethods(Session& session) {
                                     {"summary", method->summary},
                                     {"needs_base", method->needs_base},
                                     {"min_models", method->min_models}};
-    entry["max_models"] = method->max_models == 0 ? nlohmann::ordered_json() : method->max_models;
+    entry["max_models"] = nullptr;
+    if (method->max_models > 0) entry["max_models"] = method->max_models;
     entry["parameters"] = nlohmann::ordered_json::array();
     text += fmt::format("{}\n  {}\n", method->name, method->summary);
     for (const merge::ParameterInfo& parameter : method->parameters) {
