@@ -141,6 +141,10 @@ class RecipeOpener {
   }
 
   bool HasBaseKey(const RecipeSlice& slice) const { return slice.base || result_->recipe_.has_base_key; }
+  // Whether the base is not one of the models that are merged, but what they are compared with.
+  bool UsesBase(const RecipeSlice& slice) {
+    return method()->needs_base || (method()->takes_base && HasBaseKey(slice));
+  }
   size_t BaseOf(size_t slice) const {
     return opened_.base_of_slice[slice] != Parents::kNone ? opened_.base_of_slice[slice] : opened_.base;
   }
@@ -169,34 +173,33 @@ class RecipeOpener {
       }
       const bool is_base = parent != Parents::kNone && parent == base;
       base_is_listed |= is_base;
-      if (is_base && method()->needs_base &&
+      if (is_base && UsesBase(slice) &&
           std::ranges::any_of(model.parameters, [](const auto& value) { return value.has_value(); })) {
         diagnostics().AddNote(model.mark,
                               fmt::format("'{}' is the base: its parameters have no effect", model.reference));
       }
       sources->push_back({model.reference, model.mark,
                           parent == Parents::kNone ? nullptr : opened_.all[parent].checkpoint,
-                          model.layers ? model.layers->begin : 0, is_base && method()->needs_base, false});
+                          model.layers ? model.layers->begin : 0, is_base && UsesBase(slice), false});
       parameters->push_back(&model.parameters);
     }
     if (method()->needs_base && !HasBaseKey(slice)) {
       AskForBase(recipe().method_mark);
-    } else if (method()->needs_base && recipe().has_layer_ranges && !base_is_listed && base != Parents::kNone) {
+    } else if (UsesBase(slice) && recipe().has_layer_ranges && !base_is_listed && base != Parents::kNone) {
       diagnostics().AddError(slice.mark,
                              fmt::format("{} needs the base in each slice: list '{}' among the sources, with "
                                          "the layers that differences are taken from",
                                          method()->name, opened_.all[base].reference));
     } else if (!recipe().has_layer_ranges && recipe().base && !base_is_listed) {
       sources->push_back({recipe().base->reference, recipe().base->mark,
-                          base == Parents::kNone ? nullptr : opened_.all[base].checkpoint, 0, method()->needs_base,
-                          true});
+                          base == Parents::kNone ? nullptr : opened_.all[base].checkpoint, 0, UsesBase(slice), true});
       parameters->push_back(&kNoSettings);
     }
   }
 
   void CheckNumberOfModels(const RecipeSlice& slice, const std::vector<PlannedSource>& sources) {
     const auto count = static_cast<size_t>(std::ranges::count(sources, false, &PlannedSource::is_base));
-    const char* beside = method()->needs_base ? " beside the base" : "";
+    const char* beside = UsesBase(slice) ? " beside the base" : "";
     const Mark mark = recipe().has_layer_ranges ? slice.mark : recipe().method_mark;
     if (count < method()->min_models && !slice.sources.empty()) {
       diagnostics().AddError(
