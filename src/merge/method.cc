@@ -66,8 +66,7 @@ const Method* FindMethod(std::string_view name) {
 }
 
 std::span<const std::string_view> UnsupportedMethods() {
-  static constexpr std::array<std::string_view, 8> kNames = {"arcee_fusion", "breadcrumbs", "breadcrumbs_ties", "della",
-                                                             "della_linear", "ram",         "ramplus_tl",       "sce"};
+  static constexpr std::array<std::string_view, 4> kNames = {"arcee_fusion", "ram", "ramplus_tl", "sce"};
   return kNames;
 }
 
