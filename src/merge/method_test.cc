@@ -122,6 +122,7 @@ std::vector<std::map<std::string, double>> Variants(const Method& method) {
   if (method.name == "multislerp") return {{}, {{"normalize_weights", 0}}};
   if (method.name == "model_stock") return {{}, {{"filter_wise", 1}}};
   if (method.name == "karcher") return {{}, {{"max_iter", 1}}};
+  if (method.name == "sce") return {{}, {{"select_topk", 0.3}}};
   if (method.Find("gamma")) return {{{"gamma", 0.1}}, {}};
   if (method.Find("epsilon")) return {{{"epsilon", 0.25}}, {{"epsilon", 0.05}}};
   return {{}};

@@ -145,6 +145,77 @@ Floats TaskVectors(const Floats& base, const std::vector<Floats>& x, const Metho
   return out;
 }
 
+// With a sum of squares in the method's order: 8 lanes in blocks of 65,536.
+Floats Sce(const Floats& base, const std::vector<Floats>& x, double topk) {
+  const size_t n = base.size(), models = x.size();
+  std::vector<std::vector<double>> d(models, std::vector<double>(n));
+  Floats variance(n);
+  for (size_t i = 0; i < n; ++i) {
+    double mean = 0, sum = 0;
+    for (size_t m = 0; m < models; ++m) d[m][i] = static_cast<double>(x[m][i]) - static_cast<double>(base[i]);
+    for (size_t m = 0; m < models; ++m) mean += d[m][i] / static_cast<double>(models);
+    for (size_t m = 0; m < models; ++m) sum += (d[m][i] - mean) * (d[m][i] - mean);
+    variance[i] = static_cast<float>(sum / static_cast<double>(models));
+  }
+  const auto nonzero = static_cast<double>(n - static_cast<size_t>(std::count(variance.begin(), variance.end(), 0.0f)));
+  const std::vector<bool> kept =
+      topk < 1 ? KeepLargest(variance, static_cast<uint64_t>(topk * nonzero)) : std::vector<bool>(n, true);
+  std::vector<double> weights(models);
+  double all = 0;
+  for (size_t m = 0; m < models; ++m) {
+    for (size_t block = 0; block < n; block += graph::kBlockElements) {
+      double lanes[8] = {}, sum = 0;
+      for (size_t i = block; i < std::min<size_t>(n, block + graph::kBlockElements); ++i) {
+        if (kept[i]) lanes[i % 8] += d[m][i] * d[m][i];
+      }
+      for (const double lane : lanes) sum += lane;
+      weights[m] += sum;
+    }
+    weights[m] /= static_cast<double>(n);
+    all += weights[m];
+  }
+  for (double& weight : weights) weight = std::fabs(all) < 1e-6 ? 1 / static_cast<double>(models) : weight / all;
+  Floats out = base;
+  for (size_t i = 0; i < n; ++i) {
+    if (!kept[i]) continue;
+    double vote = 0, mixed = 0, divisor = 0;
+    for (size_t m = 0; m < models; ++m) vote += d[m][i];
+    for (size_t m = 0; m < models; ++m) {
+      if (!(vote >= 0 ? d[m][i] > 0 : d[m][i] < 0)) continue;
+      mixed += weights[m] * d[m][i];
+      divisor += weights[m];
+    }
+    out[i] = static_cast<float>(static_cast<double>(base[i]) + mixed / std::max(divisor, 1e-6));
+  }
+  return out;
+}
+
+// The divergences are sums in the method's own order; rounded to f32 they are the same but for some one in 10^7, and
+// then only elements at the threshold would tell.
+Floats ArceeFusion(const Floats& base, const Floats& x, size_t columns) {
+  Floats scores;
+  for (size_t first = 0; first < x.size(); first += columns) {
+    long double x_sum = 0, base_sum = 0, differences = 0;
+    for (size_t i = first; i < first + columns; ++i) {
+      x_sum += std::exp(static_cast<long double>(x[i]));
+      base_sum += std::exp(static_cast<long double>(base[i]));
+      differences += std::exp(static_cast<long double>(x[i])) * (static_cast<long double>(x[i]) - base[i]);
+    }
+    const long double divergence = differences / x_sum - (std::log(x_sum) - std::log(base_sum));
+    for (size_t i = first; i < first + columns; ++i) {
+      scores.push_back(std::fabs(x[i] - base[i]) * static_cast<float>(std::max(divergence, 0.0L)));
+    }
+  }
+  Floats sorted = scores, out;
+  std::ranges::sort(sorted);
+  const auto quantile = [&](size_t quarter) { return sorted[(sorted.size() - 1) * quarter / 4]; };
+  for (size_t i = 0; i < x.size(); ++i) {
+    const float threshold = quantile(2) + 1.5f * (quantile(3) - quantile(1));
+    out.push_back(scores[i] >= threshold ? x[i] : base[i]);
+  }
+  return out;
+}
+
 Floats Scaled(const Floats& x, float scale) {
   Floats out;
   for (const float value : x) out.push_back(scale * value);
@@ -197,6 +268,8 @@ Floats PlainFormula(const merge::Method& method, const Floats& base, const std::
   if (method.name == "breadcrumbs_ties") return TaskVectors(base, x, s, "outliers", true);
   if (method.name == "della_linear") return TaskVectors(base, x, s, "rank", false);
   if (method.name == "della") return TaskVectors(base, x, s, "rank", true);
+  if (method.name == "sce") return Sce(base, x, s.Other("select_topk", 1));
+  if (method.name == "arcee_fusion") return ArceeFusion(base, x[0], s.columns > 0 ? s.columns : base.size());
   if (method.name == "passthrough") return Scaled(x[0], static_cast<float>(s.weight[0]));
   if (method.name == "nearswap") return Nearswap(base, x[0], static_cast<float>(NearBy(s)));
   if (!IsExact(method)) return SphericalFormula(std::string(method.name), base, x, s);
