@@ -87,14 +87,31 @@ def run(*arguments, expect=0):
     return json.loads(done.stdout)
 
 
+FAMILY = ("task_arithmetic", "ties", "dare_linear", "dare_ties", "breadcrumbs", "breadcrumbs_ties", "della", "della_linear")
+ONE_MODEL = ("slerp", "nearswap", "arcee_fusion", "passthrough")
+NO_BASE = ("linear", "passthrough")
+TOP_LEVEL = {"slerp": "t: 0.3", "nearswap": "t: 0.001", "sce": "select_topk: 0.4", "nuslerp": "nuslerp_flatten: false",
+             "model_stock": "filter_wise: true"}
+
+
 def recipe(method, models):
+    """Of three models, or as many as the method takes, with weights and densities where it has them."""
     lines = [f"merge_method: {method}", "dtype: bfloat16"]
-    if method != "linear":
+    if method not in NO_BASE:
         lines.append("base_model: base")
+    if method in TOP_LEVEL:
+        lines.append(f"parameters: {{{TOP_LEVEL[method]}}}")
     lines.append("models:")
-    for i, model in enumerate(models):
-        lines += [f"  - model: {model}", f"    parameters: {{weight: {0.2 + 0.1 * i}, density: {0.4 + 0.15 * i}}}"
-                  if method != "linear" else f"    parameters: {{weight: {0.2 + 0.1 * i}}}"]
+    count = 1 if method in ONE_MODEL else 2 if method == "nuslerp" else len(models)
+    for i, model in enumerate(models[:count]):
+        parameters = []
+        if method in FAMILY or method in ("linear", "nuslerp", "multislerp"):
+            parameters.append(f"weight: {0.2 + 0.1 * i}")
+        if method in FAMILY:
+            parameters.append(f"density: {0.4 + 0.15 * i}")
+        if method == "passthrough":
+            parameters.append("scale: 1.5")
+        lines += [f"  - model: {model}", f"    parameters: {{{', '.join(parameters)}}}"]
     return "\n".join(lines) + "\n"
 
 
@@ -116,7 +133,8 @@ def main():
         roots = {}
         for method in methods:
             seen = set()
-            for shards, threads, budget in itertools.product((1, 4), ("1", "2"), (budgets.mebibytes(64), "4GiB")):
+            small = budgets.mebibytes(96 if method.startswith("breadcrumbs") else 64)  # two thresholds for each model
+            for shards, threads, budget in itertools.product((1, 4), ("1", "2"), (small, "4GiB")):
                 common = ("--threads", threads, "--max-memory", budget)
                 path = os.path.join(top, f"parents{shards}", method + ".yml")
                 merged = os.path.join(top, "merged")
