@@ -4,6 +4,7 @@ import json
 import pathlib
 import shutil
 
+import budgets
 import cli_models
 from cli_models import Case, write_gguf, write_model
 
@@ -83,7 +84,7 @@ class Written(Gguf):
     def test_any_budget_gives_the_same_bytes(self):
         model = write_model(self.dir / "model", tokenizer=False)
         files = [self.convert(model, f"{i}/x.gguf", "--dtype", "q8_0", *how)[0].read_bytes()
-                 for i, how in enumerate(([], ["--threads", "1"], ["--max-memory", "48MiB"]))]
+                 for i, how in enumerate(([], ["--threads", "1"], ["--max-memory", budgets.mebibytes(48)]))]
         self.assertEqual(files[0], files[1])
         self.assertEqual(files[0], files[2])
 

@@ -87,36 +87,31 @@ def run(*arguments, expect=0):
     return json.loads(done.stdout)
 
 
-FAMILY = ("task_arithmetic", "ties", "dare_linear", "dare_ties", "breadcrumbs", "breadcrumbs_ties", "della", "della_linear")
-ONE_MODEL = ("slerp", "nearswap", "arcee_fusion", "passthrough")
-NO_BASE = ("linear", "passthrough")
-TOP_LEVEL = {"slerp": "t: 0.3", "nearswap": "t: 0.001", "sce": "select_topk: 0.4", "nuslerp": "nuslerp_flatten: false",
-             "model_stock": "filter_wise: true"}
+# Of parameters that a method needs: 0.5, but for these; and of some that it has a default for.
+VALUES = {("nearswap", "t"): 0.001, ("sce", "select_topk"): 0.4, ("nuslerp", "nuslerp_flatten"): "false",
+          ("model_stock", "filter_wise"): "true"}
 
 
 def recipe(method, models):
-    """Of three models, or as many as the method takes, with weights and densities where it has them."""
-    lines = [f"merge_method: {method}", "dtype: bfloat16"]
-    if method not in NO_BASE:
+    """As many models as the method takes, each with its own weight and density where it has those."""
+    name = method["name"]
+    per_model = {p["name"] for p in method["parameters"] if p["scope"] == "model"}
+    lines = [f"merge_method: {name}", "dtype: bfloat16"]
+    if method["needs_base"]:
         lines.append("base_model: base")
-    if method in TOP_LEVEL:
-        lines.append(f"parameters: {{{TOP_LEVEL[method]}}}")
     lines.append("models:")
-    count = 1 if method in ONE_MODEL else 2 if method == "nuslerp" else len(models)
-    for i, model in enumerate(models[:count]):
-        parameters = []
-        if method in FAMILY or method in ("linear", "nuslerp", "multislerp"):
-            parameters.append(f"weight: {0.2 + 0.1 * i}")
-        if method in FAMILY:
-            parameters.append(f"density: {0.4 + 0.15 * i}")
-        if method == "passthrough":
-            parameters.append("scale: 1.5")
-        lines += [f"  - model: {model}", f"    parameters: {{{', '.join(parameters)}}}"]
+    for i, model in enumerate(models[:method["max_models"]]):
+        values = {"weight": 0.2 + 0.1 * i, "density": 0.4 + 0.15 * i}
+        given = ", ".join(f"{key}: {value}" for key, value in values.items() if key in per_model)
+        lines += [f"  - model: {model}", f"    parameters: {{{given}}}"]
+    needed = {p["name"] for p in method["parameters"] if p["scope"] == "recipe" and p["default"] is None}
+    needed |= {key for of, key in VALUES if of == name}
+    lines.append("parameters: {" + ", ".join(f"{key}: {VALUES.get((name, key), 0.5)}" for key in sorted(needed)) + "}")
     return "\n".join(lines) + "\n"
 
 
 def main():
-    methods = [m["name"] for m in run("merge", "--list-methods")["methods"]]
+    methods = {m["name"]: m for m in run("merge", "--list-methods")["methods"]}
     assert len(methods) >= 5, methods
     top = tempfile.mkdtemp(prefix="sluice_evidence_")
     try:
@@ -129,7 +124,7 @@ def main():
                 write_model(os.path.join(folder, name), tensors, shards)
             for method in methods:
                 with open(os.path.join(folder, method + ".yml"), "w") as out:
-                    out.write(recipe(method, list(tunes)))
+                    out.write(recipe(methods[method], list(tunes)))
         roots = {}
         for method in methods:
             seen = set()

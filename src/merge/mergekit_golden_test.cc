@@ -1,4 +1,5 @@
 // Real runs of mergekit 0.1.4, replayed. tests/goldens/mergekit/README.md.
+#include <filesystem>
 #include <fstream>
 
 #include <gmock/gmock.h>
@@ -27,11 +28,13 @@ Recipe GoldenRecipe(const std::string& name) {
 }
 
 // f32 arithmetic that leaves no freedom: at most three models (mergekit's sums then run in the models' order too), no
-// random masks, a working dtype of float32 (or a copy), and for ties no equal magnitudes at the threshold. exact gives
-// mergekit's own bits.
+// random masks, a working dtype of float32 (or a copy, or one product), and for ties no equal magnitudes at the
+// threshold. exact gives mergekit's own bits.
 class ExactGolden : public testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Mergekit, ExactGolden,
-                         testing::Values("linear_f32_work", "nearswap_f32", "passthrough_copy",
+                         testing::Values("architecture_inferred", "linear_f32_work", "linear_gradient", "linear_shards",
+                                         "lora_linear", "lora_passthrough_f32", "modules_slices", "nearswap_f32",
+                                         "passthrough_copy", "passthrough_franken", "passthrough_scale",
                                          "task_arithmetic_weights_cancel", "ties_f32"),
                          [](const auto& info) { return std::string(info.param); });
 
@@ -49,6 +52,21 @@ TEST_P(ExactGolden, HasTheSameBits) {
     const std::vector<uint8_t> bytes = tests::NodeRunner().Run((*recipe)->MakeNode(*place, &graph));
     EXPECT_EQ(kernels::ToHex(kernels::HashBytes(bytes)), wanted.at("sha256").get<std::string>()) << name;
   }
+}
+
+// What mergekit refuses is refused, but for a LoRA that it wants a folder for: a streamed one needs none.
+TEST(MergekitGolden, RefusesWhatMergekitRefuses) {
+  size_t refused = 0;
+  for (const auto& file : std::filesystem::directory_iterator(std::string(kFolder) + "recipes")) {
+    const std::string name = file.path().stem();
+    if (Expected(name).at("result") != "error" || name == "error_lora_no_cache") continue;
+    const auto recipe = OpenRecipe(GoldenRecipe(name), {});
+    EXPECT_FALSE(recipe.has_value()) << name;
+    if (recipe) continue;
+    EXPECT_THAT(recipe.error().context, testing::Each(testing::HasSubstr(name + ".yml:"))) << name;
+    ++refused;
+  }
+  EXPECT_EQ(refused, 21u);
 }
 
 }  // namespace

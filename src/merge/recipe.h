@@ -1,12 +1,11 @@
 // Recipe: a merge as mergekit's YAML describes it, read and checked, before any model is looked for.
 //
-// The `models:` form with scalar parameters. What mergekit knows and this version does not (slices, modules, gradients,
-// filters, LoRA, revisions, tokenizer rules) is refused by name; so are unknown keys, which mergekit ignores. All that
-// is wrong is collected in `diagnostics`, with line and column.
+// mergekit's models, slices and modules forms, parameters by filters and gradients, several documents in a file. What
+// mergekit knows and this version does not (tokenizer rules, chat templates) is refused by name; so are unknown keys,
+// which mergekit ignores. All that is wrong is collected in `diagnostics`, with line and column.
 #pragma once
 
 #include <cstdint>
-#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -14,37 +13,51 @@
 
 #include "base/result.h"
 #include "merge/diagnostics.h"
-#include "merge/method.h"
+#include "merge/parameter_setting.h"
 #include "quant/encoding.h"
 
 namespace sluice::merge {
 
-// A parameter that is given, but wrong: an error tells of it.
-constexpr double kBadValue = std::numeric_limits<double>::quiet_NaN();
+struct LayerRange {
+  uint64_t begin = 0, end = 0;
+  uint64_t size() const { return end - begin; }
+};
 
 struct RecipeModel {
   std::string reference;  // as written
   Mark mark;
-  std::vector<std::optional<double>> parameters;  // its own, in the order of the method's; empty where it has no method
+  std::optional<LayerRange> layers;  // of the slices form: which of its layers
+  ParameterSettings parameters;      // its own
+};
+
+// Layers of the result, next to each other, that come from layers of the same models.
+struct RecipeSlice {
+  Mark mark;
+  std::vector<RecipeModel> sources;  // as listed, the base among them if it is listed
+  std::optional<RecipeModel> base;   // instead of the recipe's
+  ParameterSettings parameters;
 };
 
 struct Recipe {
   explicit Recipe(std::string file) : path(std::move(file)), diagnostics(path) {}
 
-  std::string path;  // relative models are looked for in its folder first
-  std::string text;
-  std::vector<std::string> overrides;  // "key=value", applied in order
-  std::string name;
+  std::string path;                         // relative models are looked for in its folder first
+  std::string text;                         // of the whole file
+  std::vector<std::string> overrides;       // "key=value", applied in order
+  std::string document;                     // the name by which the document was asked for, or empty
+  std::vector<std::string> document_names;  // of the file's documents that have one: models of the others
+  std::string name;                         // of this document
   Mark method_mark;
-  const Method* method = nullptr;   // null: an error says why
-  std::vector<RecipeModel> models;  // as listed, the base among them if it is listed
+  const Method* method = nullptr;  // null: an error says why
+  // The models form is one slice of all layers, whose sources have no ranges. At least one, or an error says why.
+  std::vector<RecipeSlice> slices;
+  bool has_layer_ranges = false;  // the slices form
   bool has_base_key = false;
-  std::optional<RecipeModel> base;                // base_model, without parameters; absent where an error says why
-  std::vector<std::optional<double>> parameters;  // of the top level, in the order of the method's
-  std::vector<Mark> parameter_marks;
-  quant::Encoding dtype, out_dtype;  // invalid where absent
-  std::optional<uint64_t> seed;      // sluice: {seed: ...}
-  std::string arithmetic;            // sluice: {arithmetic: ...}, or empty
+  std::optional<RecipeModel> base;                  // base_model, without parameters; absent where an error says why
+  ParameterSettings module_parameters, parameters;  // of the module, of the top level
+  quant::Encoding dtype, out_dtype;                 // invalid where absent
+  std::optional<uint64_t> seed;                     // sluice: {seed: ...}
+  std::string arithmetic;                           // sluice: {arithmetic: ...}, or empty
   Mark arithmetic_mark;
   Diagnostics diagnostics;
 
@@ -54,11 +67,20 @@ struct Recipe {
 
 constexpr uint64_t kMaxRecipeBytes = 1 << 20;
 
-// Never fails: see diagnostics. `path` is for messages and for finding models. No files are touched.
-Recipe ParseRecipe(std::string text, std::string path, std::span<const std::string> overrides = {});
+// Never fails: see diagnostics. `path` is for messages and for finding models. Of several documents the one that is
+// called `document`; where that is empty, the one without a name. No files are touched.
+Recipe ParseRecipe(std::string text, std::string path, std::span<const std::string> overrides = {},
+                   std::string document = {});
+
+// "recipe.yml#name" taken apart; without a name, or where there is such a file, all of it is the path.
+struct RecipeReference {
+  std::string path, document;
+};
+RecipeReference SplitDocument(const std::string& reference);
 
 // kNotFound where there is no such file; kRecipe where it is a folder or a model. Errors in the text are in
 // diagnostics.
-Result<Recipe> ReadRecipe(const std::string& path, std::span<const std::string> overrides = {});
+Result<Recipe> ReadRecipe(const std::string& path, std::span<const std::string> overrides = {},
+                          std::string document = {});
 
 }  // namespace sluice::merge

@@ -1,14 +1,16 @@
 #include "merge/recipe_checkpoint.h"
 
 #include <algorithm>
-#include <cmath>
+#include <array>
 #include <filesystem>
 #include <set>
 
 #include <fmt/format.h>
 
 #include "base/check.h"
+#include "checkpoint/architecture.h"
 #include "formats/gguf.h"
+#include "graph/row_range.h"
 #include "merge/recipe_parents.h"
 #include "tokenizer/gguf_tokenizer_files.h"
 
@@ -17,20 +19,19 @@ namespace {
 
 constexpr size_t kMaxRecipesDeep = 16;
 
-using OpenedReference = std::optional<Result<std::shared_ptr<const checkpoint::Checkpoint>>>;
+using Opened = Result<std::shared_ptr<const checkpoint::Checkpoint>>;
 
-OpenedReference OpenReference(const std::string& ref, const checkpoint::OpenOptions& options,
-                              const std::vector<std::string>& chain);
+std::optional<Opened> OpenReference(const std::string& ref, const checkpoint::OpenOptions& options,
+                                    const std::vector<std::string>& chain);
+Result<std::shared_ptr<const RecipeCheckpoint>> OpenWithin(Recipe recipe, const checkpoint::OpenOptions& options,
+                                                           std::vector<std::string> chain);
 
-// The base's config with the type of the result's weights: transformers 5 calls the key dtype, before that torch_dtype.
-std::shared_ptr<const checkpoint::ModelConfig> WithDtype(const checkpoint::ModelConfig& config,
-                                                         quant::Encoding output) {
-  nlohmann::ordered_json json = config.json();
+// The type of the result's weights: transformers 5 calls the key dtype, before that torch_dtype.
+void SetDtype(quant::Encoding output, nlohmann::ordered_json* json) {
   const std::string name(quant::DtypeName(output));
-  const bool has_new_key = json.contains("dtype");
-  if (has_new_key) json["dtype"] = name;
-  if (json.contains("torch_dtype") || !has_new_key) json["torch_dtype"] = name;
-  return checkpoint::ModelConfig::FromJson(std::move(json));
+  const bool has_new_key = json->contains("dtype");
+  if (has_new_key) (*json)["dtype"] = name;
+  if (json->contains("torch_dtype") || !has_new_key) (*json)["torch_dtype"] = name;
 }
 
 checkpoint::Problem::Severity SeverityOf(const Diagnostic& diagnostic) {
@@ -38,8 +39,13 @@ checkpoint::Problem::Severity SeverityOf(const Diagnostic& diagnostic) {
                                                             : checkpoint::Problem::Severity::kWarning;
 }
 
-bool AnyBad(const ParameterValues& values) {
-  return std::any_of(values.begin(), values.end(), [](double value) { return std::isnan(value); });
+// The keys of a config that tell the number of layers, by architecture.
+constexpr std::array<const char*, 4> kLayerKeys = {"num_hidden_layers", "n_layer", "num_layers", "n_layers"};
+
+// The rows of a matrix that come first, as many as `shape` has.
+const graph::Node* FirstRows(const graph::Node* node, std::span<const uint64_t> shape, graph::Graph* graph) {
+  return graph->Add(std::make_unique<graph::RowGatherNode>(fmt::format("first {} rows", shape[0]), node, shape[1],
+                                                           std::make_shared<graph::RowRange>(0, shape[0])));
 }
 
 }  // namespace
@@ -53,10 +59,16 @@ class RecipeOpener {
   Result<std::shared_ptr<const RecipeCheckpoint>> Open() {
     result_->seed_ = options_.seed.value_or(recipe().seed.value_or(0));
     CheckArithmetic();
-    ResolveRecipeParameters();
     OpenAll();
-    CollectModels();
-    Match();
+    if (method()) {
+      std::vector<PlannedSlice> slices = CollectSlices();
+      // What can be opened is looked at even where something else cannot: all errors at once.
+      if (!slices.empty()) {
+        result_->plan_ =
+            PlanMerge(std::move(slices), *method(), recipe().output(), /*cuts_vocabulary=*/false, &diagnostics());
+        result_->tensors_ = std::move(result_->plan_.catalogue);
+      }
+    }
     if (diagnostics().has_errors()) return Fail(diagnostics().ToError());
     Describe();
     return std::shared_ptr<const RecipeCheckpoint>(std::move(result_));
@@ -66,8 +78,6 @@ class RecipeOpener {
   Recipe& recipe() { return result_->recipe_; }
   Diagnostics& diagnostics() { return result_->recipe_.diagnostics; }
   const Method* method() { return result_->recipe_.method; }
-  // The base is not one of the models that are merged, but what they are compared with.
-  bool UsesBase() { return method()->needs_base || (method()->takes_base && recipe().has_base_key); }
 
   void CheckArithmetic() {
     const bool by_flag = options_.arithmetic.has_value();
@@ -79,158 +89,139 @@ class RecipeOpener {
                                      : fmt::format("arithmetic is exact or mergekit, not '{}'", arithmetic));
   }
 
-  // Parameters as the arithmetic sees them: a model's own, else the top level's, else the default.
-  void ResolveRecipeParameters() {
-    if (!method()) return;
-    for (size_t i = 0; i < method()->parameters.size(); ++i) {
-      const ParameterInfo& info = method()->parameters[i];
-      const std::optional<double> top = recipe().parameters[i];
-      result_->parameters_.push_back(top.value_or(info.default_value.value_or(0)));
-      if (info.scope == ParameterScope::kRecipe && !top && !info.default_value) {
-        diagnostics().AddError(recipe().method_mark,
-                               fmt::format("{} needs {} under parameters", method()->name, info.name));
-      }
-    }
-  }
-
-  ParameterValues ModelParameters(const RecipeModel& model, bool is_unlisted_base) {
-    ParameterValues values;
-    for (size_t i = 0; i < method()->parameters.size(); ++i) {
-      const ParameterInfo& info = method()->parameters[i];
-      std::optional<double> value = info.default_value;
-      if (info.scope == ParameterScope::kModel) {
-        if (recipe().parameters[i]) value = recipe().parameters[i];
-        if (i < model.parameters.size() && model.parameters[i]) value = model.parameters[i];
-      }
-      if (!value && info.scope == ParameterScope::kModel) {
-        diagnostics().AddError(
-            model.mark,
-            is_unlisted_base
-                ? fmt::format("base_model '{}' is not among the models, and {} merges it with them: list it with "
-                              "a {}, or leave base_model out",
-                              model.reference, method()->name, info.name)
-                : fmt::format("'{}' has no {}: give it one, or one for all under the top level's parameters",
-                              model.reference, info.name));
-        value = kBadValue;
-      }
-      values.push_back(value.value_or(0));
-    }
-    return values;
-  }
-
   void OpenAll() {
     checkpoint::OpenOptions inner = options_;
-    inner.openers.insert(inner.openers.begin(),
-                         [chain = chain_](const std::string& ref, const checkpoint::OpenOptions& options) {
-                           return OpenReference(ref, options, chain);
-                         });
-    opened_ = OpenParents(&recipe(), inner, chain_);
+    inner.openers.insert(
+        inner.openers.begin(),
+        [this](const std::string& ref, const checkpoint::OpenOptions& options) -> std::optional<Opened> {
+          if (!ref.starts_with(recipe().path + "#") || ref.find('+') != std::string::npos) {
+            return OpenReference(ref, options, chain_);
+          }
+          // Another document of this file: of the text that was read.
+          const std::string name = ref.substr(recipe().path.size() + 1);
+          return OpenWithin(ParseRecipe(recipe().text, recipe().path, {}, name), options, chain_);
+        });
+    opened_ = OpenParents(&recipe(), inner);
   }
 
-  MergedModel Merged(const RecipeModel& model, size_t parent, bool is_unlisted_base) {
-    return {model.reference, model.mark, parent == Parents::kNone ? nullptr : opened_.all[parent].checkpoint,
-            method() ? ModelParameters(model, is_unlisted_base) : ParameterValues()};
+  // Which sources are merged in each slice. Empty where none can be looked at.
+  std::vector<PlannedSlice> CollectSlices() {
+    std::vector<PlannedSlice> slices;
+    uint64_t first_layer = 0;
+    if (method()->needs_base && !recipe().has_base_key && recipe().slices.empty()) AskForBase(recipe().method_mark);
+    for (size_t s = 0; s < recipe().slices.size(); ++s) {
+      const RecipeSlice& slice = recipe().slices[s];
+      std::vector<PlannedSource> sources;
+      std::vector<const ParameterSettings*> parameters;
+      CollectSources(s, &sources, &parameters);
+      CheckNumberOfModels(slice, sources);
+      // Those that could not be opened are told of.
+      for (size_t k = sources.size(); k-- > 0;) {
+        if (sources[k].checkpoint) continue;
+        sources.erase(sources.begin() + static_cast<ptrdiff_t>(k));
+        parameters.erase(parameters.begin() + static_cast<ptrdiff_t>(k));
+      }
+      if (sources.empty()) continue;
+      const size_t base = BaseOf(s);
+      const auto owner = std::ranges::find_if(sources, [&](const PlannedSource& source) {
+        return base != Parents::kNone && source.checkpoint == opened_.all[base].checkpoint;
+      });
+      // Without its base there is nothing to hold the others against.
+      if (owner == sources.end() && (HasBaseKey(slice) || method()->needs_base) && !recipe().has_layer_ranges) continue;
+      const uint64_t layers = slice.sources.empty() || !slice.sources[0].layers ? 0 : slice.sources[0].layers->size();
+      const size_t owner_index = owner == sources.end() ? 0 : static_cast<size_t>(owner - sources.begin());
+      slices.push_back(
+          {recipe().has_layer_ranges ? slice.mark : recipe().method_mark, std::move(sources), owner_index, first_layer,
+           layers,
+           SliceParameters(method(), {&slice.parameters, &recipe().module_parameters, &recipe().parameters},
+                           std::move(parameters))});
+      first_layer += layers;
+    }
+    return slices;
   }
 
-  // Which listed models are merged, and whose catalogue the result has.
-  void CollectModels() {
+  bool HasBaseKey(const RecipeSlice& slice) const { return slice.base || result_->recipe_.has_base_key; }
+  // Whether the base is not one of the models that are merged, but what they are compared with.
+  bool UsesBase(const RecipeSlice& slice) {
+    return method()->needs_base || (method()->takes_base && HasBaseKey(slice));
+  }
+  size_t BaseOf(size_t slice) const {
+    return opened_.base_of_slice[slice] != Parents::kNone ? opened_.base_of_slice[slice] : opened_.base;
+  }
+
+  void AskForBase(Mark mark) {
+    diagnostics().AddError(
+        mark, fmt::format("{} needs a base to take differences from: say base_model: PATH", method()->name));
+  }
+
+  void CollectSources(size_t s, std::vector<PlannedSource>* sources,
+                      std::vector<const ParameterSettings*>* parameters) {
+    static const ParameterSettings kNoSettings;
+    const RecipeSlice& slice = recipe().slices[s];
+    const std::vector<size_t>& of_source = opened_.of_source[s];
+    const size_t base = BaseOf(s);
     bool base_is_listed = false;
-    for (size_t i = 0; i < recipe().models.size(); ++i) {
-      const RecipeModel& model = recipe().models[i];
-      const size_t parent = opened_.of_model[i];
-      const size_t before = parent == Parents::kNone ? i : FirstOf(parent);
-      if (before < i) {
+    for (size_t k = 0; k < slice.sources.size(); ++k) {
+      const RecipeModel& model = slice.sources[k];
+      const size_t parent = of_source[k];
+      const auto first = static_cast<size_t>(std::ranges::find(of_source, parent) - of_source.begin());
+      if (parent != Parents::kNone && first < k) {
         diagnostics().AddError(model.mark,
                                fmt::format("'{}' is listed twice, first on line {}: list it once, with one weight",
-                                           model.reference, recipe().models[before].mark.line));
+                                           model.reference, slice.sources[first].mark.line));
         continue;
       }
-      const bool is_base = parent != Parents::kNone && parent == opened_.base;
+      const bool is_base = parent != Parents::kNone && parent == base;
       base_is_listed |= is_base;
-      if (is_base && method() && UsesBase()) {
-        const bool has_own = std::any_of(model.parameters.begin(), model.parameters.end(),
-                                         [](const std::optional<double>& value) { return value.has_value(); });
-        if (has_own) {
-          diagnostics().AddNote(model.mark,
-                                fmt::format("'{}' is the base: its parameters have no effect", model.reference));
-        }
-        continue;
+      if (is_base && UsesBase(slice) &&
+          std::ranges::any_of(model.parameters, [](const auto& value) { return value.has_value(); })) {
+        diagnostics().AddNote(model.mark,
+                              fmt::format("'{}' is the base: its parameters have no effect", model.reference));
       }
-      result_->models_.push_back(Merged(model, parent, false));
-      parent_of_.push_back(parent);
+      sources->push_back({model.reference, model.mark,
+                          parent == Parents::kNone ? nullptr : opened_.all[parent].checkpoint,
+                          model.layers ? model.layers->begin : 0, is_base && UsesBase(slice), false});
+      parameters->push_back(&model.parameters);
     }
-    if (!method()) return;
-    if (method()->needs_base && !recipe().has_base_key) {
-      diagnostics().AddError(
-          recipe().method_mark,
-          fmt::format("{} needs a base to take differences from: say base_model: PATH", method()->name));
+    if (method()->needs_base && !HasBaseKey(slice)) {
+      AskForBase(recipe().method_mark);
+    } else if (UsesBase(slice) && recipe().has_layer_ranges && !base_is_listed && base != Parents::kNone) {
+      diagnostics().AddError(slice.mark,
+                             fmt::format("{} needs the base in each slice: list '{}' among the sources, with "
+                                         "the layers that differences are taken from",
+                                         method()->name, opened_.all[base].reference));
+    } else if (!recipe().has_layer_ranges && recipe().base && !base_is_listed) {
+      sources->push_back({recipe().base->reference, recipe().base->mark,
+                          base == Parents::kNone ? nullptr : opened_.all[base].checkpoint, 0, UsesBase(slice), true});
+      parameters->push_back(&kNoSettings);
     }
-    if (!UsesBase() && recipe().base && !base_is_listed) {
-      result_->models_.push_back(Merged(*recipe().base, opened_.base, true));
-      parent_of_.push_back(opened_.base);
-    }
-    CheckNumberOfModels();
   }
 
-  size_t FirstOf(size_t parent) const {
-    return static_cast<size_t>(std::find(opened_.of_model.begin(), opened_.of_model.end(), parent) -
-                               opened_.of_model.begin());
-  }
-
-  void CheckNumberOfModels() {
-    const size_t count = result_->models_.size();
-    const char* beside = UsesBase() ? " beside the base" : "";
-    if (count < method()->min_models && !recipe().models.empty()) {
+  void CheckNumberOfModels(const RecipeSlice& slice, const std::vector<PlannedSource>& sources) {
+    const auto count = static_cast<size_t>(std::ranges::count(sources, false, &PlannedSource::is_base));
+    const char* beside = UsesBase(slice) ? " beside the base" : "";
+    const Mark mark = recipe().has_layer_ranges ? slice.mark : recipe().method_mark;
+    if (count < method()->min_models && !slice.sources.empty()) {
       diagnostics().AddError(
-          recipe().method_mark,
-          fmt::format("{} needs at least {} model{}{}, there {} {}", method()->name, method()->min_models,
-                      method()->min_models == 1 ? "" : "s", beside, count == 1 ? "is" : "are", count));
+          mark, fmt::format("{} needs at least {} model{}{}, there {} {}", method()->name, method()->min_models,
+                            method()->min_models == 1 ? "" : "s", beside, count == 1 ? "is" : "are", count));
     }
     if (method()->max_models > 0 && count > method()->max_models) {
-      diagnostics().AddError(recipe().method_mark, fmt::format("{} takes at most {} models{}, there are {}",
-                                                               method()->name, method()->max_models, beside, count));
+      diagnostics().AddError(
+          mark, fmt::format("{} takes at most {} model{}{}, there are {}", method()->name, method()->max_models,
+                            method()->max_models == 1 ? "" : "s", beside, count));
     }
-    const bool any_bad = std::any_of(result_->models_.begin(), result_->models_.end(),
-                                     [](const MergedModel& model) { return AnyBad(model.parameters); });
-    if (!method()->check_models || count == 0 || any_bad || AnyBad(result_->parameters_)) return;
-    std::vector<ParameterValues> values;
-    for (const MergedModel& model : result_->models_) values.push_back(model.parameters);
-    const std::string problem = method()->check_models(values, result_->parameters_);
-    if (!problem.empty()) diagnostics().AddError(recipe().method_mark, problem);
-  }
-
-  void Match() {
-    if (!method()) return;
-    // What can be opened is looked at even where something else cannot: all errors at once.
-    MergedModel owner;
-    if (opened_.base != Parents::kNone) {
-      owner = {recipe().base->reference, recipe().base->mark, opened_.all[opened_.base].checkpoint, {}};
-      result_->has_base_ = UsesBase();
-    } else if (!recipe().has_base_key && !method()->needs_base && !result_->models_.empty()) {
-      owner = result_->models_.front();
-    }
-    if (!owner.checkpoint) return;
-    std::vector<MergedModel> present;
-    for (const MergedModel& model : result_->models_) {
-      if (model.checkpoint) present.push_back(model);
-    }
-    TensorMatch match = MatchTensors(owner, present, *method(), recipe().output(), &diagnostics());
-    result_->owner_ = owner.checkpoint;
-    result_->tensors_ = std::move(match.catalogue);
-    result_->places_ = std::move(match.places);
   }
 
   void Describe() {
-    SLUICE_CHECK(result_->owner_ != nullptr);
-    const checkpoint::Checkpoint& owner = *result_->owner_;
+    const MergePlan& plan = result_->plan_;
+    const checkpoint::Checkpoint& owner = opened_.base != Parents::kNone
+                                              ? *opened_.all[opened_.base].checkpoint
+                                              : *plan.slices[0].sources[plan.slices[0].owner].checkpoint;
     result_->ref_ = recipe().path;
     result_->kind_ = "recipe";
     DescribeTokenizer(owner);
-    if (owner.config() != nullptr) {
-      const quant::Encoding output = recipe().output();
-      result_->config_ = output.valid() ? WithDtype(*owner.config(), output)
-                                        : checkpoint::ModelConfig::FromJson(owner.config()->json());
-    }
+    if (owner.config() != nullptr) result_->config_ = ConfigOf(*owner.config());
     std::set<std::string> seen;
     const auto add_files = [&](const checkpoint::Checkpoint& parent) {
       for (const checkpoint::Checkpoint::File& file : parent.files()) {
@@ -256,8 +247,46 @@ class RecipeOpener {
                                    parent.checkpoint->tensors().total_bytes()});
     };
     if (opened_.base != Parents::kNone) add_parent(true, opened_.base);
-    for (const size_t parent : parent_of_) {
+    for (size_t parent = 0; parent < opened_.all.size(); ++parent) {
       if (parent != opened_.base) add_parent(false, parent);
+    }
+  }
+
+  // The owner's, with what the recipe changes of it.
+  std::shared_ptr<const checkpoint::ModelConfig> ConfigOf(const checkpoint::ModelConfig& owner) {
+    nlohmann::ordered_json json = owner.json();
+    if (recipe().output().valid()) SetDtype(recipe().output(), &json);
+    if (result_->plan_.unties_head) json["tie_word_embeddings"] = false;
+    if (recipe().has_layer_ranges) SetLayers(&json);
+    return checkpoint::ModelConfig::FromJson(std::move(json));
+  }
+
+  // The number of layers, and what a list has an entry for each of them.
+  void SetLayers(nlohmann::ordered_json* json) {
+    const MergePlan& plan = result_->plan_;
+    const uint64_t layers = plan.slices.back().first_layer + plan.slices.back().layers;
+    uint64_t before = 0;
+    for (const char* key : kLayerKeys) {
+      if (!json->contains(key)) continue;
+      before = checkpoint::WholeNumber((*json)[key]).value_or(0);
+      (*json)[key] = layers;
+    }
+    if (before == 0) {
+      diagnostics().AddWarning({}, fmt::format("the base's config.json does not tell its number of layers: say in the "
+                                               "result's that it has {}",
+                                               layers));
+      return;
+    }
+    for (auto& [key, value] : json->items()) {
+      if (!value.is_array() || value.size() != before || key == "architectures") continue;
+      nlohmann::ordered_json list = nlohmann::ordered_json::array();
+      for (const PlannedSlice& slice : plan.slices) {
+        for (uint64_t layer = 0; layer < slice.layers; ++layer) {
+          const uint64_t from = slice.sources[slice.owner].first_layer + layer;
+          list.push_back(value[std::min<uint64_t>(from, before - 1)]);
+        }
+      }
+      value = std::move(list);
     }
   }
 
@@ -284,62 +313,70 @@ class RecipeOpener {
   const checkpoint::OpenOptions& options_;
   const std::vector<std::string> chain_;
   Parents opened_;
-  std::vector<size_t> parent_of_;  // of each of result_->models_
 };
 
 namespace {
 
 Result<std::shared_ptr<const RecipeCheckpoint>> OpenWithin(Recipe recipe, const checkpoint::OpenOptions& options,
                                                            std::vector<std::string> chain) {
-  chain.push_back(CanonicalPath(recipe.path));
+  const std::string identity = CanonicalPath(recipe.path) + "#" + recipe.name;
+  if (std::ranges::find(chain, identity) != chain.end()) {
+    return Fail(ErrorCode::kRecipe,
+                fmt::format("'{}' is this recipe, or one that it is a part of",
+                            recipe.document.empty() ? recipe.path : recipe.path + "#" + recipe.document));
+  }
+  if (chain.size() >= kMaxRecipesDeep) {
+    return Fail(ErrorCode::kRecipe,
+                fmt::format("{}: recipes within recipes go deeper than {}", recipe.path, kMaxRecipesDeep));
+  }
+  chain.push_back(identity);
   return RecipeOpener(std::move(recipe), options, std::move(chain)).Open();
 }
 
-OpenedReference OpenReference(const std::string& ref, const checkpoint::OpenOptions& options,
-                              const std::vector<std::string>& chain) {
-  std::string path = ref, name;
+std::optional<Opened> OpenReference(const std::string& ref, const checkpoint::OpenOptions& options,
+                                    const std::vector<std::string>& chain) {
+  const auto [path, document] = SplitDocument(ref);
   std::error_code error;
-  if (const size_t hash = ref.rfind('#'); hash != std::string::npos && !std::filesystem::exists(ref, error)) {
-    path = ref.substr(0, hash);
-    name = ref.substr(hash + 1);
-  }
   if (!path.ends_with(".yml") && !path.ends_with(".yaml")) return std::nullopt;
-  if (std::filesystem::is_directory(path, error)) return std::nullopt;
-  using Opened = Result<std::shared_ptr<const checkpoint::Checkpoint>>;
-  if (chain.size() >= kMaxRecipesDeep) {
-    return Opened(
-        Fail(ErrorCode::kRecipe, fmt::format("{}: recipes within recipes go deeper than {}", path, kMaxRecipesDeep)));
-  }
-  Result<Recipe> recipe = ReadRecipe(path);
+  if (document.find('+') != std::string::npos || std::filesystem::is_directory(path, error)) return std::nullopt;
+  Result<Recipe> recipe = ReadRecipe(path, {}, document);
   if (!recipe) return Opened(Fail(std::move(recipe).error()));
-  if (path != ref && !recipe->diagnostics.has_errors() && recipe->name != name) {
-    return Opened(Fail(ErrorCode::kRecipe,
-                       fmt::format("{} has no document named '{}'{}", path, name,
-                                   recipe->name.empty() ? "" : fmt::format("; its name is '{}'", recipe->name))));
-  }
-  Result<std::shared_ptr<const RecipeCheckpoint>> opened = OpenWithin(std::move(*recipe), options, chain);
-  if (!opened) return Opened(Fail(std::move(opened).error()));
-  return Opened(std::shared_ptr<const checkpoint::Checkpoint>(std::move(*opened)));
+  return OpenWithin(std::move(*recipe), options, chain);
 }
 
 }  // namespace
 
 const graph::Node* RecipeCheckpoint::MakeNode(size_t i, graph::Graph* graph) const {
-  const uint32_t* places = &places_[i * (models_.size() + 1)];
-  const graph::Node* owner = owner_->MakeNode(places[0], graph);
-  if (!models_.empty() && places[1] == TensorMatch::kCarried) return owner;
+  const MergePlan::Tensor& planned = plan_.tensors[i];
+  const PlannedSlice& slice = plan_.slices[planned.slice];
+  const uint32_t* places = &plan_.places[planned.first_place];
+  if (planned.is_carried) return slice.sources[slice.owner].checkpoint->MakeNode(places[slice.owner], graph);
   const checkpoint::TensorInfo tensor = tensors_[i];
-  std::vector<ModelInput> inputs;
-  for (size_t m = 0; m < models_.size(); ++m) {
-    const graph::Node* node = models_[m].checkpoint->MakeNode(places[m + 1], graph);
-    inputs.push_back({graph->AddCast(node, quant::F32()), &models_[m].parameters});
+  const double t = plan_.GradientAt(tensor.name, planned);
+  const graph::Node* base = nullptr;
+  std::vector<ParameterValues> values(slice.sources.size());
+  std::vector<ModelInput> models;
+  std::string_view missing;
+  for (size_t k = 0; k < slice.sources.size(); ++k) {
+    const PlannedSource& source = slice.sources[k];
+    const checkpoint::TensorInfo stored = source.checkpoint->tensors()[places[k]];
+    const graph::Node* node = graph->AddCast(source.checkpoint->MakeNode(places[k], graph), quant::F32());
+    if (stored.num_elements > tensor.num_elements) node = FirstRows(node, tensor.shape, graph);
+    if (source.is_base) {
+      base = node;
+    } else {
+      values[k] = slice.parameters.OfModel(k, stored.name, t, &missing);
+      models.push_back({node, &values[k]});
+    }
   }
+  const ParameterValues recipe_values = slice.parameters.OfRecipe(tensor.name, t, &missing);
+  SLUICE_CHECK(missing.empty());
   const BuildArgs args = {.graph = graph,
                           .tensor_name = tensor.name,
                           .shape = tensor.shape,
-                          .base = has_base_ ? graph->AddCast(owner, quant::F32()) : nullptr,
-                          .models = inputs,
-                          .parameters = &parameters_,
+                          .base = base,
+                          .models = models,
+                          .parameters = &recipe_values,
                           .seed = seed_};
   return graph->AddCast(recipe_.method->build(args), tensor.encoding);
 }
@@ -352,7 +389,7 @@ Result<std::shared_ptr<const RecipeCheckpoint>> OpenRecipe(Recipe recipe, const 
   return OpenWithin(std::move(recipe), options, {});
 }
 
-OpenedReference OpenRecipeReference(const std::string& ref, const checkpoint::OpenOptions& options) {
+std::optional<Opened> OpenRecipeReference(const std::string& ref, const checkpoint::OpenOptions& options) {
   return OpenReference(ref, options, {});
 }
 

@@ -10,8 +10,8 @@
 
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/model_ref.h"
+#include "merge/merge_plan.h"
 #include "merge/recipe.h"
-#include "merge/tensor_match.h"
 
 namespace sluice::merge {
 
@@ -39,11 +39,7 @@ class RecipeCheckpoint final : public checkpoint::Checkpoint {
 
   Recipe recipe_;
   uint64_t seed_ = 0;
-  std::shared_ptr<const checkpoint::Checkpoint> owner_;  // whose catalogue, config and side files the result has
-  bool has_base_ = false;                                // the owner is the method's base
-  std::vector<MergedModel> models_;
-  ParameterValues parameters_;
-  std::vector<uint32_t> places_;  // TensorMatch::places
+  MergePlan plan_;  // but for the catalogue, which is the checkpoint's
   std::vector<ParentInfo> parents_;
 };
 
@@ -52,7 +48,7 @@ class RecipeCheckpoint final : public checkpoint::Checkpoint {
 // are in problems().
 Result<std::shared_ptr<const RecipeCheckpoint>> OpenRecipe(Recipe recipe, const checkpoint::OpenOptions& options);
 
-// An Opener for references that end in .yml or .yaml, or in .yml#name; the name must be the recipe's own.
+// An Opener for references that end in .yml or .yaml, or in .yml#name: a document of that name.
 std::optional<Result<std::shared_ptr<const checkpoint::Checkpoint>>> OpenRecipeReference(
     const std::string& ref, const checkpoint::OpenOptions& options);
 

@@ -71,6 +71,15 @@ class RecipeCheckpointTest : public testing::Test {
     }
     return messages;
   }
+  static std::vector<float> Floats(const std::vector<uint8_t>& bf16) {
+    std::vector<float> floats(bf16.size() / 2);
+    for (size_t i = 0; i < floats.size(); ++i) {
+      uint16_t bits;
+      std::memcpy(&bits, &bf16[2 * i], 2);
+      floats[i] = kernels::reference::Bf16ToF32(bits);
+    }
+    return floats;
+  }
   static std::vector<uint8_t> Tensor(const checkpoint::Checkpoint& checkpoint, std::string_view name) {
     const auto place = checkpoint.tensors().Find(name);
     SLUICE_CHECK(place.has_value());
@@ -222,9 +231,9 @@ TEST_F(RecipeCheckpointTest, TellsErrorsOfTextAndOfModelsTogether) {
       ElementsAre("r.yml:4:13: 'gone' does not exist, neither beside the recipe nor in the working directory",
                   HasSubstr("r.yml:5:13: 'wide' has tensors of another shape: lm_head.weight is [96, 128] there and "
                             "[96, 64] in 'base'; model.embed_tokens.weight is"),
-                  "r.yml:6:13: 'short' has no weight: give it one, or one for all under the top level's parameters",
                   HasSubstr("r.yml:6:13: 'short' lacks tensors that are to be merged: "
                             "model.layers.1.input_layernorm.weight; "),
+                  "r.yml:6:13: 'short' has no weight: give it one, or one for all under the top level's parameters",
                   HasSubstr("r.yml:7:13: "), "r.yml:7:56: density 2 is outside 0 to 1",
                   "r.yml:8:1: unknown key 'dtyp' in a recipe: did you mean 'dtype'?"));
 }
@@ -268,10 +277,6 @@ TEST_F(RecipeCheckpointTest, RefusesWhatCannotBeMerged) {
        "model.embed_tokens.weight is [100, 64] there and [96, 64] in 'base'; rules for tokenizers that differ are not "
        "supported "
        "yet"},
-      {"merge_method: ties\nbase_model: tied\n" + model("one"),
-       "r.yml:3:18: 'one' has a head of its own (lm_head.weight), 'tied' one that is tied to its embedding: merging "
-       "the two is "
-       "not supported yet"},
       {"merge_method: ties\nbase_model: base\n" + model("qwen"),
        "r.yml:3:18: 'qwen' is a Qwen2ForCausalLM, 'base' a LlamaForCausalLM: different architectures do not merge"},
       {"merge_method: ties\nbase_model: base\n" + model("one+lora"),
@@ -280,10 +285,25 @@ TEST_F(RecipeCheckpointTest, RefusesWhatCannotBeMerged) {
        "r.yml:3:18: 'one+': a '+' stands between a model and its adapter"},
       {"merge_method: ties\nbase_model: base\n" + model("one+base"),
        "r.yml:3:18: base: there is no adapter_config.json in the folder"},
-      {"merge_method: ties\nbase_model: base\n" + model("r.yml+base"), "r.yml:3:18: 'r.yml+base' is this recipe"},
+      {"merge_method: ties\nbase_model: base\n" + model("r.yml+base"), "r.yml:3:18: 'r.yml' is this recipe"},
       {"merge_method: ties\nbase_model: base\n" + model("one+a+b"), "r.yml:3:18: 'one+a+b' has a second '+'"},
       {"merge_method: ties\nbase_model: base\n" + model("org/one@main"),
-       "r.yml:3:18: 'org/one@main': a revision is not"},
+       "r.yml:3:18: org/one@main: there is no such path, and the hub cache in"},
+      {"merge_method: ties\nbase_model: base\n" + model("./one@main"),
+       "r.yml:3:18: './one@main': a revision is of a model in the hub cache, org/name@revision"},
+      {"merge_method: passthrough\nslices: [{sources: [{model: one, layer_range: [1, 5]}]}]\n",
+       "r.yml:2:29: 'one' has 2 layers, there is no layer 2"},
+      {"merge_method: ties\nbase_model: base\nslices: [{sources: [{model: one, layer_range: [0, 1], parameters: "
+       "{weight: 1}}]}]\n",
+       "r.yml:3:10: ties needs the base in each slice: list 'base' among the sources"},
+      {"merge_method: passthrough\nslices: [{sources: [{model: one, layer_range: [0, 1]}, {model: base, layer_range: "
+       "[0, 1]}]}]\n",
+       "r.yml:2:10: passthrough takes at most 1 model, there are 2"},
+      {"merge_method: linear\nmodels: [{model: one, parameters: {weight: [{filter: mlp, value: 1}]}}]\n",
+       "r.yml:2:18: 'one' has no weight for lm_head.weight; model.embed_tokens.weight; "
+       "model.layers.0.input_layernorm.weight; and 12 more: no filter matches; end the list with one without a filter"},
+      {"merge_method: linear\nmodels: [{model: one, parameters: {weight: [1, 0]}}]\n",
+       "r.yml:1:15: the weights add up to 0, and normalize divides by that"},
       {"merge_method: ties\nbase_model: base\n" + model("org/one@a@b"), "r.yml:3:18: 'org/one@a@b' has a second '@'"},
       {"merge_method: ties\nbase_model: base\n" + model("r.yml"), "r.yml:3:18: 'r.yml' is this recipe"},
       {"merge_method: ties\nbase_model: base\n" + model("/nowhere/at/all"),
@@ -343,6 +363,91 @@ TEST_F(RecipeCheckpointTest, ATiedModelsHeadIsItsEmbedding) {
     std::memcpy(&wanted, &embedding[i], 4);
     ASSERT_NEAR(made, wanted, 0x1p-23);
   }
+}
+
+TEST_F(RecipeCheckpointTest, OneHeadOfItsOwnGivesTheResultOne) {
+  Llama("tied", {.seed = 1, .tied = true});
+  Llama("own", {.seed = 1, .update_seed = 2});
+  const auto recipe = Good(
+      "merge_method: linear\nmodels:\n  - {model: tied, parameters: {weight: 1}}\n  - {model: own, parameters: "
+      "{weight: "
+      "0}}\n");
+  ASSERT_NE(recipe, nullptr);
+  EXPECT_THAT(Messages(*recipe, Problem::Severity::kNote),
+              ElementsAre(HasSubstr("'own' has a head of its own: the result has one too"),
+                          "'tied' is tied: its embedding is merged as its head"));
+  EXPECT_FALSE(recipe->config()->TiedEmbeddings());
+  EXPECT_EQ(Tensor(*recipe, "lm_head.weight"), Tensor(*recipe, "model.embed_tokens.weight"));
+  const auto tied = *checkpoint::OpenCheckpoint(dir_ / "tied", {});
+  EXPECT_EQ(Tensor(*recipe, "lm_head.weight"), Tensor(*tied, "model.embed_tokens.weight"));
+}
+
+TEST_F(RecipeCheckpointTest, SlicesStackLayersOfSeveralModels) {
+  Llama("one", {.seed = 1});
+  Llama("two", {.seed = 2});
+  const auto recipe = Good(
+      "merge_method: passthrough\nslices:\n"
+      "  - sources: [{model: one, layer_range: [0, 2]}]\n"
+      "  - sources: [{model: two, layer_range: [0, 1]}]\n"
+      "  - sources: [{model: two, layer_range: [0, 2], parameters: {scale: [1, 0]}}]\n");
+  ASSERT_NE(recipe, nullptr);
+  EXPECT_EQ(recipe->config()->json()["num_hidden_layers"], 5);
+  const auto one = *checkpoint::OpenCheckpoint(dir_ / "one", {});
+  const auto two = *checkpoint::OpenCheckpoint(dir_ / "two", {});
+  const auto layer = [](int i) { return fmt::format("model.layers.{}.mlp.up_proj.weight", i); };
+  EXPECT_EQ(Tensor(*recipe, layer(0)), Tensor(*one, layer(0)));
+  EXPECT_EQ(Tensor(*recipe, layer(1)), Tensor(*one, layer(1)));
+  EXPECT_EQ(Tensor(*recipe, layer(2)), Tensor(*two, layer(0)));
+  EXPECT_EQ(Tensor(*recipe, layer(3)), Tensor(*two, layer(0)));
+  EXPECT_THAT(Tensor(*recipe, layer(4)), testing::Each(testing::AnyOf(0, 0x80)));  // times 0
+  EXPECT_EQ(Tensor(*recipe, "model.embed_tokens.weight"), Tensor(*one, "model.embed_tokens.weight"));
+  EXPECT_EQ(Tensor(*recipe, "model.norm.weight"), Tensor(*two, "model.norm.weight"));
+  EXPECT_EQ(Tensor(*recipe, "lm_head.weight"), Tensor(*two, "lm_head.weight"));
+  EXPECT_FALSE(recipe->tensors().Find(layer(5)));
+}
+
+TEST_F(RecipeCheckpointTest, DifferencesOfASliceAreFromTheBasesLayers) {
+  Llama("base", {.seed = 1});
+  Llama("one", {.seed = 1, .update_seed = 2});
+  const auto recipe = Good(
+      "merge_method: task_arithmetic\nbase_model: base\ndtype: float32\nslices:\n"
+      "  - sources:\n"
+      "      - {model: one, layer_range: [1, 2], parameters: {weight: 1}}\n"
+      "      - {model: base, layer_range: [0, 1]}\n");
+  ASSERT_NE(recipe, nullptr);
+  const auto base = *checkpoint::OpenCheckpoint(dir_ / "base", {});
+  const auto one = *checkpoint::OpenCheckpoint(dir_ / "one", {});
+  const std::string name = "model.layers.0.mlp.up_proj.weight";
+  const auto b = Floats(Tensor(*base, name)), x = Floats(Tensor(*one, "model.layers.1.mlp.up_proj.weight"));
+  const std::vector<uint8_t> bytes = Tensor(*recipe, name);
+  std::vector<float> out(bytes.size() / 4);
+  std::memcpy(out.data(), bytes.data(), bytes.size());
+  ASSERT_EQ(out.size(), b.size());
+  for (size_t i = 0; i < out.size(); ++i) ASSERT_EQ(out[i], b[i] + (x[i] - b[i]));
+}
+
+TEST_F(RecipeCheckpointTest, DocumentsOfOneFileAreModelsOfEachOther) {
+  Llama("base", {.seed = 1});
+  Llama("one", {.seed = 1, .update_seed = 2});
+  const std::string step = "name: step\nmerge_method: linear\nmodels: [{model: one, parameters: {weight: 1}}]\n";
+  const std::string end =
+      "merge_method: dare_linear\nbase_model: base\nmodels: [{model: step, parameters: {weight: 1, density: 0.5}}]\n";
+  const auto recipe = Good(step + "---\n" + end),
+             alone = Good(end.substr(0, end.find("step")) + "one" + end.substr(end.find("step") + 4));
+  ASSERT_TRUE(recipe && alone);
+  EXPECT_EQ(Tensor(*recipe, "lm_head.weight"), Tensor(*alone, "lm_head.weight"));
+  // Each document is a model by itself, and the flags are for all of them.
+  tests::WriteText(dir_ / "r.yml", step + "---\n" + end);
+  EXPECT_TRUE(checkpoint::OpenCheckpoint(dir_ / "r.yml#step", WithRecipes()).has_value());
+  OpenOptions options = WithRecipes();
+  options.arithmetic = "fast";
+  const auto opened = Open(step + "---\n" + end, options);
+  ASSERT_FALSE(opened);
+  EXPECT_THAT(opened.error().context, testing::Contains(HasSubstr("'step'")).Times(0));
+  EXPECT_THAT(ErrorsOf("name: a\nmerge_method: linear\nmodels: [{model: b, parameters: {weight: 1}}]\n---\n"
+                       "name: b\nmerge_method: linear\nmodels: [{model: a, parameters: {weight: 1}}]\n---\n"
+                       "merge_method: linear\nmodels: [{model: a, parameters: {weight: 1}}]\n"),
+              ElementsAre(HasSubstr("r.yml#a' is this recipe, or one that it is a part of")));
 }
 
 TEST_F(RecipeCheckpointTest, AStoredCopyOfATiedHeadIsLeftOut) {
@@ -450,7 +555,7 @@ TEST_F(RecipeCheckpointTest, ARecipeIsAModelOfAnother) {
   EXPECT_EQ(Tensor(*recipe, "lm_head.weight"), Tensor(*inner, "lm_head.weight"));
   EXPECT_NE(Good(outer("'inner.yml#step'")), nullptr);
   EXPECT_THAT(ErrorsOf(outer("'inner.yml#other'")),
-              ElementsAre(HasSubstr("inner.yml has no document named 'other'; its name is 'step'")));
+              ElementsAre(HasSubstr("inner.yml: no document is called 'other'; there is step")));
   tests::WriteText(dir_ / "inner.yml", outer("r.yml"));
   EXPECT_THAT(ErrorsOf(outer("inner.yml")),
               ElementsAre(HasSubstr("'r.yml' is this recipe, or one that it is a part of")));

@@ -27,7 +27,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (recipe.diagnostics.has_errors()) {
     SLUICE_CHECK(!recipe.diagnostics.ToError().context.empty());
   } else {
-    SLUICE_CHECK(recipe.method != nullptr && !recipe.models.empty());
+    SLUICE_CHECK(recipe.method != nullptr && !recipe.slices.empty() && !recipe.slices[0].sources.empty());
   }
   return 0;
 }

@@ -44,10 +44,6 @@ Result<void> CheckSuffixes(const std::string& reference) {
       return Fail(ErrorCode::kRecipe, fmt::format("'{}' has a second '@'", reference));
     }
   }
-  if (reference.find('@') != std::string::npos) {
-    return Fail(ErrorCode::kUnsupported,
-                fmt::format("'{}': a revision is not supported yet; download it and name its folder", reference));
-  }
   return {};
 }
 
@@ -58,16 +54,16 @@ std::string OneLine(const Error& error) {
 }
 
 // model+adapter, of which each is found as if it stood alone. Nothing where there is no '+'.
-Result<std::optional<FoundReference>> FindWithAdapter(const std::string& reference, const std::string& recipe_path) {
+Result<std::optional<FoundReference>> FindWithAdapter(const std::string& reference, const Recipe& recipe) {
   SLUICE_TRY(CheckSuffixes(reference));
   const size_t plus = reference.find('+');
   if (plus == std::string::npos) return std::nullopt;
   if (plus == 0 || plus + 1 == reference.size()) {
     return Fail(ErrorCode::kRecipe, fmt::format("'{}': a '+' stands between a model and its adapter", reference));
   }
-  SLUICE_ASSIGN(const FoundReference model, FindReference(reference.substr(0, plus), recipe_path));
-  SLUICE_ASSIGN(const FoundReference adapter, FindReference(reference.substr(plus + 1), recipe_path));
-  return FoundReference{model.path + "+" + adapter.path, model.identity + "+" + adapter.identity, model.path};
+  SLUICE_ASSIGN(const FoundReference model, FindReference(reference.substr(0, plus), recipe));
+  SLUICE_ASSIGN(const FoundReference adapter, FindReference(reference.substr(plus + 1), recipe));
+  return FoundReference{model.path + "+" + adapter.path, model.identity + "+" + adapter.identity};
 }
 
 }  // namespace
@@ -78,20 +74,24 @@ std::string CanonicalPath(const std::string& path) {
   return error ? path : canonical.string();
 }
 
-Result<FoundReference> FindReference(const std::string& reference, const std::string& recipe_path) {
+Result<FoundReference> FindReference(const std::string& reference, const Recipe& recipe) {
+  if (std::ranges::find(recipe.document_names, reference) != recipe.document_names.end()) {
+    const std::string path = recipe.path + "#" + reference;
+    return FoundReference{path, CanonicalPath(recipe.path) + "#" + reference};
+  }
   const std::string file = WithoutFragment(reference);
   const std::string fragment = reference.substr(file.size());
   const auto found = [&](const fs::path& path) {
-    return FoundReference{path.string() + fragment, CanonicalPath(path.string()) + fragment, path.string() + fragment};
+    return FoundReference{path.string() + fragment, CanonicalPath(path.string()) + fragment};
   };
   const fs::path path(file);
   if (path.is_absolute()) {
     if (Exists(path)) return found(path);
-    SLUICE_ASSIGN(auto with_adapter, FindWithAdapter(reference, recipe_path));
+    SLUICE_ASSIGN(auto with_adapter, FindWithAdapter(reference, recipe));
     if (with_adapter) return std::move(*with_adapter);
     return Fail(ErrorCode::kNotFound, fmt::format("'{}' does not exist", reference));
   }
-  const fs::path beside = fs::path(recipe_path).parent_path() / path;
+  const fs::path beside = fs::path(recipe.path).parent_path() / path;
   const bool beside_exists = Exists(beside), here_exists = Exists(path);
   if (beside_exists && here_exists) {
     std::error_code error;
@@ -104,23 +104,24 @@ Result<FoundReference> FindReference(const std::string& reference, const std::st
   }
   if (beside_exists) return found(beside);
   if (here_exists) return found(path);
-  if (reference.find("://") != std::string::npos) return FoundReference{reference, reference, reference};
-  SLUICE_ASSIGN(auto with_adapter, FindWithAdapter(reference, recipe_path));
+  if (reference.find("://") != std::string::npos) return FoundReference{reference, reference};
+  SLUICE_ASSIGN(auto with_adapter, FindWithAdapter(reference, recipe));
   if (with_adapter) return std::move(*with_adapter);
-  if (LooksLikeHubName(reference)) return FoundReference{reference, reference, reference};
+  if (reference.find('@') != std::string::npos && !LooksLikeHubName(reference)) {
+    return Fail(ErrorCode::kRecipe, fmt::format("'{}': a revision is of a model in the hub cache, org/name@revision; "
+                                                "of a folder there is but what lies in it",
+                                                reference));
+  }
+  if (LooksLikeHubName(reference)) return FoundReference{reference, reference};
   return Fail(ErrorCode::kNotFound,
               fmt::format("'{}' does not exist, neither beside the recipe nor in the working directory", reference));
 }
 
-Parents OpenParents(Recipe* recipe, const checkpoint::OpenOptions& options, const std::vector<std::string>& chain) {
+Parents OpenParents(Recipe* recipe, const checkpoint::OpenOptions& options) {
   Parents parents;
   std::map<std::string, size_t> by_identity;
-  // A parent that is a recipe has a seed of its own, or the default: the flags are for the recipe that was named.
-  checkpoint::OpenOptions inner = options;
-  inner.seed.reset();
-  inner.arithmetic.reset();
   const auto open = [&](const RecipeModel& model) {
-    Result<FoundReference> found = FindReference(model.reference, recipe->path);
+    Result<FoundReference> found = FindReference(model.reference, *recipe);
     if (!found) {
       recipe->diagnostics.AddError(model.mark, found.error().ToString());
       return Parents::kNone;
@@ -128,25 +129,31 @@ Parents OpenParents(Recipe* recipe, const checkpoint::OpenOptions& options, cons
     const auto [place, is_new] = by_identity.try_emplace(found->identity, parents.all.size());
     if (!is_new) return place->second;
     Parent parent{model.reference, found->path, model.mark, nullptr};
-    if (std::find(chain.begin(), chain.end(), CanonicalPath(WithoutFragment(found->model_path))) != chain.end()) {
-      recipe->diagnostics.AddError(model.mark,
-                                   fmt::format("'{}' is this recipe, or one that it is a part of", model.reference));
+    // A parent that is a recipe has a seed of its own, or the default: the flags are for the file that was named, all
+    // its documents.
+    checkpoint::OpenOptions inner = options;
+    if (!found->path.starts_with(recipe->path + "#")) {
+      inner.seed.reset();
+      inner.arithmetic.reset();
+    }
+    Result<std::shared_ptr<const checkpoint::Checkpoint>> opened = checkpoint::OpenCheckpoint(found->path, inner);
+    if (opened) {
+      parent.checkpoint = std::move(*opened);
     } else {
-      Result<std::shared_ptr<const checkpoint::Checkpoint>> opened = checkpoint::OpenCheckpoint(found->path, inner);
-      if (opened) {
-        parent.checkpoint = std::move(*opened);
-      } else {
-        // What does not exist is the recipe's mistake; what cannot be read is the input's.
-        const ErrorCode code = opened.error().code;
-        const bool is_input = code == ErrorCode::kCorrupt || code == ErrorCode::kRead || code == ErrorCode::kCancelled;
-        recipe->diagnostics.AddError(model.mark, OneLine(opened.error()), is_input ? code : ErrorCode::kRecipe);
-      }
+      // What does not exist is the recipe's mistake; what cannot be read is the input's.
+      const ErrorCode code = opened.error().code;
+      const bool is_input = code == ErrorCode::kCorrupt || code == ErrorCode::kRead || code == ErrorCode::kCancelled;
+      recipe->diagnostics.AddError(model.mark, OneLine(opened.error()), is_input ? code : ErrorCode::kRecipe);
     }
     parents.all.push_back(std::move(parent));
     return place->second;
   };
   if (recipe->base) parents.base = open(*recipe->base);
-  for (const RecipeModel& model : recipe->models) parents.of_model.push_back(open(model));
+  for (const RecipeSlice& slice : recipe->slices) {
+    parents.base_of_slice.push_back(slice.base ? open(*slice.base) : Parents::kNone);
+    std::vector<size_t>& of_source = parents.of_source.emplace_back();
+    for (const RecipeModel& source : slice.sources) of_source.push_back(open(source));
+  }
   return parents;
 }
 

@@ -20,24 +20,25 @@ struct Parent {
 
 struct Parents {
   std::vector<Parent> all;
-  std::vector<size_t> of_model;  // index into `all` of each of the recipe's models; kNone where it could not be found
-  size_t base = kNone;           // index of base_model
+  // Indices into `all`; kNone where it could not be found, or is not given.
+  std::vector<std::vector<size_t>> of_source;  // of each slice's sources
+  std::vector<size_t> base_of_slice;           // its own base_model
+  size_t base = kNone;                         // base_model
   static constexpr size_t kNone = static_cast<size_t>(-1);
 };
 
 // What a reference within a recipe stands for.
 struct FoundReference {
-  std::string path;        // to open it by
-  std::string identity;    // equal for two spellings of one model
-  std::string model_path;  // of model+adapter the model's alone, else `path`
+  std::string path;      // to open it by
+  std::string identity;  // equal for two spellings of one model
 };
-// Relative paths: in the recipe's folder, else in the working directory; kRecipe where both exist and differ, or none
-// does and the reference has no other meaning. Of model+adapter each part is found alone. kUnsupported for @revision.
-Result<FoundReference> FindReference(const std::string& reference, const std::string& recipe_path);
+// The name of another document of the recipe's file is that document. Relative paths: in the recipe's folder, else in
+// the working directory; kRecipe where both exist and differ, or none does and the reference has no other meaning. Of
+// model+adapter each part is found alone. Of @revision only models of the hub cache have one.
+Result<FoundReference> FindReference(const std::string& reference, const Recipe& recipe);
 
-// Adds an error at the model's place for each that cannot be opened. `chain`: recipes that are being opened, this one
-// last.
-Parents OpenParents(Recipe* recipe, const checkpoint::OpenOptions& options, const std::vector<std::string>& chain);
+// Adds an error at the model's place for each that cannot be opened.
+Parents OpenParents(Recipe* recipe, const checkpoint::OpenOptions& options);
 
 // A path with links and dots resolved, or as it stands where that fails.
 std::string CanonicalPath(const std::string& path);

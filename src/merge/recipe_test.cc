@@ -37,8 +37,10 @@ std::string ReadFile(const std::string& path) {
   return text.str();
 }
 
+const std::vector<RecipeModel>& ModelsOf(const Recipe& recipe) { return recipe.slices.at(0).sources; }
+
 double Get(const Recipe& recipe, size_t model, std::string_view name) {
-  return recipe.models[model].parameters[recipe.method->Index(name)].value_or(NAN);
+  return ModelsOf(recipe)[model].parameters[recipe.method->Index(name)].value().At("x", 0).value_or(NAN);
 }
 
 // What the seed document published, as it stands, but for a Linux that has its paths.
@@ -52,17 +54,17 @@ TEST(Recipe, ReadsTheSeedsRecipe) {
   EXPECT_EQ(recipe.output(), quant::BF16());
   ASSERT_TRUE(recipe.base);
   EXPECT_EQ(recipe.base->reference, "/home/alpha/Storage/Models/Raw/chargoddard_Yi-34B-200K-Llama");
-  ASSERT_EQ(recipe.models.size(), 8u);
-  EXPECT_EQ(recipe.models[0].reference, recipe.base->reference);
-  EXPECT_EQ(recipe.models[0].parameters[0], std::nullopt);
+  ASSERT_EQ(ModelsOf(recipe).size(), 8u);
+  EXPECT_EQ(ModelsOf(recipe)[0].reference, recipe.base->reference);
+  EXPECT_TRUE(ModelsOf(recipe)[0].parameters.empty());
   const double weights[] = {0.14, 0.14, 0.14, 0.22, 0.14, 0.14, 0.08};
   const double densities[] = {0.62, 0.62, 0.52, 0.62, 0.52, 0.52, 0.08};
   for (size_t m = 0; m < 7; ++m) {
     EXPECT_EQ(Get(recipe, m + 1, "weight"), weights[m]) << m;
     EXPECT_EQ(Get(recipe, m + 1, "density"), densities[m]) << m;
   }
-  EXPECT_EQ(recipe.models[3].reference, "/home/alpha//Storage/Models/Raw/bhenrym14_airoboros-3_1-yi-34b-200k");
-  EXPECT_EQ(recipe.models[7].reference, "/home/alpha/Models/Raw/SUSTech_SUS-Chat-34B/");
+  EXPECT_EQ(ModelsOf(recipe)[3].reference, "/home/alpha//Storage/Models/Raw/bhenrym14_airoboros-3_1-yi-34b-200k");
+  EXPECT_EQ(ModelsOf(recipe)[7].reference, "/home/alpha/Models/Raw/SUSTech_SUS-Chat-34B/");
   EXPECT_THAT(NotesOf(recipe), ElementsAre(HasSubstr("seed_recipe.yml:43:3: dare_ties does not use int8_mask")));
 }
 
@@ -134,10 +136,33 @@ TEST(Recipe, RefusesEachMistakeWithItsPlace) {
        {"r.yml:3:1: tokenizer and tokenizer_source are both given; a recipe takes one"}},
       {WithModels("merge_method: linear\nchat_template: auto\n"),
        {"r.yml:3:1: chat_template is not supported yet; without it the base's template goes along"}},
-      {"merge_method: linear\nslices: []\n", {"r.yml:2:1: the slices form is not supported yet; the models form is"}},
+      {"merge_method: linear\nslices: []\n", {"r.yml:2:9: slices is an empty list"}},
+      {"merge_method: linear\nslices: [{sources: []}, {parameters: {weight: 1}}, {sorces: 1}]\n",
+       {"r.yml:2:20: sources is an empty list", "r.yml:2:25: a slice without 'sources:'",
+        "r.yml:2:52: a slice without 'sources:'",
+        "r.yml:2:53: unknown key 'sorces' in a slice: did you mean 'sources'?"}},
+      {"merge_method: linear\nslices: [{sources: [{model: a}, {model: b, layer_range: [3]}, {model: c, layer_range: "
+       "[2, 2]},"
+       " {model: d, layer_range: [-1, 2]}, {layer_range: [0, 1]}], residual_weight: 2}]\n",
+       {"r.yml:2:21: a source without 'layer_range:', [0, 8] for the first eight layers",
+        "r.yml:2:57: layer_range wants two whole numbers, the first layer and the one after the last: [0, 8]",
+        "r.yml:2:87: layer_range [2, 2] has no layers: the second number is the layer after the last",
+        "r.yml:2:120: layer_range wants two whole numbers, the first layer and the one after the last: [0, 8]",
+        "r.yml:2:130: an item of sources without 'model:'",
+        "r.yml:2:171: residual_weight does nothing, in mergekit neither: leave it out"}},
+      {"merge_method: linear\nslices: [{sources: [{model: a, layer_range: [0, 2]}, {model: b, layer_range: [0, "
+       "3]}]}]\n",
+       {"r.yml:2:62: 'b' gives 3 layers to this slice, 'a' 2: the sources of a slice have as many layers each"}},
+      {"merge_method: linear\nmodules: {a: {models: [{model: a}]}, b: {models: [{model: b}]}}\n",
+       {"r.yml:2:38: models of several modules are not supported yet; this is a second one"}},
+      {"merge_method: linear\nmodules: {a: {parameters: {weight: 1}}}\n",
+       {"r.yml:2:14: a module without models or slices"}},
+      {"merge_method: linear\nmodules: {a: {models: [{model: a}], slices: [{sources: []}]}}\n",
+       {"r.yml:2:14: models and slices are both given; a module has one of them"}},
       {WithModels("merge_method: linear\nmodules: {}\n"),
-       {"r.yml:3:1: the modules form is not supported yet; the models form is",
-        "r.yml:3:1: models and modules are both given; a recipe has one of models, slices and modules"}},
+       {"r.yml:3:1: models and modules are both given; a recipe has one of models, slices and modules"}},
+      {"merge_method: linear\nmodules: {}\n",
+       {"r.yml:2:10: modules wants a mapping of a module's name to what it is made of, not an empty one"}},
       {WithModels("merge_method: linear\nsluice: {sed: 5}\n"),
        {"r.yml:3:10: unknown key 'sed' in sluice: did you mean 'seed'?"}},
       {WithModels("merge_method: linear\nsluice: {seed: -1, arithmetic: fast}\n"),
@@ -166,23 +191,34 @@ TEST(Recipe, RefusesEachMistakeWithItsPlace) {
        {"r.yml:3:22: lambda 1.0e+40 is too large for f32"}},
       {WithModels("merge_method: dare_ties\nparameters: {lambda: }\n"),
        {"r.yml:3:22: lambda has no value; it wants a number"}},
-      {WithModels("merge_method: dare_ties\nparameters: {density: [0.1, 0.9]}\n"),
-       {"r.yml:3:23: a gradient over the layers for density is not supported yet; give one value"}},
-      {WithModels("merge_method: dare_ties\nparameters: {density: [{filter: mlp, value: 0.9}]}\n"),
-       {"r.yml:3:23: a list of filters for density is not supported yet; give one value"}},
-      {WithModels("merge_method: dare_ties\nparameters: {density: {filter: mlp, value: 0.9}}\n"),
-       {"r.yml:3:23: a filter for density is not supported yet; give one value"}},
+      {WithModels("merge_method: dare_ties\nparameters: {density: [0.1, 9]}\n"),
+       {"r.yml:3:29: density 9 is outside 0 to 1"}},
+      {WithModels("merge_method: dare_ties\nparameters: {density: []}\n"),
+       {"r.yml:3:23: density wants a number, or several over the layers, not an empty list"}},
+      {WithModels("merge_method: dare_ties\nparameters: {density: [[0.1]]}\n"),
+       {"r.yml:3:24: density wants a number, not a list"}},
+      {WithModels("merge_method: dare_ties\nparameters: {rescale: [0, 1]}\n"),
+       {"r.yml:3:23: rescale wants true, false or density, not a gradient over the layers"}},
+      {WithModels("merge_method: dare_ties\nparameters: {density: [{filter: mlp, value: 0.9}, 0.5]}\n"),
+       {"r.yml:3:51: density mixes filters and bare values: write the value for all other tensors as '- value: 0.5'"}},
+      {WithModels("merge_method: dare_ties\nparameters: {density: {filter: mlp}}\n"),
+       {"r.yml:3:23: density wants a number, or {filter, value}, not a mapping without a value"}},
+      {WithModels("merge_method: dare_ties\nparameters: {density: {filtre: mlp, value: 0.5}}\n"),
+       {"r.yml:3:24: unknown key 'filtre' beside a filter: did you mean 'filter'?"}},
+      {WithModels("merge_method: dare_ties\nparameters: {density: {filter: [mlp], value: 0.5}}\n"),
+       {"r.yml:3:32: a filter wants a part of a tensor's name, not a list"}},
       {"merge_method: ties\nmodels: [{model: a, parameters: {normalize: true}}]\n",
        {"r.yml:2:34: 'normalize' is of the whole recipe: write it under 'parameters:' at the top level"}},
-      {"merge_method: linear\nmodels: [{model: {model: {path: a, revision: main}, lora: {path: b, revision: c}}}]\n",
-       {"r.yml:2:36: a model's revision is not supported yet", "r.yml:2:69: a model's revision is not supported yet"}},
       {"merge_method: linear\nmodels: [{model: {model: a, lora: 3}}, {model: {model: a, lora: {}}}]\n",
-       {"r.yml:2:35: lora names an adapter by its path", "r.yml:2:65: lora names an adapter by its path"}},
+       {"r.yml:2:35: an adapter is named by a path, not '3': put it in quotes",
+        "r.yml:2:65: an adapter without a path"}},
       {"merge_method: linear\nmodels: [{model: {modle: a}}]\n",
        {"r.yml:2:18: a model without a path",
         "r.yml:2:19: unknown key 'modle' in a model's name: did you mean 'model'?"}},
       {WithModels("merge_method: linear\n---\nmerge_method: ties\n"),
-       {"r.yml:3:1: a second document begins here; a recipe of several documents is not supported yet"}},
+       {"r.yml:4:1: a second document without a name begins here: give all but one of them a name"}},
+      {"name: a\n---\nname: a\n", {"r.yml:3:1: a second document is called 'a'"}},
+      {"name: a\n---\nname: b\n", {"r.yml: every document has a name: say which one is meant, r.yml#b for instance"}},
       {WithModels("merge_method: linear\nmerge_method: ties\n"),
        {"r.yml:3:1: 'merge_method' is written twice: first on line 2, column 1"}},
   };
@@ -208,9 +244,12 @@ TEST(Recipe, CastsAsMergekitDoes) {
   EXPECT_EQ(Get(recipe, 0, "density"), 1);
   EXPECT_EQ(Get(recipe, 1, "weight"), 0.1);
   EXPECT_EQ(Get(recipe, 1, "density"), 1);
-  EXPECT_EQ(recipe.models[1].reference, "b");
+  EXPECT_EQ(ModelsOf(recipe)[1].reference, "b");
   EXPECT_EQ(Get(recipe, 2, "weight"), 3);
-  const auto top = [&](std::string_view name) { return recipe.parameters[recipe.method->Index(name)]; };
+  const auto top = [&](std::string_view name) -> std::optional<double> {
+    const auto& setting = recipe.parameters[recipe.method->Index(name)];
+    return setting ? setting->At("x", 0) : std::nullopt;
+  };
   EXPECT_EQ(top("normalize"), 0);
   EXPECT_EQ(top("rescale"), kDensityWord);
   EXPECT_EQ(top("lambda"), 2);
@@ -251,13 +290,69 @@ TEST(Recipe, AnchorsAndMergeKeysWork) {
   EXPECT_EQ(Get(recipe, 1, "density"), 0.7);
 }
 
+TEST(Recipe, ReadsSlicesScopesFiltersAndGradients) {
+  const Recipe recipe = ParseRecipe(
+      "merge_method: linear\nbase_model: a\nmodules:\n  default:\n    parameters: {normalize: false}\n    slices:\n"
+      "      - sources:\n"
+      "          - {model: a, layer_range: [0, 4], parameters: {weight: [0.1, 0.9]}}\n"
+      "          - {model: b, layer_range: [2, 6]}\n"
+      "        base_model: b\n"
+      "        parameters: {weight: [{filter: mlp, value: 2}, {value: 3}, {filter: '*', value: 4}]}\n"
+      "parameters: {weight: 5}\n",
+      "r.yml");
+  ASSERT_FALSE(recipe.diagnostics.has_errors()) << recipe.diagnostics.ToError().context[0];
+  EXPECT_TRUE(recipe.has_layer_ranges);
+  ASSERT_EQ(recipe.slices.size(), 1u);
+  const RecipeSlice& slice = recipe.slices[0];
+  ASSERT_EQ(slice.sources.size(), 2u);
+  EXPECT_EQ(slice.base->reference, "b");
+  EXPECT_EQ(slice.sources[1].layers->begin, 2u);
+  EXPECT_EQ(slice.sources[1].layers->size(), 4u);
+  const size_t weight = recipe.method->Index("weight");
+  EXPECT_EQ(slice.sources[0].parameters[weight]->At("x", 1), 0.9);
+  EXPECT_TRUE(slice.sources[1].parameters.empty());
+  EXPECT_EQ(slice.parameters[weight]->At("mlp", 0), 2);
+  EXPECT_EQ(slice.parameters[weight]->At("norm", 0), 3);
+  EXPECT_EQ(recipe.module_parameters[recipe.method->Index("normalize")]->At("x", 0), 0);
+  EXPECT_EQ(recipe.parameters[weight]->At("x", 0), 5);
+  ASSERT_EQ(recipe.diagnostics.all().size(), 1u);
+  EXPECT_THAT(recipe.diagnostics.all()[0].message, HasSubstr("no tensor's weight comes from here"));
+}
+
+TEST(Recipe, ChoosesADocument) {
+  const std::string text = "name: one\n" + WithModels("merge_method: linear\n") + "---\n" +
+                           WithModels("merge_method: ties\nbase_model: one\n") + "---\n---\nname: two\n" +
+                           WithModels("merge_method: dare_ties\n");
+  const Recipe last = ParseRecipe(text, "r.yml"), two = ParseRecipe(text, "r.yml", {}, "two");
+  ASSERT_NE(last.method, nullptr);
+  EXPECT_EQ(last.method->name, "ties");
+  EXPECT_EQ(last.name, "");
+  EXPECT_THAT(last.document_names, ElementsAre("one", "two"));
+  ASSERT_NE(two.method, nullptr);
+  EXPECT_EQ(two.method->name, "dare_ties");
+  EXPECT_EQ(two.name, "two");
+  const Recipe none = ParseRecipe(text, "r.yml", {}, "three");
+  EXPECT_THAT(none.diagnostics.ToError().context,
+              ElementsAre("r.yml: no document is called 'three'; there are one, two"));
+}
+
+TEST(Recipe, ReferencesHaveRevisions) {
+  const Recipe recipe = ParseRecipe(
+      "merge_method: linear\n"
+      "models: [{model: {model: {path: o/a, revision: main}, lora: {path: o/b, revision: c}}, parameters: {weight: "
+      "1}}]\n",
+      "r.yml");
+  ASSERT_FALSE(recipe.diagnostics.has_errors()) << recipe.diagnostics.ToError().context[0];
+  EXPECT_EQ(ModelsOf(recipe)[0].reference, "o/a@main+o/b@c");
+}
+
 TEST(Recipe, OverridesWin) {
   const std::string text = WithModels("merge_method: linear\nparameters: {normalize: true}\n");
   const std::vector<std::string> overrides = {"parameters.normalize=false", "models.0.parameters.weight=2.5",
                                               "sluice.seed=7"};
   const Recipe recipe = ParseRecipe(text, "r.yml", overrides);
   ASSERT_FALSE(recipe.diagnostics.has_errors()) << recipe.diagnostics.ToError().context[0];
-  EXPECT_EQ(recipe.parameters[recipe.method->Index("normalize")], 0);
+  EXPECT_EQ(recipe.parameters[recipe.method->Index("normalize")]->At("x", 0), 0);
   EXPECT_EQ(Get(recipe, 0, "weight"), 2.5);
   EXPECT_EQ(recipe.seed, 7u);
   EXPECT_EQ(recipe.text, text);

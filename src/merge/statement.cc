@@ -137,6 +137,7 @@ void ReadAll(const Json& json, Statement* statement, std::string* problem) {
     ObjectReader recipe(*object, "recipe", problem);
     recipe.Text("path", &statement->recipe_path);
     recipe.Text("text", &statement->recipe_text);
+    recipe.Text("document", &statement->recipe_document);
     if (const Json* list = recipe.List("overrides")) {
       for (const Json& item : *list) {
         if (!item.is_string()) {
@@ -165,6 +166,7 @@ Statement MakeStatement(const RecipeCheckpoint& checkpoint) {
   Statement statement;
   statement.program_version = kVersion;
   statement.recipe_text = checkpoint.recipe().text;
+  statement.recipe_document = checkpoint.recipe().document;
   statement.recipe_path = Absolute(checkpoint.recipe().path);
   statement.recipe_overrides = checkpoint.recipe().overrides;
   statement.method = std::string(checkpoint.recipe().method->name);
@@ -183,6 +185,7 @@ std::string WriteStatement(const Statement& statement) {
   json["schema"] = kSchema;
   json["program"] = {{"name", "sluice"}, {"version", statement.program_version}};
   json["recipe"] = {{"path", statement.recipe_path}, {"text", statement.recipe_text}};
+  json["recipe"]["document"] = statement.recipe_document;
   json["recipe"]["overrides"] = statement.recipe_overrides;
   json["merge_method"] = statement.method;
   json["seed"] = statement.seed;
@@ -231,7 +234,8 @@ Result<Statement> ReadStatement(const std::string& folder) {
 }
 
 Recipe RecipeOf(const Statement& statement) {
-  return ParseRecipe(statement.recipe_text, statement.recipe_path, statement.recipe_overrides);
+  return ParseRecipe(statement.recipe_text, statement.recipe_path, statement.recipe_overrides,
+                     statement.recipe_document);
 }
 
 }  // namespace sluice::merge

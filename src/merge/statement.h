@@ -30,6 +30,7 @@ struct Statement {
   std::string recipe_text;                    // verbatim
   std::string recipe_path;                    // absolute; its folder is where relative models were looked for
   std::vector<std::string> recipe_overrides;  // --set, in order
+  std::string recipe_document;                // of several in a file: which one, or empty
   std::string method;
   uint64_t seed = 0;
   std::string arithmetic;

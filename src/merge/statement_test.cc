@@ -20,6 +20,7 @@ Statement Example() {
   statement.recipe_text = "merge_method: linear\n# ä \"quoted\"\n";
   statement.recipe_path = "/models/r.yml";
   statement.recipe_overrides = {"parameters.normalize=false"};
+  statement.recipe_document = "final";
   statement.method = "linear";
   statement.seed = 18446744073709551615u;
   statement.arithmetic = "exact";

@@ -271,26 +271,25 @@ const char* KindName(YamlNode::Kind kind) {
   SLUICE_CHECK(false);
 }
 
-YamlDocument ParseYaml(std::string_view text) {
-  YamlDocument document;
+YamlStream ParseYaml(std::string_view text) {
+  YamlStream stream;
   Events events(text);
   while (true) {
     if (!events.Next()) {
-      document.problems.push_back(events.problem());
-      return document;
+      stream.problems.push_back(events.problem());
+      return stream;
     }
     const yaml_event_type_t type = events.event().type;
-    if (type == YAML_STREAM_END_EVENT || type == YAML_NO_EVENT) return document;
+    if (type == YAML_STREAM_END_EVENT || type == YAML_NO_EVENT) return stream;
     if (type == YAML_STREAM_START_EVENT || type == YAML_DOCUMENT_END_EVENT) continue;
     SLUICE_CHECK(type == YAML_DOCUMENT_START_EVENT);
-    if (++document.num_documents == 2) document.second_document = MarkOf(events.event().start_mark);
     if (!events.Next()) {
-      document.problems.push_back(events.problem());
-      return document;
+      stream.problems.push_back(events.problem());
+      return stream;
     }
-    Pointer root = Composer(&events, &document.problems).Compose(1);
-    if (!root) return document;
-    if (document.num_documents == 1) document.root = std::move(root);
+    Pointer root = Composer(&events, &stream.problems).Compose(1);
+    if (!root) return stream;
+    stream.documents.push_back(std::move(root));
   }
 }
 
@@ -351,12 +350,12 @@ Pointer WithoutMarks(const Pointer& node) {
 }  // namespace
 
 Pointer WithOverride(const Pointer& root, std::string_view path, std::string_view value, std::string* message) {
-  const YamlDocument document = ParseYaml(value);
-  if (!document.problems.empty() || document.num_documents > 1) {
-    *message = document.problems.empty() ? "several documents" : document.problems.front().message;
+  const YamlStream stream = ParseYaml(value);
+  if (!stream.problems.empty() || stream.documents.size() > 1) {
+    *message = stream.problems.empty() ? "several documents" : stream.problems.front().message;
     return nullptr;
   }
-  Pointer node = document.root ? WithoutMarks(document.root) : std::make_shared<YamlNode>();
+  Pointer node = stream.documents.empty() ? std::make_shared<YamlNode>() : WithoutMarks(stream.documents[0]);
   if (std::count(path.begin(), path.end(), '.') >= kMaxYamlDepth / 2 || node->depth > kMaxYamlDepth / 2) {
     *message = "nested too deeply";
     return nullptr;

@@ -50,17 +50,15 @@ struct YamlProblem {
   std::string message;
 };
 
-struct YamlDocument {
-  YamlNode::Pointer root;  // of the first document; null where it is empty or could not be read
-  size_t num_documents = 0;
-  Mark second_document;               // where there are several
-  std::vector<YamlProblem> problems;  // all repeated keys; reading stops at the first error of syntax
+struct YamlStream {
+  std::vector<YamlNode::Pointer> documents;  // as many as could be read; an empty one is kNull
+  std::vector<YamlProblem> problems;         // all repeated keys; reading stops at the first error of syntax
 };
 
 constexpr uint32_t kMaxYamlDepth = 64;
 constexpr uint64_t kMaxYamlNodes = 100'000;
 
-YamlDocument ParseYaml(std::string_view text);
+YamlStream ParseYaml(std::string_view text);
 
 // A scalar that is written plain, without quotes, resolved. Sets kind and value of a node.
 void ResolvePlainScalar(YamlNode* node);

@@ -10,16 +10,16 @@ namespace {
 using Kind = YamlNode::Kind;
 
 YamlNode::Pointer Parse(std::string_view text) {
-  const YamlDocument document = ParseYaml(text);
-  EXPECT_TRUE(document.problems.empty()) << document.problems.front().message;
-  EXPECT_TRUE(document.root);
-  return document.root;
+  const YamlStream stream = ParseYaml(text);
+  EXPECT_TRUE(stream.problems.empty()) << stream.problems.front().message;
+  EXPECT_EQ(stream.documents.size(), 1u);
+  return stream.documents.empty() ? nullptr : stream.documents[0];
 }
 
 YamlProblem ProblemOf(std::string_view text) {
-  const YamlDocument document = ParseYaml(text);
-  EXPECT_EQ(document.problems.size(), 1u);
-  return document.problems.empty() ? YamlProblem{} : document.problems[0];
+  const YamlStream stream = ParseYaml(text);
+  EXPECT_EQ(stream.problems.size(), 1u);
+  return stream.problems.empty() ? YamlProblem{} : stream.problems[0];
 }
 
 // What PyYAML 6.0's safe_load makes of each plain scalar.
@@ -140,7 +140,7 @@ TEST(Yaml, SyntaxErrorsHaveTheirPlace) {
 
 TEST(Yaml, BoundsDepthAndSize) {
   const std::string deep = std::string(kMaxYamlDepth, '[') + std::string(kMaxYamlDepth, ']');
-  EXPECT_EQ(ParseYaml(deep).root->depth, kMaxYamlDepth);
+  EXPECT_EQ(ParseYaml(deep).documents.at(0)->depth, kMaxYamlDepth);
   EXPECT_EQ(ProblemOf("[" + deep + "]").message, "nested deeper than 64 levels");
   // Ten levels of ten aliases: 10^10 values if they were written out.
   std::string laughs = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n";
@@ -159,12 +159,11 @@ TEST(Yaml, BoundsDepthAndSize) {
 }
 
 TEST(Yaml, CountsDocuments) {
-  EXPECT_EQ(ParseYaml("").num_documents, 0u);
-  EXPECT_EQ(ParseYaml("# only a remark\n").num_documents, 0u);
-  const YamlDocument several = ParseYaml("a: 1\n---\na: 2\n---\na: 3\n");
-  EXPECT_EQ(several.num_documents, 3u);
-  EXPECT_EQ(several.second_document, (Mark{2, 1}));
-  EXPECT_EQ(several.root->Find("a")->number, 1);
+  EXPECT_EQ(ParseYaml("").documents.size(), 0u);
+  EXPECT_EQ(ParseYaml("# only a remark\n").documents.size(), 0u);
+  const YamlStream several = ParseYaml("a: 1\n---\na: 2\n---\na: 3\n");
+  EXPECT_EQ(several.documents.size(), 3u);
+  EXPECT_EQ(several.documents[0]->Find("a")->number, 1);
 }
 
 TEST(YamlOverride, ReplacesAndAdds) {

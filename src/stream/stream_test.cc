@@ -420,7 +420,7 @@ TEST(Stream, RowsOfComputedTensorsAreGathered) {
       const Node* twice = gather(graph->AddCast(once, quant::F16()));
       return std::vector<const Node*>{graph->AddCast(once, quant::F32()), graph->AddCast(twice, quant::F32())};
     });
-    MemoryBudget budget = Budget(64 * kMiB);
+    MemoryBudget budget = Budget(64 * kMiB + tests::kShadowBytes);
     auto stream = Stream::Open(groups, Options(&budget));
     ASSERT_TRUE(stream) << stream.error().ToString();
     Collector collector;

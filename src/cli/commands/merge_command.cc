@@ -68,15 +68,22 @@ int ListMethods(Session& session) {
   json["methods"] = nlohmann::ordered_json::array();
   std::string text;
   for (const merge::Method* method : merge::AllMethods()) {
-    nlohmann::ordered_json entry = {
-        {"name", method->name}, {"summary", method->summary}, {"needs_base", method->needs_base}};
+    nlohmann::ordered_json entry = {{"name", method->name},
+                                    {"summary", method->summary},
+                                    {"needs_base", method->needs_base},
+                                    {"min_models", method->min_models}};
+    entry["max_models"] = nullptr;
+    if (method->max_models > 0) entry["max_models"] = method->max_models;
     entry["parameters"] = nlohmann::ordered_json::array();
     text += fmt::format("{}\n  {}\n", method->name, method->summary);
     for (const merge::ParameterInfo& parameter : method->parameters) {
-      entry["parameters"].push_back({{"name", parameter.name},
-                                     {"scope", parameter.scope == merge::ParameterScope::kModel ? "model" : "recipe"},
-                                     {"used", parameter.used},
-                                     {"help", parameter.help}});
+      entry["parameters"].push_back(
+          {{"name", parameter.name},
+           {"scope", parameter.scope == merge::ParameterScope::kModel ? "model" : "recipe"},
+           {"default",
+            parameter.default_value ? nlohmann::ordered_json(*parameter.default_value) : nlohmann::ordered_json()},
+           {"used", parameter.used},
+           {"help", parameter.help}});
       text += fmt::format("    {:<10}  {}\n", parameter.name, parameter.help);
     }
     json["methods"].push_back(std::move(entry));
@@ -109,7 +116,8 @@ Result<int> Run(const Values& values, Session& session) {
     }
   }
 
-  SLUICE_ASSIGN(merge::Recipe read, merge::ReadRecipe(values.recipe, values.set));
+  const auto [path, document] = merge::SplitDocument(values.recipe);
+  SLUICE_ASSIGN(merge::Recipe read, merge::ReadRecipe(path, values.set, document));
   const checkpoint::OpenOptions open =
       MakeOpenOptions(values.seed, values.arithmetic.empty() ? std::nullopt : std::optional(values.arithmetic));
   SLUICE_ASSIGN(const auto recipe, merge::OpenRecipe(std::move(read), open));
@@ -164,7 +172,9 @@ Result<int> Run(const Values& values, Session& session) {
 Action Declare(CLI::App& app) {
   auto values = std::make_shared<Values>();
   values->write.what = "merge";
-  app.add_option("RECIPE", values->recipe, "A recipe in mergekit's YAML")->group("Arguments");
+  app.add_option("RECIPE", values->recipe,
+                 "A recipe in mergekit's YAML; of several documents the one without a name, or FILE#NAME")
+      ->group("Arguments");
   app.add_option("DIR", values->folder, "The folder to write, as mergekit has it; the same as -o")->group("Arguments");
   app.add_option("-o", values->write.output, "The folder to write")->type_name("DIR")->group("Options");
   app.add_flag("--check", values->check, "Validate the recipe and its models; write nothing")->group("Options");
