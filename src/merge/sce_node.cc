@@ -26,7 +26,7 @@ uint64_t Blocks(uint64_t num_elements) { return (num_elements + kBlockElements -
 
 bool IsKept(const MagnitudeRanks::Rank& rank, float variance, uint64_t element) {
   const uint32_t bits = MagnitudeBitsOf(variance, 0);
-  return bits > rank.bits || (bits == rank.bits && element <= rank.last_tie);
+  return (bits > rank.bits) | ((bits == rank.bits) & (element <= rank.last_tie));
 }
 
 // Differences of some elements from the base, and their variances over the models; f64, in the models' order.
@@ -50,8 +50,9 @@ class Differences {
     const auto n = static_cast<double>(num_models_);
     double mean[kCopyElements] = {}, sum[kCopyElements] = {};
     for (size_t m = 0; m < num_models_; ++m) {
-      for (uint64_t i = 0; i < count; ++i) mean[i] += of(m)[i] / n;
+      for (uint64_t i = 0; i < count; ++i) mean[i] += of(m)[i];
     }
+    for (uint64_t i = 0; i < count; ++i) mean[i] /= n;  // of equal differences, exactly that: their variance is 0
     for (size_t m = 0; m < num_models_; ++m) {
       for (uint64_t i = 0; i < count; ++i) sum[i] += (of(m)[i] - mean[i]) * (of(m)[i] - mean[i]);
     }
@@ -155,14 +156,25 @@ class SceFold final : public graph::Fold {
     step_ = Step::kWeights;
   }
 
+  static double Square(double d, bool kept) {
+    const double choice[2] = {0, d * d};  // looked up, for a branch would be mispredicted
+    return choice[kept];
+  }
+
+  // `element` is a multiple of kLanes: parts are cut at multiples of 32.
   void AddSquares(Worker* state, const Differences& differences, uint64_t element, uint64_t count,
                   const float* variances) {
+    bool kept[kCopyElements];
+    for (uint64_t i = 0; i < count; ++i) kept[i] = select_topk_ >= 1 || IsKept(rank_, variances[i], element + i);
     for (size_t m = 0; m < num_models_; ++m) {
       const double* d = differences.of(m);
-      for (uint64_t i = 0; i < count; ++i) {
-        if (select_topk_ < 1 && !IsKept(rank_, variances[i], element + i)) continue;
-        state->lanes[m][(element + i) % kLanes] += d[i] * d[i];
+      Lanes lanes = state->lanes[m];
+      uint64_t i = 0;
+      for (; i + kLanes <= count; i += kLanes) {
+        for (size_t lane = 0; lane < kLanes; ++lane) lanes[lane] += Square(d[i + lane], kept[i + lane]);
       }
+      for (; i < count; ++i) lanes[i % kLanes] += Square(d[i], kept[i]);
+      state->lanes[m] = lanes;
     }
   }
 
@@ -230,19 +242,25 @@ void SceNode::Compute(const graph::ComputeArgs& args) const {
     differences.Load(args.in, first, count);
     if (selects_) differences.Variances(count, variances);
     const float* base = FloatsAt(args.in[0], first, count, base_copy);
-    for (uint64_t i = 0; i < count; ++i) {
-      out[i] = base[i];
-      if (selects_ && !IsKept(rank, variances[i], args.range.begin + first + i)) continue;
-      double vote = 0, mixed = 0, divisor = 0;
-      for (size_t m = 0; m < num_models; ++m) vote += differences.of(m)[i];
-      for (size_t m = 0; m < num_models; ++m) {
-        const double d = differences.of(m)[i];
-        const double weight = (vote >= 0 ? d > 0 : d < 0) ? weights[m] : 0 * weights[m];  // a NaN stays one
-        mixed += weight * d;
-        divisor += weight;
+    double vote[kCopyElements] = {}, mixed[kCopyElements] = {}, divisor[kCopyElements] = {};
+    for (size_t m = 0; m < num_models; ++m) {
+      const double* d = differences.of(m);
+      for (uint64_t i = 0; i < count; ++i) vote[i] += d[i];
+    }
+    for (size_t m = 0; m < num_models; ++m) {
+      const double* d = differences.of(m);
+      const double choice[2] = {0 * weights[m], weights[m]};  // a NaN stays one; looked up, for chance mispredicts
+      for (uint64_t i = 0; i < count; ++i) {
+        const double towards = vote[i] >= 0 ? d[i] : -d[i];
+        const double weight = choice[towards > 0];
+        mixed[i] += weight * d[i];
+        divisor[i] += weight;
       }
-      const double merged = static_cast<double>(base[i]) + mixed / (divisor < 1e-6 ? 1e-6 : divisor);
+    }
+    for (uint64_t i = 0; i < count; ++i) {
+      const double merged = static_cast<double>(base[i]) + mixed[i] / (divisor[i] < 1e-6 ? 1e-6 : divisor[i]);
       out[i] = std::isnan(merged) ? std::bit_cast<float>(0x7FC00000u) : static_cast<float>(merged);
+      if (selects_ && !IsKept(rank, variances[i], args.range.begin + first + i)) out[i] = base[i];
     }
     std::memcpy(args.out + first * sizeof(float), out, count * sizeof(float));
   });

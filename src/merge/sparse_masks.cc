@@ -77,21 +77,27 @@ RowRotation::RowRotation(PhiloxKey key, uint64_t row, uint64_t columns)
 void RankMaskWords(const RankMask& mask, uint64_t first_element, uint64_t count, const float* x, const float* base,
                    const float* others, uint32_t* words) {
   kernels::RandomMaskWords(mask.key, first_element, count, words);
-  for (uint64_t i = 0; i < count; ++i) {
-    const uint64_t word = words[i];
-    if (word < mask.low || word >= mask.high) {
-      words[i] = word < mask.low ? 0 : 1;
-      continue;
+  ForRows({first_element, first_element + count}, mask.columns, [&](uint64_t row, uint64_t begin, uint64_t end) {
+    const uint64_t first = row * mask.columns + begin - first_element;
+    // Without branches, which chance would mispredict; equal magnitudes, marked by a 2, are looked at after that.
+    uint32_t any_equal = 0;
+    for (uint64_t i = first; i < first + (end - begin); ++i) {
+      const uint32_t bits = MagnitudeBitsOf(x[i], base[i]), other = MagnitudeBitsOf(others[i], 0);
+      const uint32_t compared =
+          static_cast<uint32_t>(words[i] >= mask.low) & static_cast<uint32_t>(words[i] < mask.high);
+      const uint32_t is_equal = compared & static_cast<uint32_t>(bits == other);
+      const uint32_t is_dropped =
+          static_cast<uint32_t>(words[i] >= mask.high) | (compared & static_cast<uint32_t>(bits < other));
+      words[i] = is_dropped | is_equal << 1;
+      any_equal |= is_equal;
     }
-    const uint32_t bits = MagnitudeBitsOf(x[i], base[i]), other = MagnitudeBitsOf(others[i], 0);
-    bool larger = bits > other;
-    if (bits == other) {
-      const uint64_t element = first_element + i;
-      const uint64_t row = element / mask.columns, column = element % mask.columns;
-      larger = column > RowRotation(mask.key, row, mask.columns).Of(column);
+    if (any_equal == 0) return;
+    const RowRotation rotation(mask.key, row, mask.columns);
+    for (uint64_t column = begin; column < end; ++column) {
+      uint32_t& word = words[first + column - begin];
+      if (word == 2) word = column > rotation.Of(column) ? 0 : 1;
     }
-    words[i] = larger ? 0 : 1;
-  }
+  });
 }
 
 RotatedMagnitudeNode::RotatedMagnitudeNode(const graph::Node* x, const graph::Node* base, PhiloxKey key,
@@ -145,12 +151,10 @@ void RotatedMagnitudeNode::Compute(const graph::ComputeArgs& args) const {
       const uint64_t at = wanted - x[view].range.begin;
       const float* of_x = FloatsAt(x[view], at, unit, x_copy);
       const float* of_base = FloatsAt(base[view], at, unit, base_copy);
+      for (uint64_t i = 0; i < unit; ++i) magnitudes[i] = std::bit_cast<float>(MagnitudeBitsOf(of_x[i], of_base[i]));
+      std::rotate(magnitudes, magnitudes + rotation.shift(), magnitudes + unit);
       const uint64_t first = column % unit, last = std::min(end - index * unit, unit);
-      for (uint64_t i = first; i < last; ++i) {
-        const uint64_t other = rotation.Of(index * unit + i) - rotation.FirstOfUnit(index);
-        magnitudes[i - first] = std::bit_cast<float>(MagnitudeBitsOf(of_x[other], of_base[other]));
-      }
-      std::memcpy(out, magnitudes, (last - first) * sizeof(float));
+      std::memcpy(out, magnitudes + first, (last - first) * sizeof(float));
       out += (last - first) * sizeof(float);
       column += last - first;
     }

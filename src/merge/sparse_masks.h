@@ -46,6 +46,7 @@ class RowRotation {
  public:
   RowRotation(PhiloxKey key, uint64_t row, uint64_t columns);
   uint64_t unit() const { return unit_; }
+  uint64_t shift() const { return shift_; }  // within each unit
   // The column that `column` is compared with; never itself.
   uint64_t Of(uint64_t column) const {
     const uint64_t within = (column + shift_) & (unit_ - 1);

@@ -153,7 +153,8 @@ Floats Sce(const Floats& base, const std::vector<Floats>& x, double topk) {
   for (size_t i = 0; i < n; ++i) {
     double mean = 0, sum = 0;
     for (size_t m = 0; m < models; ++m) d[m][i] = static_cast<double>(x[m][i]) - static_cast<double>(base[i]);
-    for (size_t m = 0; m < models; ++m) mean += d[m][i] / static_cast<double>(models);
+    for (size_t m = 0; m < models; ++m) mean += d[m][i];
+    mean /= static_cast<double>(models);
     for (size_t m = 0; m < models; ++m) sum += (d[m][i] - mean) * (d[m][i] - mean);
     variance[i] = static_cast<float>(sum / static_cast<double>(models));
   }
