@@ -87,8 +87,9 @@ def run(*arguments, expect=0):
     return json.loads(done.stdout)
 
 
-# Of parameters that a method needs: 0.5, but for these.
-VALUES = {("nearswap", "t"): 0.001}
+# Of parameters that a method needs: 0.5, but for these; and of some that it has a default for.
+VALUES = {("nearswap", "t"): 0.001, ("sce", "select_topk"): 0.4, ("nuslerp", "nuslerp_flatten"): "false",
+          ("model_stock", "filter_wise"): "true"}
 
 
 def recipe(method, models):
@@ -104,6 +105,7 @@ def recipe(method, models):
         given = ", ".join(f"{key}: {value}" for key, value in values.items() if key in per_model)
         lines += [f"  - model: {model}", f"    parameters: {{{given}}}"]
     needed = {p["name"] for p in method["parameters"] if p["scope"] == "recipe" and p["default"] is None}
+    needed |= {key for of, key in VALUES if of == name}
     lines.append("parameters: {" + ", ".join(f"{key}: {VALUES.get((name, key), 0.5)}" for key in sorted(needed)) + "}")
     return "\n".join(lines) + "\n"
 
@@ -126,7 +128,8 @@ def main():
         roots = {}
         for method in methods:
             seen = set()
-            for shards, threads, budget in itertools.product((1, 4), ("1", "2"), (budgets.mebibytes(64), "4GiB")):
+            small = budgets.mebibytes(96 if method.startswith("breadcrumbs") else 64)  # two thresholds for each model
+            for shards, threads, budget in itertools.product((1, 4), ("1", "2"), (small, "4GiB")):
                 common = ("--threads", threads, "--max-memory", budget)
                 path = os.path.join(top, f"parents{shards}", method + ".yml")
                 merged = os.path.join(top, "merged")

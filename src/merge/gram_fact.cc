@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "merge/float_views.h"
+#include "merge/row_slots.h"
 
 namespace sluice::merge {
 namespace {
@@ -64,29 +65,26 @@ void WriteFactors(const Combination& combination, size_t k, std::span<const doub
   for (size_t m = 0; m < k; ++m) (*value)[m * num_vectors + vector] = (*factors)[m];
 }
 
-// Rows, and the whole tensor as one. A row's inner products are sums over the blocks that it has a part in: a block has
-// a slot for a row that began before it and one for a row that goes on after it; rows within one block have their own.
+// Rows, and the whole tensor as one.
 class RowFold final : public graph::Fold {
  public:
   RowFold(uint64_t num_elements, uint64_t columns, bool has_base, size_t num_inputs, const Combination& combination,
           int num_workers)
       : num_elements_(num_elements),
         columns_(columns),
-        num_rows_(columns == 0 ? 1 : num_elements / columns),
         k_(num_inputs - (has_base ? 1 : 0)),
         pairs_(Pairs(k_)),
         combination_(combination),
-        rows_(num_rows_ * pairs_),
-        heads_(Blocks(num_elements) * pairs_),
-        tails_(Blocks(num_elements) * pairs_) {
+        slots_(num_elements, columns, pairs_) {
     for (int i = 0; i < num_workers; ++i) workers_.emplace_back(has_base, num_inputs, pairs_);
   }
 
   static uint64_t StateBytes(uint64_t num_elements, uint64_t columns, size_t num_inputs, size_t k, int num_workers) {
-    const uint64_t rows = columns == 0 ? 1 : num_elements / columns;
-    const uint64_t sums = (rows + 2 * Blocks(num_elements)) * Pairs(k);
     const uint64_t worker = Pairs(k) * kLanes + num_inputs * kCopyElements + kCopyElements;
-    return sizeof(RowFold) + (sums + rows * k + static_cast<uint64_t>(num_workers) * worker) * sizeof(double) + 1024;
+    return sizeof(RowFold) + RowSlots::Bytes(num_elements, columns, Pairs(k)) +
+           (RowSlots::NumRows(num_elements, columns) * k + static_cast<uint64_t>(num_workers) * worker) *
+               sizeof(double) +
+           1024;
   }
 
   void Add(int worker, graph::Range piece, std::span<const graph::View> in) override {
@@ -108,11 +106,13 @@ class RowFold final : public graph::Fold {
   }
 
   bool Finish(graph::FactValue* value) override {
-    value->assign(num_rows_ * k_, 0);
+    value->assign(slots_.num_rows() * k_, 0);
     std::vector<double> sums(pairs_), matrix, factors;
-    for (uint64_t row = 0; row < num_rows_; ++row) {
-      SumsOfRow(row, &sums);
-      WriteFactors(combination_, k_, sums, num_rows_, row, &matrix, &factors, value);
+    for (uint64_t row = 0; row < slots_.num_rows(); ++row) {
+      slots_.ForParts(row, [&](const double* slot, bool is_first) {
+        for (size_t pair = 0; pair < pairs_; ++pair) sums[pair] = is_first ? slot[pair] : sums[pair] + slot[pair];
+      });
+      WriteFactors(combination_, k_, sums, slots_.num_rows(), row, &matrix, &factors, value);
     }
     return true;
   }
@@ -146,15 +146,7 @@ class RowFold final : public graph::Fold {
 
   // A row's part in a block ends before `end`.
   void Flush(Worker* state, uint64_t end) {
-    const uint64_t row = (end - 1) / columns_, block = (end - 1) / kBlockElements;
-    double* slot = nullptr;
-    if (row * columns_ < block * kBlockElements) {
-      slot = &heads_[block * pairs_];
-    } else if (end == (row + 1) * columns_) {
-      slot = &rows_[row * pairs_];
-    } else {
-      slot = &tails_[block * pairs_];
-    }
+    double* slot = slots_.SlotOf(end);
     for (size_t pair = 0; pair < pairs_; ++pair) {
       Lanes& lanes = state->lanes[pair];
       for (size_t distance = kLanes / 2; distance > 0; distance /= 2) {
@@ -165,20 +157,10 @@ class RowFold final : public graph::Fold {
     }
   }
 
-  void SumsOfRow(uint64_t row, std::vector<double>* sums) const {
-    const uint64_t begin = row * columns_, end = begin + columns_;
-    const uint64_t first = begin / kBlockElements, last = end == begin ? first : (end - 1) / kBlockElements;
-    const double* slot = first == last ? &rows_[row * pairs_] : &tails_[first * pairs_];
-    sums->assign(slot, slot + pairs_);
-    for (uint64_t block = first + 1; block <= last; ++block) {
-      for (size_t pair = 0; pair < pairs_; ++pair) (*sums)[pair] += heads_[block * pairs_ + pair];
-    }
-  }
-
-  const uint64_t num_elements_, columns_, num_rows_;
+  const uint64_t num_elements_, columns_;
   const size_t k_, pairs_;
   const Combination combination_;
-  std::vector<double> rows_, heads_, tails_;  // [.., pairs]
+  RowSlots slots_;
   std::vector<Worker> workers_;
 };
 

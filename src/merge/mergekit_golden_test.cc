@@ -1,4 +1,5 @@
 // Real runs of mergekit 0.1.4, replayed. tests/goldens/mergekit/README.md.
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <tuple>
@@ -7,6 +8,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "checkpoint/model_ref.h"
 #include "kernels/sha256.h"
 #include "merge/recipe_checkpoint.h"
 #include "merge/testing/node_runner.h"
@@ -84,6 +86,54 @@ TEST_P(TokenizerGolden, HasTheSameTokens) {
   EXPECT_EQ((*recipe)->config()->json().at("vocab_size"), rows);
   for (const char* name : {"lm_head.weight", "model.embed_tokens.weight"}) {
     EXPECT_EQ((*recipe)->tensors()[*(*recipe)->tensors().Find(name)].shape[0], rows) << name;
+  }
+}
+
+// Outputs that are stored, of arithmetic that comes close: how far exact may be from mergekit, in roundings of the
+// working dtype (half a unit in the last place) of the tensor's largest number.
+struct CloseCase {
+  const char* name;
+  double roundings;
+};
+class CloseGolden : public testing::TestWithParam<CloseCase> {};
+INSTANTIATE_TEST_SUITE_P(Mergekit, CloseGolden,
+                         testing::Values(
+                             // f32 within, then bf16: two results on either side of a tie are two roundings apart.
+                             CloseCase{"slerp_scalar", 2},
+                             // f32: unit vectors 2, their product and its sum over 4,096 at most (numpy adds in pairs)
+                             // 10, which moves a factor by less; factors, products and sum 4. Vectors of up to twice
+                             // the result.
+                             CloseCase{"slerp_far_f32", 32},
+                             // bf16: weights, products, sum, the weights' sum and the quotient 1 each, ours 1; weights
+                             // that add up to 1 of numbers of up to 4/3 of the result.
+                             CloseCase{"linear_eight", 8}),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+std::vector<float> Values(const checkpoint::Checkpoint& model, size_t i) {
+  graph::Graph graph;
+  return tests::NodeRunner().RunF32(graph.AddCast(model.MakeNode(i, &graph), quant::F32()));
+}
+
+TEST_P(CloseGolden, IsWithinRoundings) {
+  const std::string name = GetParam().name;
+  const auto recipe = OpenRecipe(GoldenRecipe(name), {});
+  ASSERT_TRUE(recipe.has_value()) << recipe.error().ToString();
+  const auto expected = checkpoint::OpenCheckpoint(std::string(kFolder) + "expected/" + name + ".safetensors", {});
+  ASSERT_TRUE(expected.has_value()) << expected.error().ToString();
+  ASSERT_EQ((*recipe)->tensors().size(), (*expected)->tensors().size());
+  for (size_t i = 0; i < (*expected)->tensors().size(); ++i) {
+    const checkpoint::TensorInfo wanted = (*expected)->tensors()[i];
+    const auto place = (*recipe)->tensors().Find(wanted.name);
+    ASSERT_TRUE(place.has_value()) << wanted.name;
+    ASSERT_EQ((*recipe)->tensors()[*place].encoding, wanted.encoding);
+    const std::vector<float> ours = Values(**recipe, *place), theirs = Values(**expected, i);
+    double largest = 0, difference = 0;
+    for (size_t e = 0; e < theirs.size(); ++e) {
+      largest = std::max(largest, std::fabs(static_cast<double>(theirs[e])));
+      difference = std::max(difference, std::fabs(static_cast<double>(ours[e]) - static_cast<double>(theirs[e])));
+    }
+    const double rounding = std::ldexp(1.0, -static_cast<int>(wanted.encoding->significand_bits));
+    EXPECT_LE(difference, GetParam().roundings * rounding * largest) << wanted.name;
   }
 }
 

@@ -66,8 +66,7 @@ const Method* FindMethod(std::string_view name) {
 }
 
 std::span<const std::string_view> UnsupportedMethods() {
-  static constexpr std::array<std::string_view, 8> kNames = {"arcee_fusion", "breadcrumbs", "breadcrumbs_ties", "della",
-                                                             "della_linear", "ram",         "ramplus_tl",       "sce"};
+  static constexpr std::array<std::string_view, 2> kNames = {"ram", "ramplus_tl"};
   return kNames;
 }
 
@@ -78,7 +77,8 @@ std::string MethodPage(const Method& method) {
   page += fmt::format("Base model: {}. Models{}: {}{}.\n\n", base,
                       method.needs_base || method.takes_base ? " beside it" : "", method.min_models,
                       method.max_models == 0 ? " or more" : fmt::format(" to {}", method.max_models));
-  page += "| parameter | where | values | default | |\n|---|---|---|---|---|\n";
+  if (method.parameters.empty()) page += "No parameters.\n";
+  if (!method.parameters.empty()) page += "| parameter | where | values | default | |\n|---|---|---|---|---|\n";
   for (const ParameterInfo& parameter : method.parameters) {
     page += fmt::format("| `{}` | {} | {} | {} | {}{} |\n", parameter.name,
                         parameter.scope == ParameterScope::kModel ? "each model, or top level" : "top level",

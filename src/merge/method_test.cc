@@ -122,6 +122,9 @@ std::vector<std::map<std::string, double>> Variants(const Method& method) {
   if (method.name == "multislerp") return {{}, {{"normalize_weights", 0}}};
   if (method.name == "model_stock") return {{}, {{"filter_wise", 1}}};
   if (method.name == "karcher") return {{}, {{"max_iter", 1}}};
+  if (method.name == "sce") return {{}, {{"select_topk", 0.3}}};
+  if (method.Find("gamma")) return {{{"gamma", 0.1}}, {}};
+  if (method.Find("epsilon")) return {{{"epsilon", 0.25}}, {{"epsilon", 0.05}}};
   return {{}};
 }
 
@@ -129,8 +132,13 @@ std::vector<Settings> AllSettings(const Method& method) {
   std::vector<Settings> all;
   const bool sparse = method.Find("density") != nullptr && method.Find("density")->used;
   const bool scales = method.Find("rescale") != nullptr && sparse;
+  // Of della, within epsilon of neither 0 nor 1.
+  const bool by_rank = method.Find("epsilon") != nullptr;
+  const std::vector<double> sparse_densities =
+      by_rank ? std::vector<double>{0.62, 0.3, 0.4} : std::vector<double>{0.62, 0.08, 0.3};
+  const std::vector<double> some_dense = by_rank ? std::vector<double>{0.5, 1, 0.7} : std::vector<double>{0.5, 1, 0.99};
   for (const auto& weight : std::vector<std::vector<double>>{{0.5, 0.3, 0.4}, {1, -1, 0.25}, {0.7, 0, -0.2}}) {
-    for (const auto& density : std::vector<std::vector<double>>{{1, 1, 1}, {0.62, 0.08, 0.3}, {0.5, 1, 0.99}}) {
+    for (const auto& density : std::vector<std::vector<double>>{{1, 1, 1}, sparse_densities, some_dense}) {
       if (!sparse && density[0] != 1) continue;
       for (const bool normalize : {false, true}) {
         if (normalize && !method.Find("normalize")) continue;
@@ -255,14 +263,15 @@ TEST_P(EveryMethod, KnowsItsFamily) {
   const Method& method = *GetParam();
   if (!method.needs_base || method.Find("weight") == nullptr) return;
   // name, whether used and defaults: people swap the method within one recipe.
-  const bool sparse = method.name != "task_arithmetic", dare = method.name.starts_with("dare");
+  const bool sparse = method.name != "task_arithmetic",
+             by_chance = method.name.starts_with("dare") || method.name.starts_with("della");
   EXPECT_FALSE(method.Find("weight")->default_value.has_value());
   EXPECT_EQ(method.Find("density")->default_value, 1);
   EXPECT_EQ(method.Find("density")->used, sparse);
   EXPECT_EQ(method.Find("density")->min, 0);
   EXPECT_EQ(method.Find("density")->max, 1);
-  EXPECT_EQ(method.Find("normalize")->default_value, method.name == "ties" ? 1 : 0);
-  EXPECT_EQ(method.Find("rescale")->default_value, dare ? 1 : 0);
+  EXPECT_EQ(method.Find("normalize")->default_value, method.name == "ties" || method.name == "della" ? 1 : 0);
+  EXPECT_EQ(method.Find("rescale")->default_value, by_chance ? 1 : 0);
   EXPECT_EQ(method.Find("lambda")->default_value, 1);
   EXPECT_EQ(method.Find("int8_mask")->default_value, 0);
   EXPECT_FALSE(method.Find("int8_mask")->used);

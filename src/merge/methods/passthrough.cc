@@ -1,5 +1,4 @@
-// passthrough: one model as it is, or times a factor. (mergekit's way to stack layers of several models needs slices,
-// which a recipe cannot have yet.)
+// passthrough: one model as it is, or times a factor; with slices, layers of several models one after the other.
 //
 //   out = scale x
 //
@@ -32,7 +31,7 @@ const Method& passthrough() {
       .summary = "One model as it is, or times a factor.",
       .formula = "out = scale x",
       .paper = "mergekit 0.1.4 (\"frankenmerging\": with slices, layers of several models one after the other).",
-      .differences = "f32 throughout and one rounding at the end; slices are not supported yet.",
+      .differences = "f32 throughout and one rounding at the end.",
       .parameters = {{.name = "scale", .default_value = 1, .help = "factor of every number"}},
       .min_models = 1,
       .max_models = 1,

@@ -36,6 +36,46 @@ std::vector<bool> KeepByChance(size_t n, double density, const MethodSettings& s
   return kept;
 }
 
+// The `drop` largest dropped, the `keep` that follow kept.
+std::vector<bool> KeepBand(const Floats& d, uint64_t drop, uint64_t keep) {
+  drop = std::min(drop, d.size() - keep);
+  std::vector<bool> kept = KeepLargest(d, drop + keep);
+  const std::vector<bool> dropped = KeepLargest(d, drop);
+  for (size_t i = 0; i < d.size(); ++i) kept[i] = kept[i] && !dropped[i];
+  return kept;
+}
+
+// docs/formats/mask.md, "The mask of della": words kept below a bound, dropped from another, in between compared.
+std::vector<bool> KeepByRank(const Floats& d, size_t columns, double density, double epsilon, const MethodSettings& s,
+                             uint64_t ordinal) {
+  if (columns < 2) return KeepByChance(d.size(), density, s, ordinal);
+  const std::vector<bool> low = KeepByChance(d.size(), density - epsilon, s, ordinal);
+  std::vector<bool> kept = KeepByChance(d.size(), density + epsilon, s, ordinal);
+  const PhiloxKey key = merge::MaskKey(s.seed, s.tensor, ordinal);
+  size_t unit = 1;
+  while (unit < 256 && columns % (2 * unit) == 0) unit *= 2;
+  for (size_t row = 0; row < d.size() / columns; ++row) {
+    const auto words = Philox4x32({static_cast<uint32_t>(row), 0, 1, 0}, key);
+    const auto random = static_cast<unsigned __int128>(words[1]) << 32 | words[0];
+    const auto distance = 1 + static_cast<size_t>(random * (columns - 1) >> 64);
+    for (size_t c = 0; c < columns; ++c) {
+      const size_t other = ((c / unit + distance / unit) % (columns / unit)) * unit + (c + distance) % unit;
+      const size_t i = row * columns + c, j = row * columns + other;
+      const bool larger = std::fabs(d[i]) > std::fabs(d[j]) || (std::fabs(d[i]) == std::fabs(d[j]) && i > j);
+      if (kept[i] && !low[i]) kept[i] = larger;
+    }
+  }
+  return kept;
+}
+
+std::vector<bool> Keep(const std::string& sparsifier, const Floats& d, const MethodSettings& s, size_t m) {
+  const auto share = [&](double of) { return static_cast<uint64_t>(of * static_cast<double>(d.size())); };
+  if (sparsifier == "magnitude") return KeepLargest(d, share(s.density[m]));
+  if (sparsifier == "outliers") return KeepBand(d, share(s.Other("gamma", 0.01)), share(s.density[m]));
+  if (sparsifier == "random") return KeepByChance(d.size(), s.density[m], s, m);
+  return KeepByRank(d, s.columns > 0 ? s.columns : d.size(), s.density[m], s.Other("epsilon", 0.15), s, m);
+}
+
 // Blocks of 65,536 elements, each in 16 lanes that are added up in pairs, blocks in order.
 double SumOfMagnitudes(const Floats& d, const std::vector<bool>& kept) {
   double total = 0;
@@ -76,9 +116,7 @@ Floats TaskVectors(const Floats& base, const std::vector<Floats>& x, const Metho
     for (size_t i = 0; i < n; ++i) d[i] = x[m][i] - base[i];
     const double density = s.density[m];
     if (sparsifier != "none" && density < 1) {
-      const std::vector<bool> kept = sparsifier == "magnitude"
-                                         ? KeepLargest(d, static_cast<uint64_t>(density * static_cast<double>(n)))
-                                         : KeepByChance(n, density, s, m);
+      const std::vector<bool> kept = Keep(sparsifier, d, s, m);
       float scale = s.rescale == merge::kDensityWord ? static_cast<float>(1 / density) : 1;
       if (s.rescale == 1) {
         const double all = SumOfMagnitudes(d, std::vector<bool>(n, true)), some = SumOfMagnitudes(d, kept);
@@ -103,6 +141,78 @@ Floats TaskVectors(const Floats& base, const std::vector<Floats>& x, const Metho
     if (consensus ? divisor == 0 : std::fabs(divisor) < 1e-8f) divisor = 1;
     if (s.normalize) mixed /= divisor;
     out[i] = base[i] + static_cast<float>(s.lambda) * mixed;
+  }
+  return out;
+}
+
+// With a sum of squares in the method's order: 8 lanes in blocks of 65,536.
+Floats Sce(const Floats& base, const std::vector<Floats>& x, double topk) {
+  const size_t n = base.size(), models = x.size();
+  std::vector<std::vector<double>> d(models, std::vector<double>(n));
+  Floats variance(n);
+  for (size_t i = 0; i < n; ++i) {
+    double mean = 0, sum = 0;
+    for (size_t m = 0; m < models; ++m) d[m][i] = static_cast<double>(x[m][i]) - static_cast<double>(base[i]);
+    for (size_t m = 0; m < models; ++m) mean += d[m][i];
+    mean /= static_cast<double>(models);
+    for (size_t m = 0; m < models; ++m) sum += (d[m][i] - mean) * (d[m][i] - mean);
+    variance[i] = static_cast<float>(sum / static_cast<double>(models));
+  }
+  const auto nonzero = static_cast<double>(n - static_cast<size_t>(std::count(variance.begin(), variance.end(), 0.0f)));
+  const std::vector<bool> kept =
+      topk < 1 ? KeepLargest(variance, static_cast<uint64_t>(topk * nonzero)) : std::vector<bool>(n, true);
+  std::vector<double> weights(models);
+  double all = 0;
+  for (size_t m = 0; m < models; ++m) {
+    for (size_t block = 0; block < n; block += graph::kBlockElements) {
+      double lanes[8] = {}, sum = 0;
+      for (size_t i = block; i < std::min<size_t>(n, block + graph::kBlockElements); ++i) {
+        if (kept[i]) lanes[i % 8] += d[m][i] * d[m][i];
+      }
+      for (const double lane : lanes) sum += lane;
+      weights[m] += sum;
+    }
+    weights[m] /= static_cast<double>(n);
+    all += weights[m];
+  }
+  for (double& weight : weights) weight = std::fabs(all) < 1e-6 ? 1 / static_cast<double>(models) : weight / all;
+  Floats out = base;
+  for (size_t i = 0; i < n; ++i) {
+    if (!kept[i]) continue;
+    double vote = 0, mixed = 0, divisor = 0;
+    for (size_t m = 0; m < models; ++m) vote += d[m][i];
+    for (size_t m = 0; m < models; ++m) {
+      if (!(vote >= 0 ? d[m][i] > 0 : d[m][i] < 0)) continue;
+      mixed += weights[m] * d[m][i];
+      divisor += weights[m];
+    }
+    out[i] = static_cast<float>(static_cast<double>(base[i]) + mixed / std::max(divisor, 1e-6));
+  }
+  return out;
+}
+
+// The divergences are sums in the method's own order; rounded to f32 they are the same but for some one in 10^7, and
+// then only elements at the threshold would tell.
+Floats ArceeFusion(const Floats& base, const Floats& x, size_t columns) {
+  Floats scores;
+  for (size_t first = 0; first < x.size(); first += columns) {
+    long double x_sum = 0, base_sum = 0, differences = 0;
+    for (size_t i = first; i < first + columns; ++i) {
+      x_sum += std::exp(static_cast<long double>(x[i]));
+      base_sum += std::exp(static_cast<long double>(base[i]));
+      differences += std::exp(static_cast<long double>(x[i])) * (static_cast<long double>(x[i]) - base[i]);
+    }
+    const long double divergence = differences / x_sum - (std::log(x_sum) - std::log(base_sum));
+    for (size_t i = first; i < first + columns; ++i) {
+      scores.push_back(std::fabs(x[i] - base[i]) * static_cast<float>(std::max(divergence, 0.0L)));
+    }
+  }
+  Floats sorted = scores, out;
+  std::ranges::sort(sorted);
+  const auto quantile = [&](size_t quarter) { return sorted[(sorted.size() - 1) * quarter / 4]; };
+  for (size_t i = 0; i < x.size(); ++i) {
+    const float threshold = quantile(2) + 1.5f * (quantile(3) - quantile(1));
+    out.push_back(scores[i] >= threshold ? x[i] : base[i]);
   }
   return out;
 }
@@ -155,6 +265,12 @@ Floats PlainFormula(const merge::Method& method, const Floats& base, const std::
   if (method.name == "ties") return TaskVectors(base, x, s, "magnitude", true);
   if (method.name == "dare_linear") return TaskVectors(base, x, s, "random", false);
   if (method.name == "dare_ties") return TaskVectors(base, x, s, "random", true);
+  if (method.name == "breadcrumbs") return TaskVectors(base, x, s, "outliers", false);
+  if (method.name == "breadcrumbs_ties") return TaskVectors(base, x, s, "outliers", true);
+  if (method.name == "della_linear") return TaskVectors(base, x, s, "rank", false);
+  if (method.name == "della") return TaskVectors(base, x, s, "rank", true);
+  if (method.name == "sce") return Sce(base, x, s.Other("select_topk", 1));
+  if (method.name == "arcee_fusion") return ArceeFusion(base, x[0], s.columns > 0 ? s.columns : base.size());
   if (method.name == "passthrough") return Scaled(x[0], static_cast<float>(s.weight[0]));
   if (method.name == "nearswap") return Nearswap(base, x[0], static_cast<float>(NearBy(s)));
   if (!IsExact(method)) return SphericalFormula(std::string(method.name), base, x, s);

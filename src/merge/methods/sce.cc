@@ -1,0 +1,65 @@
+// sce: keep the positions in which the models differ most, weigh each model by how far it went, merge what agrees in
+// sign.
+//
+//   d_m = x_m - b; v = variance over the models of d_m (divided by their number), for each position
+//   select_topk < 1: d_m = 0 but at the trunc(select_topk n') positions of largest v, n' of which are not 0
+//   w_m = mean over the tensor of d_m^2, divided by their sum (that sum < 1e-6: all the same)
+//   s = +1 where sum_m d_m >= 0, else -1;  A = the models with d_m != 0 and sign(d_m) = s
+//   out = b + sum_A w_m d_m / max(sum_A w_m, 1e-6)
+//
+// Wan et al., "FuseChat: knowledge fusion of chat models", arXiv 2408.07990, section 3.3 (select, calculate, erase), as
+// mergekit 0.1.4 has it.
+//
+// Deliberate differences from mergekit: differences and sums in f64 with one rounding at the end; equal variances count
+// in index order.
+#include <memory>
+
+#include "merge/method.h"
+#include "merge/sce_node.h"
+
+namespace sluice::merge::methods {
+namespace {
+
+enum : size_t { kTopk };
+
+const graph::Node* Build(const BuildArgs& args) {
+  const double select_topk = (*args.parameters)[kTopk];
+  if (select_topk <= 0) return args.base;
+  std::vector<const graph::Node*> inputs = {args.base};
+  for (const ModelInput& model : args.models) inputs.push_back(model.node);
+  return args.graph->Add(std::make_unique<SceNode>(inputs, select_topk));
+}
+
+}  // namespace
+
+const Method& sce() {
+  static const Method method = {
+      .name = "sce",
+      .summary = "Keep where the models differ most, weigh each by how far it went, merge what agrees in sign.",
+      .formula =
+          "d_m = x_m - b, 0 but at the trunc(select_topk n') positions where their variance is largest,\n"
+          "n' being where it is not 0        (select_topk 1: all)\n"
+          "w_m = mean of d_m^2 over the tensor, divided by their sum (below 1e-6: all the same)\n"
+          "s = +1 where sum_m d_m >= 0, else -1;  A = the models with d_m != 0 and sign(d_m) = s\n"
+          "out = b + sum_A w_m d_m / max(sum_A w_m, 1e-6)",
+      .paper = "Wan et al., \"FuseChat\", arXiv 2408.07990, section 3.3, as mergekit 0.1.4 has it.",
+      .differences = "differences and sums in f64, one rounding at the end; equal variances count in index order.",
+      .parameters = {{.name = "select_topk",
+                      .scope = ParameterScope::kRecipe,
+                      .min = 0,
+                      .max = 1,
+                      .default_value = 1,
+                      .help = "share of the positions that is kept; 1 keeps all"},
+                     {.name = "int8_mask",
+                      .scope = ParameterScope::kRecipe,
+                      .type = ParameterType::kBool,
+                      .default_value = 0,
+                      .used = false,
+                      .help = "how mergekit stores masks; it changes no number"}},
+      .needs_base = true,
+      .build = Build,
+  };
+  return method;
+}
+
+}  // namespace sluice::merge::methods
