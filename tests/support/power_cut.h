@@ -8,6 +8,7 @@
 //   if (disk.happened()) disk.Restore(tests::PowerCut::Kept::kNothing, seed);
 #pragma once
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <cerrno>

@@ -37,8 +37,8 @@ All errors of a recipe are told at once, with line and column, before a weight i
 index, config.json and the tokenizer of the base, mergekit_config.yml (the recipe verbatim) and sluice_merge.json
 (recipe, seed, arithmetic, parents and roots), from which `sluice verify DIR RECIPE` makes the merge again.
 Nothing stands under the name before it is whole and synced. An interrupted merge is kept beside DIR, and --resume goes
-on with it: what is finished is not read again, and the files are those of a merge in one run. The result does not depend on --threads,
---max-memory, the parents' shards or the machine.
+on with it: what is finished is not read again, and the files are those of a merge in one run. The result does not
+depend on --threads, --max-memory, the parents' shards or the machine.
 
 Examples:
   sluice merge recipe.yml -o merged/
