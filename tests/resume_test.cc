@@ -195,6 +195,11 @@ TEST_F(Resume, PowerCutsChangeNothing) {
     fs::remove_all(dir_ / "disk");
     fs::create_directory(dir_ / "disk");
     const auto kept = static_cast<PowerCut::Kept>(nth % 3);
+    const bool full = nth / 3 % 2 == 1;  // another folder stands there, to be replaced
+    if (full) {
+      fs::create_directory(out());
+      tests::WriteText(out() + "/mine", "mine");
+    }
     int cut = nth;
     bool first = true, done = false, cut_at_all = false;
     for (int round = 0; !done; ++round) {
@@ -203,12 +208,17 @@ TEST_F(Resume, PowerCutsChangeNothing) {
       Ran ran;
       {
         PowerCut disk(dir_ / "disk", cut);
-        ran = first ? Merge() : Merge({"--resume"});
+        std::vector<std::string> flags;
+        if (!first) flags.push_back("--resume");
+        if (full) flags.push_back("--force");
+        ran = Merge(flags);
         if (disk.happened()) disk.Restore(kept, static_cast<uint64_t>(nth));
         done = !disk.happened();
         cut_at_all |= disk.happened();
       }
-      if (!done && fs::exists(out())) {
+      const bool as_before = full && fs::exists(out() + "/mine");
+      if (as_before) ASSERT_EQ(FilesOf(out()), (std::map<std::string, std::string>{{"mine", "mine"}}));
+      if (!done && !as_before && fs::exists(out())) {
         // Its name is there: then all of it is.
         for (const auto& [name, bytes] : expected_) ASSERT_EQ(tests::ReadText(out() + "/" + name), bytes) << name;
         if (!fs::exists(out() + "/" + checkpoint::kJournalFile)) done = true;
@@ -221,7 +231,7 @@ TEST_F(Resume, PowerCutsChangeNothing) {
     ExpectWhole();
     if (HasFailure() || !cut_at_all) break;
   }
-  EXPECT_GT(resumed, 20);
+  EXPECT_GT(resumed, 5);
 }
 
 // What is finished is not read: the bytes that the second run reads are those of the parents of the rest.
@@ -281,6 +291,36 @@ TEST_F(Resume, NansOfFinishedTensorsAreReported) {
   EXPECT_EQ(nans[0]["count"], 5);
   EXPECT_THAT(ran.err, HasSubstr("from an earlier run"));
   ExpectWhole();
+}
+
+// Where the output grows inside its own folder and its files are moved up one by one: any of these steps fails.
+TEST_F(Resume, TheWorkingDirectoryIsGoneOnWithToo) {
+  const fs::path before = fs::current_path();
+  fs::create_directory(out());
+  fs::current_path(out());
+  for (int nth = 1;; ++nth) {
+    SCOPED_TRACE(nth);
+    for (const auto& entry : fs::directory_iterator(".")) fs::remove_all(entry.path());
+    const std::vector<std::string> arguments = {"merge", dir_ / "r.yml", "-o", ".", "--out-shard-size", "500k"};
+    std::vector<std::string> again = arguments;
+    again.push_back("--resume");
+    bool happened = false;
+    {
+      DiskFault fault({.call = WriteCall::kRename, .nth = nth, .error_number = EIO, .once = nth % 2 == 0});
+      const Ran ran = RunWith(never_, arguments);
+      happened = fault.happened();
+      EXPECT_EQ(ran.status, happened ? 6 : 0) << ran.err;
+    }
+    if (happened) {
+      EXPECT_FALSE(fs::exists("model.safetensors.index.json"));
+      const Ran ran = RunWith(never_, again);
+      EXPECT_EQ(ran.status, 0) << ran.err;
+    }
+    EXPECT_EQ(Names("."), Names(dir_ / "whole"));
+    if (!HasFailure()) ExpectWhole();
+    if (HasFailure() || !happened) break;
+  }
+  fs::current_path(before);
 }
 
 // Sees a call and does something once.

@@ -209,7 +209,8 @@ Result<void> OutputFolder::MoveUp() {
     if (!result) {
       for (size_t k = 0; k < i; ++k) {
         const std::string moved = place_.path + "/" + names[k];
-        if (!Rename(moved, partial_->path() + "/" + names[k])) unlink(moved.c_str());
+        if (Rename(moved, partial_->path() + "/" + names[k])) continue;
+        if (options_.journal.empty()) unlink(moved.c_str());  // else Reclaim looks for it here
       }
       return result;
     }
