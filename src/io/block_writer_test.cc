@@ -136,7 +136,8 @@ TEST_P(BlockWriterModes, AfterAFailedWriteWhatCameBeforeIsKept) {
   ASSERT_TRUE(synced);
   EXPECT_EQ(synced->file, 0u);
   EXPECT_LE(synced->offset_bytes, 4 * kSmall);
-  EXPECT_GE(synced->offset_bytes, 2 * kSmall);  // two are written at once, so the third may be the one that failed
+  // The fourth call is the third write, behind the file's opening; the second may be under way beside it.
+  EXPECT_GE(synced->offset_bytes, kSmall);
 }
 
 // The kernel may drop what it could not write and call the next sync good.
