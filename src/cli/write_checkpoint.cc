@@ -174,7 +174,11 @@ class Writing {
     const std::vector<uint32_t>& order = form_.plan.order;
     const std::vector<uint32_t> rest(order.begin() + writer_.first_place(), order.end());
     TakeUp();
-    if (rest.empty() && writer_.first_place() > 0) return PassReport{};
+    if (rest.empty() && writer_.first_place() > 0) {
+      PassReport nothing;
+      nothing.facts = writer_.resumed().facts;
+      return nothing;
+    }
     if (writer_.first_place() > 0) {
       form_.groups = std::make_unique<stream::CheckpointGroups>(*checkpoint_, rest);
     }
@@ -186,17 +190,24 @@ class Writing {
     std::optional<stream::JournalSink> journal;
     if (writer_.journal() != nullptr) {
       journal.emplace(&writer_, request_.tally);
-      digests.set_on_tensor(
-          [&](uint32_t group, std::span<const kernels::Hash256> leaves) { journal->OnTensor(group, leaves); });
       sinks.push_back(&*journal);
     }
+    std::vector<std::vector<kernels::Hash256>> leaves_of(rest.size());  // each written once, by one worker
+    digests.set_on_tensor([&](uint32_t group, std::span<const kernels::Hash256> leaves) {
+      leaves_of[group].assign(leaves.begin(), leaves.end());
+      if (journal) journal->OnTensor(group, leaves);
+    });
     Result<PassReport> ran = RunPass(session_, overflows.groups(), sinks, request_.what, writer_.resumed().facts);
     if (journal) {
       num_finished_ = journal->num_finished();
       finished_any_ = journal->anything_recorded();
     }
     SLUICE_TRY(ran);
-    for (checkpoint::TensorDigest& digest : digests.Digests()) digests_.push_back(std::move(digest));
+    std::vector<checkpoint::TensorDigest> passed = digests.Digests();
+    for (size_t group = 0; group < passed.size(); ++group) {
+      passed[group].leaves = std::move(leaves_of[group]);
+      digests_.push_back(std::move(passed[group]));
+    }
     result_.overflows = overflows.Overflows();
     return ran;
   }
@@ -211,7 +222,8 @@ class Writing {
       const checkpoint::TensorInfo info = writer_.tensor(place);
       digests_.push_back({std::string(info.name), std::string(info.encoding.name()),
                           std::vector<uint64_t>(info.shape.begin(), info.shape.end()),
-                          checkpoint::TensorRoot(resumed.tensors[place].leaves), info.size_bytes()});
+                          checkpoint::TensorRoot(resumed.tensors[place].leaves), info.size_bytes(),
+                          resumed.tensors[place].leaves});
       if (request_.tally != nullptr) request_.tally->Restore(place, resumed.tensors[place].tally);
       size_bytes += info.size_bytes();
     }
