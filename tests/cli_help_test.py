@@ -90,7 +90,6 @@ class Help(Case):
         for level in ("fingerprint", "behaviour"):
             self.run_fails(2, [level, "not supported yet"], "verify", "a", "b", "--level", level)
         self.run_fails(2, ["--level thorough"], "verify", "a", "b", "--level", "thorough")
-        self.run_fails(2, ["--resume", "not supported yet"], "merge", "r.yml", "-o", "x", "--resume")
 
 
 if __name__ == "__main__":

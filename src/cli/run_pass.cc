@@ -15,8 +15,10 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 Result<std::unique_ptr<stream::Stream>> OpenStream(Session& session, const stream::GroupSource& groups,
-                                                   const stream::Wants& wants) {
+                                                   const stream::Wants& wants,
+                                                   std::vector<std::pair<graph::Key, graph::FactValue>> known_facts) {
   stream::StreamOptions options;
+  options.known_facts = std::move(known_facts);
   options.num_threads = session.options.threads;
   options.wants = wants;
   options.budget = &session.budget;
@@ -79,7 +81,7 @@ nlohmann::ordered_json PlanJson(const stream::Plan& plan, const stream::Wants& w
 
 Result<PassReport> PlanPass(Session& session, const stream::GroupSource& groups, const stream::Wants& wants,
                             const std::string& what) {
-  SLUICE_ASSIGN(const auto stream, OpenStream(session, groups, wants));
+  SLUICE_ASSIGN(const auto stream, OpenStream(session, groups, wants, {}));
   PassReport report;
   report.plan = stream->plan();
   ShowPlan(session, report.plan, wants, what);
@@ -87,11 +89,11 @@ Result<PassReport> PlanPass(Session& session, const stream::GroupSource& groups,
 }
 
 Result<PassReport> RunPass(Session& session, const stream::GroupSource& groups, std::span<stream::Sink* const> sinks,
-                           const std::string& what) {
+                           const std::string& what, std::vector<std::pair<graph::Key, graph::FactValue>> known_facts) {
   const stream::Wants wants = stream::Together(sinks);
   if (session.options.dry_run) return PlanPass(session, groups, wants, what);
 
-  SLUICE_ASSIGN(const auto stream, OpenStream(session, groups, wants));
+  SLUICE_ASSIGN(const auto stream, OpenStream(session, groups, wants, std::move(known_facts)));
   PassReport report;
   report.plan = stream->plan();
   ShowPlan(session, report.plan, wants, what);

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -26,9 +28,10 @@ struct PassReport {
 
 // `what` heads the plan and the progress ("merge"). With --dry-run only plans,
 // and prints the plan: to stderr as text, with --json to stdout. The sinks' End has been called when it returns without
-// an error.
+// an error. `known_facts`: of an earlier pass over the same, StreamOptions.
 Result<PassReport> RunPass(Session& session, const stream::GroupSource& groups, std::span<stream::Sink* const> sinks,
-                           const std::string& what);
+                           const std::string& what,
+                           std::vector<std::pair<graph::Key, graph::FactValue>> known_facts = {});
 
 // The plan alone, for --dry-run where sinks would open files: what they want is said in `wants`.
 Result<PassReport> PlanPass(Session& session, const stream::GroupSource& groups, const stream::Wants& wants,

@@ -20,13 +20,6 @@ namespace sluice::cli {
 
 namespace {
 
-Error Interrupted(const std::string& output) {
-  return {ErrorCode::kCancelled,
-          "interrupted; nothing was left under the final name " + output +
-              ". Resuming is not supported yet, so run the command again",
-          {}};
-}
-
 // The tensors of a GGUF file: as it holds them and, where that is another order or number, as they are read from it.
 class GgufGroups final : public stream::GroupSource {
  public:
@@ -103,6 +96,141 @@ class OverflowCount {
   std::optional<verify::OverflowSink> sink_;
 };
 
+void PlanSinks(const WriteRequest& request, stream::Sink* digests, OverflowCount* overflows,
+               std::vector<stream::Sink*>* sinks) {
+  sinks->push_back(digests);
+  sinks->insert(sinks->end(), request.sinks.begin(), request.sinks.end());
+  overflows->AddSink(sinks);
+}
+
+Result<PassReport> Plan(Session& session, const Form& form, const WriteRequest& request) {
+  OverflowCount overflows(*form.groups, request.count_overflows, session.options.threads);
+  stream::DigestSink digests(form.tensors, form.plan.order, form.digested_outs);
+  std::vector<stream::Sink*> sinks;
+  PlanSinks(request, &digests, &overflows, &sinks);
+  stream::Wants wants = stream::Together(sinks);
+  const stream::Wants write = stream::WriterSink::WantsFor(form.plan);
+  wants.own_bytes += write.own_bytes;
+  wants.write_bytes += write.write_bytes;
+  wants.nanoseconds_per_byte += write.nanoseconds_per_byte;
+  return PlanPass(session, overflows.groups(), wants, request.what);
+}
+
+// One output on its way, from where an earlier run ended.
+class Writing {
+ public:
+  Writing(Session& session, const std::shared_ptr<const checkpoint::Checkpoint>& checkpoint,
+          const WriteRequest& request, Form& form, checkpoint::CheckpointWriter* writer)
+      : session_(session), checkpoint_(checkpoint), request_(request), form_(form), writer_(*writer) {}
+
+  Result<report::WriteResult> Run() {
+    SLUICE_ASSIGN(const PassReport pass, Pass());
+    if (request_.accept) {
+      auto accepted = request_.accept();
+      given_up_ = !accepted;
+      SLUICE_TRY(std::move(accepted));
+    }
+    // The root of what will be found under the name, not of where it came from.
+    CheckpointView written(checkpoint_);
+    written.AsWritten(writer_.is_folder());
+    const checkpoint::Checkpoint& as_written = request_.gguf != nullptr ? request_.gguf->as_read() : written;
+    SLUICE_ASSIGN(result_.digest, checkpoint::MakeModelDigest(std::move(digests_), as_written));
+    if (writer_.is_folder()) {
+      SLUICE_TRY(writer_.AddFilesOf(written));
+      if (request_.papers) {
+        SLUICE_ASSIGN(const auto papers, request_.papers(result_.digest, pass));
+        for (const auto& [name, bytes] : papers) SLUICE_TRY(writer_.AddFile(name, bytes));
+      }
+    }
+    if (session_.cancelled) return Fail(ErrorCode::kCancelled, "");
+    SLUICE_ASSIGN(result_.files, writer_.Commit());
+    result_.output = request_.output;
+    for (const checkpoint::WrittenFile& file : result_.files) result_.bytes_written += file.size_bytes;
+    result_.bytes_read = pass.stats.payload_bytes;
+    result_.seconds = session_.seconds();
+    result_.peak_memory_bytes = PeakResidentBytes();
+    return std::move(result_);
+  }
+
+  // What went wrong, with what is left of the work and how to go on with it.
+  Error Unfinished(Error error) {
+    const std::string kept = writer_.KeepUnfinished(finished_any_ && !given_up_ && error.code != ErrorCode::kCorrupt);
+    if (error.code == ErrorCode::kCancelled) {
+      error.message = fmt::format("interrupted; nothing was left under the final name {}", request_.output);
+      if (writer_.journal() == nullptr) error.message += ". Resuming is not supported yet, so run the command again";
+      if (writer_.journal() != nullptr && kept.empty()) error.message += ": run the command again";
+    }
+    if (!kept.empty()) {
+      error.message += fmt::format(
+          ". {} of {} tensors are finished and kept in {}: the same command with --resume goes on from there; to give "
+          "them up, remove that folder",
+          num_finished_, writer_.plan().order.size(), kept);
+    }
+    return error;
+  }
+
+ private:
+  Result<PassReport> Pass() {
+    const std::vector<uint32_t>& order = form_.plan.order;
+    const std::vector<uint32_t> rest(order.begin() + writer_.first_place(), order.end());
+    TakeUp();
+    if (rest.empty() && writer_.first_place() > 0) return PassReport{};
+    if (writer_.first_place() > 0) {
+      form_.groups = std::make_unique<stream::CheckpointGroups>(*checkpoint_, rest);
+    }
+    OverflowCount overflows(*form_.groups, request_.count_overflows, session_.options.threads);
+    stream::DigestSink digests(form_.tensors, rest, form_.digested_outs);
+    stream::WriterSink write(&writer_);
+    std::vector<stream::Sink*> sinks = {&write};
+    PlanSinks(request_, &digests, &overflows, &sinks);
+    std::optional<stream::JournalSink> journal;
+    if (writer_.journal() != nullptr) {
+      journal.emplace(&writer_, request_.tally);
+      digests.set_on_tensor(
+          [&](uint32_t group, std::span<const kernels::Hash256> leaves) { journal->OnTensor(group, leaves); });
+      sinks.push_back(&*journal);
+    }
+    Result<PassReport> ran = RunPass(session_, overflows.groups(), sinks, request_.what, writer_.resumed().facts);
+    if (journal) {
+      num_finished_ = journal->num_finished();
+      finished_any_ = journal->anything_recorded();
+    }
+    SLUICE_TRY(ran);
+    for (checkpoint::TensorDigest& digest : digests.Digests()) digests_.push_back(std::move(digest));
+    result_.overflows = overflows.Overflows();
+    return ran;
+  }
+
+  // What the journal has of tensors that do not pass again.
+  void TakeUp() {
+    const checkpoint::JournalContents& resumed = writer_.resumed();
+    num_finished_ = writer_.first_place();
+    finished_any_ = !resumed.empty();
+    uint64_t size_bytes = 0;
+    for (uint32_t place = 0; place < num_finished_; ++place) {
+      const checkpoint::TensorInfo info = writer_.tensor(place);
+      digests_.push_back({std::string(info.name), std::string(info.encoding.name()),
+                          std::vector<uint64_t>(info.shape.begin(), info.shape.end()),
+                          checkpoint::TensorRoot(resumed.tensors[place].leaves), info.size_bytes()});
+      if (request_.tally != nullptr) request_.tally->Restore(place, resumed.tensors[place].tally);
+      size_bytes += info.size_bytes();
+    }
+    if (!finished_any_) return;
+    session_.Note(fmt::format("{} of {} tensors ({}) and {} facts are there from an earlier run", num_finished_,
+                              writer_.plan().order.size(), FormatBytes(size_bytes), resumed.facts.size()));
+  }
+
+  Session& session_;
+  const std::shared_ptr<const checkpoint::Checkpoint>& checkpoint_;
+  const WriteRequest& request_;
+  Form& form_;
+  checkpoint::CheckpointWriter& writer_;
+  report::WriteResult result_;
+  std::vector<checkpoint::TensorDigest> digests_;
+  uint32_t num_finished_ = 0;
+  bool finished_any_ = false, given_up_ = false;
+};
+
 }  // namespace
 
 Result<bool> IsFileOutput(const std::string& output) {
@@ -114,6 +242,8 @@ Result<std::optional<report::WriteResult>> WriteCheckpoint(
     Session& session, const std::shared_ptr<const checkpoint::Checkpoint>& checkpoint, const WriteRequest& request) {
   checkpoint::WriteOptions options;
   options.force = request.force;
+  options.journal = request.journal;
+  options.resume = request.resume;
   if (!request.shard_size.empty()) {
     auto size = ParseShardSize(request.shard_size);
     if (!size) return Fail(std::move(size.error()).In("--out-shard-size"));
@@ -121,53 +251,17 @@ Result<std::optional<report::WriteResult>> WriteCheckpoint(
     options.max_shard_bytes = *size;
   }
 
-  SLUICE_ASSIGN(const Form form, FormOf(*checkpoint, request, options.max_shard_bytes));
-  OverflowCount overflows(*form.groups, request.count_overflows, session.options.threads);
-  stream::DigestSink digests(form.tensors, form.plan.order, form.digested_outs);
-  std::vector<stream::Sink*> sinks = {&digests};
-  sinks.insert(sinks.end(), request.sinks.begin(), request.sinks.end());
-  overflows.AddSink(&sinks);
+  SLUICE_ASSIGN(Form form, FormOf(*checkpoint, request, options.max_shard_bytes));
   if (session.options.dry_run) {
-    stream::Wants wants = stream::Together(sinks);
-    const stream::Wants write = stream::WriterSink::WantsFor(form.plan);
-    wants.own_bytes += write.own_bytes;
-    wants.write_bytes += write.write_bytes;
-    wants.nanoseconds_per_byte += write.nanoseconds_per_byte;
-    SLUICE_TRY(PlanPass(session, overflows.groups(), wants, request.what));
+    SLUICE_TRY(Plan(session, form, request));
     return std::nullopt;
   }
-
   SLUICE_ASSIGN(const auto writer,
                 checkpoint::CheckpointWriter::Create(request.output, form.tensors, form.plan, options));
-  stream::WriterSink write(writer.get());
-  sinks.insert(sinks.begin(), &write);
-  Result<PassReport> ran = RunPass(session, overflows.groups(), sinks, request.what);
-  if (!ran && ran.error().code == ErrorCode::kCancelled) return Fail(Interrupted(request.output));
-  SLUICE_ASSIGN(const PassReport pass, std::move(ran));
-  if (request.accept) SLUICE_TRY(request.accept());
-
-  // The root of what will be found under the name, not of where it came from.
-  CheckpointView written(checkpoint);
-  written.AsWritten(writer->is_folder());
-  const checkpoint::Checkpoint& as_written = request.gguf != nullptr ? request.gguf->as_read() : written;
-  report::WriteResult result;
-  SLUICE_ASSIGN(result.digest, checkpoint::MakeModelDigest(digests.Digests(), as_written));
-  if (writer->is_folder()) {
-    SLUICE_TRY(writer->AddFilesOf(written));
-    if (request.papers) {
-      SLUICE_ASSIGN(const auto papers, request.papers(result.digest, pass));
-      for (const auto& [name, bytes] : papers) SLUICE_TRY(writer->AddFile(name, bytes));
-    }
-  }
-  if (session.cancelled) return Fail(Interrupted(request.output));
-  SLUICE_ASSIGN(result.files, writer->Commit());
-  result.output = request.output;
-  result.overflows = overflows.Overflows();
-  for (const checkpoint::WrittenFile& file : result.files) result.bytes_written += file.size_bytes;
-  result.bytes_read = pass.stats.payload_bytes;
-  result.seconds = session.seconds();
-  result.peak_memory_bytes = PeakResidentBytes();
-  return result;
+  Writing writing(session, checkpoint, request, form, writer.get());
+  auto result = writing.Run();
+  if (!result) return Fail(writing.Unfinished(std::move(result).error()));
+  return std::move(*result);
 }
 
 }  // namespace sluice::cli

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -11,9 +12,11 @@
 #include "base/result.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/gguf_export.h"
+#include "checkpoint/write_journal.h"
 #include "cli/run_pass.h"
 #include "cli/session.h"
 #include "report/results.h"
+#include "stream/journal_sink.h"
 
 namespace sluice::cli {
 
@@ -25,6 +28,10 @@ struct WriteRequest {
   bool force = false;
   bool count_overflows = false;      // of casts: WriteResult::overflows
   std::vector<stream::Sink*> sinks;  // that see each tensor too, in the plan's order
+  // For a folder: a journal bound to this, by which an interrupted run can be gone on with, which `resume` does.
+  std::optional<checkpoint::JournalBinding> journal;
+  bool resume = false;
+  stream::TensorTally* tally = nullptr;  // one of `sinks`, kept in the journal
   // Looked at when all tensors have passed and before the output has its name; an error leaves nothing.
   std::function<Result<void>()> accept;
   // More files for a folder, made of the digest of what is written and the pass: (name, bytes).

@@ -13,8 +13,11 @@
 #include <deque>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <thread>
 #include <vector>
+
+#include <fmt/format.h>
 
 #include "base/check.h"
 #include "base/units.h"
@@ -68,7 +71,7 @@ class BlockWriter::Impl {
     for (std::thread& thread : threads_) thread.join();
   }
 
-  Result<void> Begin(const std::string& path) {
+  Result<void> Begin(const std::string& path, uint64_t offset_bytes) {
     SLUICE_CHECK(file_ == nullptr);
     {
       std::lock_guard lock(mutex_);
@@ -80,8 +83,22 @@ class BlockWriter::Impl {
     // Set afterwards: where O_DIRECT is refused the open itself stands.
     const int flags = fcntl(file->fd.get(), F_GETFL);
     file->direct = allow_direct_ && fcntl(file->fd.get(), F_SETFL, flags | O_DIRECT) == 0;
+    file->size_bytes = file->pushed_bytes = RoundDown(offset_bytes, kDiskBlockBytes);
     file_ = std::move(file);
-    return {};
+    {
+      std::lock_guard lock(mutex_);
+      open_.push_back(file_);
+      ++num_begun_;
+    }
+    if (offset_bytes == file_->size_bytes) return {};
+    // Blocks are written whole: what stands in the first one before the offset is written once more.
+    std::vector<uint8_t> before(offset_bytes - file_->size_bytes);
+    const OwnedFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    const ssize_t n = pread(fd.get(), before.data(), before.size(), static_cast<off_t>(file_->size_bytes));
+    if (n != static_cast<ssize_t>(before.size())) {
+      return Fail(WriteError(path, "reading back where it goes on", n < 0 ? errno : EIO));
+    }
+    return Append(before);
   }
 
   Result<void> Append(std::span<const uint8_t> bytes) {
@@ -119,6 +136,26 @@ class BlockWriter::Impl {
     return Failure();
   }
 
+  Result<SyncedUpTo> SyncWritten() {
+    std::shared_ptr<File> file;
+    SyncedUpTo reached;
+    {
+      std::lock_guard lock(mutex_);
+      if (sync_failed_) return Fail(*error_);
+      reached.file = num_begun_ - open_.size();
+      if (open_.empty()) return reached;
+      file = open_.front();
+      reached.offset_bytes = file->unwritten.empty() ? file->pushed_bytes : *file->unwritten.begin();
+    }
+    if (auto synced = SyncData(file->fd.get(), file->path); !synced) {
+      std::lock_guard lock(mutex_);
+      sync_failed_ = true;
+      if (!error_) error_ = synced.error();
+      return Fail(std::move(synced).error());
+    }
+    return reached;
+  }
+
   BlockWriterStats stats() const {
     std::lock_guard lock(mutex_);
     return stats_;
@@ -131,8 +168,11 @@ class BlockWriter::Impl {
     std::string path;
     OwnedFd fd;
     std::atomic<bool> direct;
-    uint64_t size_bytes = 0;   // appended; the producer's until it has ended
-    uint64_t blocks_left = 0;  // handed over and not yet written; under mutex_, like what follows
+    std::atomic<bool> lost = false;  // the system took bytes and could not keep them
+    uint64_t size_bytes = 0;         // appended; the producer's until it has ended
+    uint64_t blocks_left = 0;        // handed over and not yet written; under mutex_, like what follows
+    uint64_t pushed_bytes = 0;
+    std::set<uint64_t> unwritten;  // where blocks begin that were handed over and are not written
     bool ended = false;
   };
   struct Item {
@@ -163,6 +203,8 @@ class BlockWriter::Impl {
     {
       std::lock_guard lock(mutex_);
       ++file_->blocks_left;
+      file_->unwritten.insert(file_->size_bytes);
+      file_->pushed_bytes += filled_bytes_;
       queue_.push_back({.file = file_, .buffer = filling_, .offset = file_->size_bytes, .size_bytes = filled_bytes_});
     }
     work_.notify_one();
@@ -182,14 +224,18 @@ class BlockWriter::Impl {
       lock.unlock();
       auto result = failed ? Result<void>() : item.close ? Close(*item.file) : Write(item);
       lock.lock();
+      const bool done = result.has_value() && !failed;
+      if (!result && (item.close || item.file->lost)) sync_failed_ = true;
       if (!result && !error_) error_ = std::move(result).error();
       if (item.close) {
+        if (done) std::erase(open_, item.file);
         --open_files_;
         ++stats_.files;
         stats_.direct = item.file->direct;
       } else {
         free_.push_back(item.buffer);
-        if (!failed) stats_.written_bytes += item.size_bytes;
+        if (done) item.file->unwritten.erase(item.offset);
+        if (done) stats_.written_bytes += item.size_bytes;
         // The close follows the last block, whichever thread wrote that.
         if (--item.file->blocks_left == 0 && item.file->ended) {
           queue_.push_front({.file = item.file, .close = true});
@@ -220,8 +266,13 @@ class BlockWriter::Impl {
     sync_file_range(file.fd.get(), begin, static_cast<off_t>(item.size_bytes), SYNC_FILE_RANGE_WRITE);
     if (begin >= kNumThreads * block) {
       const off_t before = begin - kNumThreads * block;
-      sync_file_range(file.fd.get(), before, block,
-                      SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+      // It takes the error of a failed write-back away from the sync at the end, so it must be told here.
+      if (sync_file_range(file.fd.get(), before, block,
+                          SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER) != 0 &&
+          (errno == EIO || errno == ENOSPC || errno == EDQUOT)) {
+        file.lost = true;
+        return Fail(WriteError(file.path, fmt::format("writing at byte {}", before), errno));
+      }
       posix_fadvise(file.fd.get(), before, block, POSIX_FADV_DONTNEED);
     }
     return {};
@@ -232,8 +283,7 @@ class BlockWriter::Impl {
     SLUICE_TRY(Truncate(file.fd.get(), file.path, file.size_bytes));
     SLUICE_TRY(SyncFile(file.fd.get(), file.path));
     if (!file.direct) posix_fadvise(file.fd.get(), 0, 0, POSIX_FADV_DONTNEED);
-    file.fd.Close();
-    return {};
+    return {};  // closed with the last reference: SyncWritten may be at it
   }
 
   // Two writes under way: the disk has work while a thread wakes up.
@@ -253,6 +303,9 @@ class BlockWriter::Impl {
   std::deque<Item> queue_;
   std::vector<int> free_;
   uint64_t open_files_ = 0;  // ended and not yet closed
+  uint64_t num_begun_ = 0;
+  std::deque<std::shared_ptr<File>> open_;  // begun and not yet closed, in order
+  bool sync_failed_ = false;
   bool abandoned_ = false;
   std::optional<Error> error_;
   BlockWriterStats stats_;
@@ -261,10 +314,13 @@ class BlockWriter::Impl {
 
 BlockWriter::BlockWriter(const Options& options) : impl_(std::make_unique<Impl>(options)) {}
 BlockWriter::~BlockWriter() = default;
-Result<void> BlockWriter::Begin(const std::string& path) { return impl_->Begin(path); }
+Result<void> BlockWriter::Begin(const std::string& path, uint64_t offset_bytes) {
+  return impl_->Begin(path, offset_bytes);
+}
 Result<void> BlockWriter::Append(std::span<const uint8_t> bytes) { return impl_->Append(bytes); }
 Result<void> BlockWriter::End() { return impl_->End(); }
 Result<void> BlockWriter::Finish() { return impl_->Finish(); }
+Result<SyncedUpTo> BlockWriter::SyncWritten() { return impl_->SyncWritten(); }
 uint64_t BlockWriter::memory_bytes() const { return impl_->memory_bytes(); }
 BlockWriterStats BlockWriter::stats() const { return impl_->stats(); }
 

@@ -23,6 +23,12 @@ struct BlockWriterStats {
   bool direct = false;  // whether the last file was written with O_DIRECT
 };
 
+// All before `offset_bytes` of a file is on the disk, and so are the files before it.
+struct SyncedUpTo {
+  uint64_t file = 0;  // counted from 0, in the order of Begin
+  uint64_t offset_bytes = 0;
+};
+
 // One producer thread. A failure of a writing thread is kWrite at the next call, and stays.
 class BlockWriter {
  public:
@@ -41,12 +47,16 @@ class BlockWriter {
   BlockWriter& operator=(const BlockWriter&) = delete;
 
   // Starts a file: made where it misses, kept as reserved by CreateAllocated where it is. The one before was ended.
-  Result<void> Begin(const std::string& path);
+  // From `offset_bytes` on: what stands before that in the file stays as it is.
+  Result<void> Begin(const std::string& path, uint64_t offset_bytes = 0);
   Result<void> Append(std::span<const uint8_t> bytes);
   // The file is complete: its last block, its size, and its sync follow while the next one begins.
   Result<void> End();
   // Waits until all that was ended is on the disk.
   Result<void> Finish();
+  // Puts what was written so far onto the disk, while writing goes on. For one other thread. Also after a failed write,
+  // of what came before it; after a failed sync nothing can be known, and it fails.
+  Result<SyncedUpTo> SyncWritten();
 
   uint64_t memory_bytes() const;
   BlockWriterStats stats() const;  // complete after Finish

@@ -77,6 +77,84 @@ TEST_P(BlockWriterModes, AReservedFileGetsItsOwnSize) {
   EXPECT_EQ(tests::ReadText(dir / "x"), text);
 }
 
+TEST_P(BlockWriterModes, GoesOnInTheMiddleOfAFile) {
+  tests::TempDir dir;
+  const std::string text = Noise(5 * kSmall + 77, 1), other = Noise(5 * kSmall + 77, 2);
+  for (const uint64_t at :
+       {uint64_t{0}, uint64_t{1}, uint64_t{4095}, uint64_t{4096}, kSmall, 3 * kSmall + 5000, text.size()}) {
+    tests::WriteText(dir / "x", text + std::string(9000, 'x'));
+    BlockWriter writer({.buffer_bytes = kSmall, .allow_direct = GetParam()});
+    ASSERT_TRUE(writer.Begin(dir / "x", at));
+    ASSERT_TRUE(AppendInPieces(&writer, std::string_view(other).substr(at), 30'000, 1));
+    ASSERT_TRUE(writer.End());
+    ASSERT_TRUE(writer.Finish());
+    EXPECT_EQ(tests::ReadText(dir / "x"), text.substr(0, at) + other.substr(at)) << at;
+  }
+}
+
+// SyncWritten never tells of more than is there, and of all in the end.
+TEST_P(BlockWriterModes, TellsHowFarItIsOnTheDisk) {
+  tests::TempDir dir;
+  const std::string text = Noise(kSmall, 1);
+  BlockWriter writer({.buffer_bytes = kSmall, .allow_direct = GetParam()});
+  SyncedUpTo last;
+  const auto check = [&](uint64_t file, uint64_t offset) {
+    auto synced = writer.SyncWritten();
+    ASSERT_TRUE(synced);
+    EXPECT_LE(std::pair(synced->file, synced->offset_bytes), std::pair(file, offset));
+    EXPECT_GE(std::pair(synced->file, synced->offset_bytes), std::pair(last.file, last.offset_bytes));
+    last = *synced;
+    if (last.offset_bytes > 0) {
+      const std::string there = tests::ReadText(dir / std::to_string(last.file));
+      ASSERT_GE(there.size(), last.offset_bytes);
+      for (uint64_t at = 0; at < last.offset_bytes; at += kSmall) EXPECT_EQ(there.substr(at, kSmall), text);
+    }
+  };
+  for (uint64_t file = 0; file < 4; ++file) {
+    ASSERT_TRUE(writer.Begin(dir / std::to_string(file)));
+    for (uint64_t i = 1; i <= 10; ++i) {
+      ASSERT_TRUE(writer.Append(Bytes(text)));
+      check(file, i * kSmall);
+    }
+    ASSERT_TRUE(writer.End());
+    check(file + 1, 0);
+  }
+  ASSERT_TRUE(writer.Finish());
+  check(4, 0);
+  EXPECT_EQ(last.file, 4u);
+}
+
+TEST_P(BlockWriterModes, AfterAFailedWriteWhatCameBeforeIsKept) {
+  tests::TempDir dir;
+  DiskFault fault({.nth = 4, .error_number = ENOSPC});
+  BlockWriter writer({.buffer_bytes = kSmall, .allow_direct = GetParam()});
+  ASSERT_TRUE(writer.Begin(dir / "x"));
+  Result<void> result;
+  for (int i = 0; i < 100 && result; ++i) result = writer.Append(Bytes(Noise(kSmall, 1)));
+  ASSERT_FALSE(result);
+  auto synced = writer.SyncWritten();
+  ASSERT_TRUE(synced);
+  EXPECT_EQ(synced->file, 0u);
+  EXPECT_LE(synced->offset_bytes, 4 * kSmall);
+  // The fourth call is the third write, behind the file's opening; the second may be under way beside it.
+  EXPECT_GE(synced->offset_bytes, kSmall);
+}
+
+// The kernel may drop what it could not write and call the next sync good.
+TEST_P(BlockWriterModes, AfterAFailedSyncNothingIsKnown) {
+  tests::TempDir dir;
+  BlockWriter writer({.buffer_bytes = kSmall, .allow_direct = GetParam()});
+  ASSERT_TRUE(writer.Begin(dir / "x"));
+  for (int i = 0; i < 8; ++i) ASSERT_TRUE(writer.Append(Bytes(Noise(kSmall, 1))));
+  {
+    DiskFault fault({.call = WriteCall::kSync, .error_number = EIO});
+    EXPECT_FALSE(writer.SyncWritten());
+  }
+  EXPECT_FALSE(writer.SyncWritten());
+  EXPECT_FALSE(writer.End());
+  EXPECT_FALSE(writer.Finish());
+}
+
 TEST_P(BlockWriterModes, AFullDiskEndsItForGood) {
   tests::TempDir dir;
   DiskFault fault({.nth = 3, .error_number = ENOSPC});

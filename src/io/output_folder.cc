@@ -63,18 +63,25 @@ int Rank(const std::string& name) {
 
 }  // namespace
 
-Result<OutputFolder> OutputFolder::Create(const std::string& path, bool force) {
+Result<OutputFolder> OutputFolder::Create(const std::string& path, const Options& options) {
   SLUICE_ASSIGN(OutputPlace place, ResolveOutput(path));
-  OutputFolder folder(std::move(place), force);
+  OutputFolder folder(std::move(place), options);
   const OutputPlace& at = folder.place_;
+  const bool force = options.force;
   struct stat status;
+  std::error_code error;
+  const bool has_aside = fs::exists(folder.aside(), error);
+  // A run ended between the two steps of Replace.
+  if (has_aside && !fs::exists(at.path, error)) SLUICE_TRY(Rename(folder.aside(), at.path));
+  if (options.take_back) SLUICE_TRY(folder.TakeBack());
   if (stat(at.path.c_str(), &status) == 0) {
     if (!S_ISDIR(status.st_mode)) {
       return Fail(ErrorCode::kOutputExists,
                   fmt::format("{}: is a file, and the output is a folder: choose another name", path));
     }
     const bool mount_point = IsMountPoint(at.path, at.folder);
-    if (IsEmptyFolder(at.path, mount_point)) {
+    const bool half_filled = options.resume && fs::exists(at.path + "/.sluice-partial/" + options.journal, error);
+    if (half_filled || IsEmptyFolder(at.path, mount_point)) {
       folder.inside_ = mount_point || HoldsWorkingFolder(at.path) || access(at.folder.c_str(), W_OK) != 0 ||
                        fs::exists(at.path + "/.sluice-partial");
     } else if (!force) {
@@ -91,11 +98,48 @@ Result<OutputFolder> OutputFolder::Create(const std::string& path, bool force) {
     SLUICE_TRY(MakeFolders(at.folder, &folder.made_folders_));
   }
   if (folder.inside_) folder.place_.partial = at.path + "/.sluice-partial";
-  SLUICE_ASSIGN(folder.partial_, PartialPath::Claim(at, PartialPath::Kind::kFolder));
+  SLUICE_ASSIGN(folder.partial_, PartialPath::Claim(at, PartialPath::Kind::kFolder, options.journal));
+  folder.has_leftover_ = folder.keep_ =
+      !options.journal.empty() && fs::exists(folder.partial_path() + "/" + options.journal, error);
+  if (has_aside) fs::remove_all(folder.aside(), error);  // in the way of nobody: what cannot be removed stays
   return folder;
 }
 
+// The run that made it ended between giving the name and removing the journal.
+Result<void> OutputFolder::TakeBack() {
+  SLUICE_ASSIGN(PartialPath claimed, PartialPath::Claim(place_, PartialPath::Kind::kFolder, options_.journal));
+  std::error_code error;
+  if (fs::exists(claimed.path() + "/" + options_.journal, error)) {
+    claimed.Keep();
+    return {};
+  }
+  SLUICE_TRY(Rename(place_.path, claimed.path()));
+  claimed.Keep();
+  return {};
+}
+
+Result<void> OutputFolder::Clear() {
+  SLUICE_TRY(partial_->Clear(options_.journal));
+  has_leftover_ = keep_ = false;
+  return {};
+}
+
+Result<void> OutputFolder::Reclaim(const std::string& name) {
+  const std::string above = place_.path + "/" + name, below = partial_path() + "/" + name;
+  std::error_code error;
+  if (!inside_ || fs::exists(below, error) || !fs::exists(above, error)) return {};
+  return Rename(above, below);
+}
+
+Result<void> OutputFolder::SyncEntries() {
+  SLUICE_TRY(SyncFile(partial_->fd(), partial_->path()));
+  SLUICE_TRY(SyncFolder(inside_ ? place_.path : place_.folder));
+  for (const std::string& made : made_folders_) SLUICE_TRY(SyncFolder(fs::path(made).parent_path().string()));
+  return {};
+}
+
 OutputFolder::~OutputFolder() {
+  if (partial_ && keep_) partial_->Keep();
   partial_.reset();
   for (auto it = made_folders_.rbegin(); it != made_folders_.rend(); ++it) rmdir(it->c_str());
 }
@@ -122,19 +166,40 @@ Result<void> OutputFolder::Commit() {
   SLUICE_CHECK(partial_.has_value());
   SLUICE_TRY(SyncFile(partial_->fd(), partial_->path()));
   std::error_code error;
-  const bool replace = force_ && !inside_ && fs::exists(place_.path, error) && !fs::is_empty(place_.path, error);
-  SLUICE_TRY(inside_ ? MoveUp() : replace ? Replace() : Rename(partial_->path(), place_.path));
-  if (!inside_) partial_->Keep();
+  const bool replace =
+      options_.force && !inside_ && fs::exists(place_.path, error) && !fs::is_empty(place_.path, error);
+  if (inside_) {
+    SLUICE_TRY(MoveUp());
+    SLUICE_TRY(SyncFolder(place_.path));
+  } else if (replace) {
+    SLUICE_TRY(Replace());
+  } else {
+    SLUICE_TRY(Rename(partial_->path(), place_.path));
+    partial_->Keep();
+    published_ = true;
+    SLUICE_TRY(SyncFolder(place_.folder));
+    SLUICE_TRY(RemoveJournal());
+  }
+  keep_ = false;
   partial_.reset();
   made_folders_.clear();
-  return SyncFolder(inside_ ? place_.path : place_.folder);
+  return {};
+}
+
+// The folder has its name, for good: there is nothing to go on with.
+Result<void> OutputFolder::RemoveJournal() {
+  if (options_.journal.empty()) return {};
+  const std::string path = place_.path + "/" + options_.journal;
+  // Not synced: one that comes back after a power cut does no harm.
+  if (unlink(path.c_str()) == 0 || errno == ENOENT) return {};
+  return Fail(WriteError(path, "removing the journal", errno).In(fmt::format("{} is complete, but", place_.given)));
 }
 
 Result<void> OutputFolder::MoveUp() {
   std::vector<std::string> names;
   std::error_code error;
   for (fs::directory_iterator it(partial_->path(), error), end; !error && it != end; it.increment(error)) {
-    names.push_back(it->path().filename().string());
+    if (it->path().filename() != options_.journal) names.push_back(it->path().filename().string());
   }
   if (error) return Fail(WriteError(partial_->path(), "listing the finished files", error.value()));
   std::sort(names.begin(), names.end(),
@@ -142,7 +207,11 @@ Result<void> OutputFolder::MoveUp() {
   for (size_t i = 0; i < names.size(); ++i) {
     auto result = Rename(partial_->path() + "/" + names[i], place_.path + "/" + names[i]);
     if (!result) {
-      for (size_t k = 0; k < i; ++k) unlink((place_.path + "/" + names[k]).c_str());
+      for (size_t k = 0; k < i; ++k) {
+        const std::string moved = place_.path + "/" + names[k];
+        if (Rename(moved, partial_->path() + "/" + names[k])) continue;
+        if (options_.journal.empty()) unlink(moved.c_str());  // else Reclaim looks for it here
+      }
       return result;
     }
   }
@@ -154,16 +223,18 @@ Result<void> OutputFolder::Replace() {
   auto swapped = Exchange(partial, place_.path);
   if (!swapped && swapped.error().code == ErrorCode::kUnsupported) {
     // Two steps, with a moment in between at which the name is free.
-    const std::string aside = place_.folder + "/." + place_.name + ".sluice-old";
-    SLUICE_TRY(Rename(place_.path, aside));
+    SLUICE_TRY(Rename(place_.path, aside()));
     if (auto renamed = Rename(partial, place_.path); !renamed) {
-      SLUICE_TRY(Rename(aside, place_.path));
+      SLUICE_TRY(Rename(aside(), place_.path));
       return renamed;
     }
-    swapped = Rename(aside, partial);
+    swapped = Rename(aside(), partial);
   }
   SLUICE_TRY(std::move(swapped));
+  keep_ = false;  // it holds the old contents now
+  published_ = true;
   SLUICE_TRY(SyncFolder(place_.folder));
+  SLUICE_TRY(RemoveJournal());
   std::error_code error;
   fs::remove_all(partial, error);
   if (error) {

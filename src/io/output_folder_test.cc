@@ -309,6 +309,97 @@ TEST(OutputFolder, FilledFromInsideTheIndexComesLastAndAFailureLeavesNothing) {
   EXPECT_THAT(Names("."), IsEmpty());
 }
 
+OutputFolder::Options Journaled() { return {.journal = "journal"}; }
+
+// What a run that was killed leaves: no destructor has run.
+void LeaveUnfinished(const std::string& path) {
+  auto folder = OutputFolder::Create(path, Journaled());
+  ASSERT_TRUE(folder);
+  for (const char* name : {"journal", "a", "b.index.json"}) ASSERT_TRUE(folder->WriteFile(name, name));
+  ASSERT_TRUE(folder->SyncEntries());
+  folder->Keep(true);
+}
+
+TEST(OutputFolder, WithItsJournalAnUnfinishedFolderIsKept) {
+  tests::TempDir dir;
+  LeaveUnfinished(dir / "out");
+  {
+    auto folder = OutputFolder::Create(dir / "out", Journaled());
+    ASSERT_TRUE(folder);
+    EXPECT_TRUE(folder->has_leftover());
+    EXPECT_THAT(Names(folder->partial_path()), ElementsAre("a", "b.index.json", "journal"));
+  }
+  EXPECT_THAT(Names(dir.path()), ElementsAre(".out.sluice-partial"));
+  {
+    auto folder = OutputFolder::Create(dir / "out", Journaled());
+    ASSERT_TRUE(folder);
+    ASSERT_TRUE(folder->Clear());
+    EXPECT_FALSE(folder->has_leftover());
+    EXPECT_THAT(Names(folder->partial_path()), IsEmpty());
+  }
+  EXPECT_THAT(Names(dir.path()), IsEmpty());
+  LeaveUnfinished(dir / "out");
+  auto folder = OutputFolder::Create(dir / "out", Journaled());
+  ASSERT_TRUE(folder);
+  ASSERT_TRUE(folder->Commit());
+  EXPECT_THAT(Names(dir / "out"), ElementsAre("a", "b.index.json"));
+  EXPECT_THAT(Names(dir.path()), ElementsAre("out"));
+}
+
+TEST(OutputFolder, AFinishedFolderWithItsJournalIsTakenBack) {
+  tests::TempDir dir;
+  fs::create_directory(dir / "out");
+  for (const char* name : {"journal", "a"}) tests::WriteText(dir / "out/" + name, name);
+  EXPECT_FALSE(OutputFolder::Create(dir / "out", Journaled()));  // it is full
+  fs::create_directory(dir / ".out.sluice-partial");             // what it had replaced
+  tests::WriteText(dir / ".out.sluice-partial/old", "old");
+  OutputFolder::Options options = Journaled();
+  options.take_back = true;
+  auto folder = OutputFolder::Create(dir / "out", options);
+  ASSERT_TRUE(folder) << folder.error().ToString();
+  EXPECT_TRUE(folder->has_leftover());
+  EXPECT_FALSE(fs::exists(dir / "out"));
+  ASSERT_TRUE(folder->Commit());
+  EXPECT_THAT(Names(dir / "out"), ElementsAre("a"));
+  EXPECT_THAT(Names(dir.path()), ElementsAre("out"));
+}
+
+TEST(OutputFolder, BetweenTheTwoStepsOfAReplacementTheOldOneComesBack) {
+  tests::TempDir dir;
+  fs::create_directory(dir / ".out.sluice-old");
+  tests::WriteText(dir / ".out.sluice-old/old", "old");
+  LeaveUnfinished(dir / "new");
+  fs::rename(dir / ".new.sluice-partial", dir / ".out.sluice-partial");
+  EXPECT_FALSE(OutputFolder::Create(dir / "out", Journaled()));
+  EXPECT_THAT(Names(dir / "out"), ElementsAre("old"));
+  OutputFolder::Options options = Journaled();
+  options.force = true;
+  auto folder = OutputFolder::Create(dir / "out", options);
+  ASSERT_TRUE(folder);
+  EXPECT_TRUE(folder->has_leftover());
+  ASSERT_TRUE(folder->Commit());
+  EXPECT_THAT(Names(dir / "out"), ElementsAre("a", "b.index.json"));
+  EXPECT_THAT(Names(dir.path()), ElementsAre("out"));
+}
+
+TEST(OutputFolder, FilledFromInsideWhatHadMovedUpIsReclaimed) {
+  tests::TempDir dir;
+  WorkingFolder working(dir.path());
+  LeaveUnfinished(".");
+  fs::rename(".sluice-partial/a", "a");  // it ended while it moved its files up
+  EXPECT_FALSE(OutputFolder::Create(".", Journaled()));
+  OutputFolder::Options options = Journaled();
+  options.resume = true;
+  auto folder = OutputFolder::Create(".", options);
+  ASSERT_TRUE(folder) << folder.error().ToString();
+  EXPECT_TRUE(folder->has_leftover());
+  ASSERT_TRUE(folder->Reclaim("a"));
+  ASSERT_TRUE(folder->Reclaim("b.index.json"));
+  EXPECT_THAT(Names("."), ElementsAre(".sluice-partial"));
+  ASSERT_TRUE(folder->Commit());
+  EXPECT_THAT(Names("."), ElementsAre("a", "b.index.json"));
+}
+
 TEST(OutputFolder, ForceSparesWhatNobodyMeansToReplace) {
   tests::TempDir dir;
   fs::create_directories(dir / "home/desk");

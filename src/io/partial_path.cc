@@ -71,7 +71,17 @@ Result<void> MakeFolders(const std::string& path, std::vector<std::string>* made
   return {};
 }
 
-Result<PartialPath> PartialPath::Claim(const OutputPlace& place, Kind kind) {
+Result<void> PartialPath::Clear(const std::string& first) {
+  const std::string path = path_ + "/" + first;
+  if (unlink(path.c_str()) != 0 && errno != ENOENT) {
+    return Fail(WriteError(path, "removing what an earlier run left", errno));
+  }
+  // Otherwise a power cut could bring it back beside other files than those that it tells of.
+  SLUICE_TRY(SyncFile(fd(), path_));
+  return RemoveContents(path_);
+}
+
+Result<PartialPath> PartialPath::Claim(const OutputPlace& place, Kind kind, const std::string& kept_with) {
   const std::string& path = place.partial;
   // A run that has just ended may remove what we opened before we locked it: then try again.
   for (int attempt = 0; attempt < 100; ++attempt) {
@@ -108,7 +118,8 @@ Result<PartialPath> PartialPath::Claim(const OutputPlace& place, Kind kind) {
     if (!SameFile(fd.get(), path)) continue;
     PartialPath partial(path, std::move(fd));
     if (kind == Kind::kFolder) {
-      SLUICE_TRY(RemoveContents(path));
+      const bool kept = !kept_with.empty() && access((path + "/" + kept_with).c_str(), F_OK) == 0;
+      if (!kept) SLUICE_TRY(RemoveContents(path));
     } else {
       SLUICE_TRY(Truncate(partial.fd(), path, 0));
     }

@@ -29,8 +29,11 @@ Result<void> MakeFolders(const std::string& path, std::vector<std::string>* made
 class PartialPath {
  public:
   enum class Kind { kFile, kFolder };
-  // Makes and locks an empty file or folder. kWrite where another run holds it.
-  static Result<PartialPath> Claim(const OutputPlace& place, Kind kind);
+  // Makes and locks a file or folder; empty, unless it is a folder that holds a file of the name `kept_with`: then all
+  // that is in it stays. kWrite where another run holds it.
+  static Result<PartialPath> Claim(const OutputPlace& place, Kind kind, const std::string& kept_with = "");
+  // Of a folder: makes it empty, the file of this name first and for good.
+  Result<void> Clear(const std::string& first);
   PartialPath(PartialPath&& other) noexcept : path_(std::exchange(other.path_, {})), lock_(std::move(other.lock_)) {}
   PartialPath& operator=(PartialPath&& other) noexcept {
     path_.swap(other.path_);

@@ -129,6 +129,13 @@ Result<void> SyncFile(int fd, const std::string& path) {
   return {};
 }
 
+Result<void> SyncData(int fd, const std::string& path) {
+  int error = Fault(WriteCall::kSync, path);
+  if (error == 0 && fdatasync(fd) != 0) error = errno;
+  if (error != 0) return Fail(WriteError(path, "making sure that it is on the disk", error));
+  return {};
+}
+
 Result<void> SyncFolder(const std::string& path) {
   OwnedFd fd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (fd.get() < 0) return Fail(WriteError(path, "opening the folder to sync it", errno));

@@ -56,6 +56,8 @@ Result<void> WriteAll(int fd, const std::string& path, std::span<const uint8_t> 
                       int* error_number = nullptr);
 Result<void> Truncate(int fd, const std::string& path, uint64_t size_bytes);
 Result<void> SyncFile(int fd, const std::string& path);
+// The bytes, and what it takes to find them again; not times.
+Result<void> SyncData(int fd, const std::string& path);
 Result<void> SyncFolder(const std::string& path);
 // Replaces a file or an empty folder at `to`.
 Result<void> Rename(const std::string& from, const std::string& to);

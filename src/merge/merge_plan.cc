@@ -67,9 +67,13 @@ struct SourceTally {
 
 class Planner {
  public:
-  Planner(std::vector<PlannedSlice> slices, const Method& method, quant::Encoding output, bool cuts_vocabulary,
-          Diagnostics* diagnostics)
-      : method_(method), output_(output), cuts_vocabulary_(cuts_vocabulary), diagnostics_(diagnostics) {
+  Planner(std::vector<PlannedSlice> slices, const Method& method, quant::Encoding output,
+          const VocabularyPlan* vocabulary, bool cuts_vocabulary, Diagnostics* diagnostics)
+      : method_(method),
+        output_(output),
+        vocabulary_(vocabulary),
+        cuts_vocabulary_(cuts_vocabulary),
+        diagnostics_(diagnostics) {
     plan_.slices = std::move(slices);
     for (PlannedSlice& slice : plan_.slices) {
       is_whole_ |= slice.layers == 0;
@@ -242,7 +246,7 @@ class Planner {
   void CheckShapes(uint32_t s, std::string_view name, std::vector<uint64_t>* shape,
                    const std::vector<uint32_t>& places) {
     const PlannedSlice& slice = plan_.slices[s];
-    const bool is_by_token = shape->size() == 2 && (name == kHead || name == kEmbedding);
+    const bool is_by_token = shape->size() == 2 && IsByToken(name);
     const auto shape_of = [&](size_t k) { return slice.sources[k].checkpoint->tensors()[places[k]].shape; };
     const auto differs_in_rows = [&](std::span<const uint64_t> other) {
       return is_by_token && other.size() == 2 && other[1] == (*shape)[1] && other[0] != (*shape)[0];
@@ -257,6 +261,7 @@ class Planner {
     for (size_t k = 0; k < slice.sources.size(); ++k) {
       SourceTally& tally = tallies_[s][k];
       if (places[k] == MergePlan::kNone || std::ranges::equal(shape_of(k), *shape)) continue;
+      if (vocabulary_ && differs_in_rows(shape_of(k))) continue;
       const std::string text = fmt::format("{} is {} there and {} in '{}'", name, ShapeText(shape_of(k)),
                                            ShapeText(wanted), Owner(s).reference);
       const bool is_vocabulary = differs_in_rows(shape_of(k));
@@ -266,6 +271,7 @@ class Planner {
         (is_vocabulary ? tally.vocabulary : tally.shape).Add(text);
       }
     }
+    if (vocabulary_ && is_by_token) (*shape)[0] = vocabulary_->rows();
   }
 
   // Once for each slice and source where no parameter differs by tensor.
@@ -335,7 +341,8 @@ class Planner {
     };
     error(tally.missing, "lacks tensors that are to be merged: ");
     error(tally.shape, "has tensors of another shape: ");
-    error(tally.vocabulary, "has another vocabulary: ", "; rules for tokenizers that differ are not supported yet");
+    error(tally.vocabulary,
+          "has another vocabulary: ", "; say which tokens the result has, tokenizer_source: union for instance");
     error(tally.encoding, "stores tensors in a way that cannot be merged yet: ");
     error(tally.parameters, "cannot be trimmed so: ");
     if (tally.unset.count > 0) ReportUnset(source, tally);
@@ -415,6 +422,7 @@ class Planner {
 
   const Method& method_;
   const quant::Encoding output_;
+  const VocabularyPlan* const vocabulary_;
   const bool cuts_vocabulary_;
   Diagnostics* const diagnostics_;
   bool is_whole_ = false;                          // one slice, of all layers
@@ -451,8 +459,8 @@ double MergePlan::GradientAt(std::string_view name, const Tensor& tensor) const 
 }
 
 MergePlan PlanMerge(std::vector<PlannedSlice> slices, const Method& method, quant::Encoding output,
-                    bool cuts_vocabulary, Diagnostics* diagnostics) {
-  return Planner(std::move(slices), method, output, cuts_vocabulary, diagnostics).Plan();
+                    const VocabularyPlan* vocabulary, bool cuts_vocabulary, Diagnostics* diagnostics) {
+  return Planner(std::move(slices), method, output, vocabulary, cuts_vocabulary, diagnostics).Plan();
 }
 
 }  // namespace sluice::merge

@@ -13,6 +13,7 @@
 #include "merge/diagnostics.h"
 #include "merge/method.h"
 #include "merge/recipe.h"
+#include "merge/vocabulary_plan.h"
 
 namespace sluice::merge {
 
@@ -21,6 +22,7 @@ struct PlannedSource {
   std::string reference;
   Mark mark;
   std::shared_ptr<const checkpoint::Checkpoint> checkpoint;
+  size_t parent = 0;         // its index in Parents::all
   uint64_t first_layer = 0;  // of the slice; the others follow
   bool is_base = false;      // what the method takes differences from
   bool is_unlisted = false;  // base_model, of a recipe that does not list it
@@ -33,6 +35,7 @@ struct PlannedSlice {
   uint64_t first_layer = 0;            // of the result
   uint64_t layers = 0;
   SliceParameters parameters;
+  std::vector<std::shared_ptr<const TokenRows>> token_rows;  // of each source; empty without a vocabulary
 };
 
 struct MergePlan {
@@ -61,13 +64,14 @@ struct MergePlan {
 //   - other tensors, and rotary buffers, are carried from the owner
 //   - tensors that the owner lacks are left out, with a warning
 //   - a tied model's head is its embedding; where all are tied the result has none of its own
+//   - where there is a `vocabulary`, embeddings and heads have its rows
 //   - where `cuts_vocabulary`, embeddings and heads of different vocabularies lose their last rows, as mergekit has it:
 //   to the base's rows where the method needs one, else to the fewest; with a warning
 // Adds an error at the source's place for what does not fit, a few tensors of each kind by name. Memory: 4 bytes for
 // each tensor and source.
 // slices: all set; one alone may have no `layers` (0): it is of all layers, and each source's names are the result's.
 MergePlan PlanMerge(std::vector<PlannedSlice> slices, const Method& method, quant::Encoding output,
-                    bool cuts_vocabulary, Diagnostics* diagnostics);
+                    const VocabularyPlan* vocabulary, bool cuts_vocabulary, Diagnostics* diagnostics);
 
 // The layer that a tensor's name tells: where its number stands in the name, and the number.
 struct LayerNumber {

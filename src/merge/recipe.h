@@ -1,8 +1,8 @@
 // Recipe: a merge as mergekit's YAML describes it, read and checked, before any model is looked for.
 //
-// mergekit's models, slices and modules forms, parameters by filters and gradients, several documents in a file. What
-// mergekit knows and this version does not (tokenizer rules, chat templates) is refused by name; so are unknown keys,
-// which mergekit ignores. All that is wrong is collected in `diagnostics`, with line and column.
+// mergekit's models, slices and modules forms, parameters by filters and gradients, several documents in a file,
+// rules for tokenizers, chat templates. Unknown keys, which mergekit ignores, are refused. All that is wrong is
+// collected in `diagnostics`, with line and column.
 #pragma once
 
 #include <cstdint>
@@ -38,6 +38,26 @@ struct RecipeSlice {
   ParameterSettings parameters;
 };
 
+// Where the row of one token comes from, in models that do not have it (or in all, where it is forced).
+struct TokenRule {
+  std::string token;
+  Mark mark;
+  std::optional<RecipeModel> model;       // whose row; absent: as without a rule, or zeros
+  std::optional<std::string> from_token;  // of another token than this one
+  std::optional<uint64_t> from_id;
+  bool is_zero = false, is_forced = false;
+};
+
+// tokenizer, or tokenizer_source.
+struct RecipeTokenizer {
+  enum class Source { kUnion, kBase, kModel };
+  Mark mark;
+  Source source = Source::kUnion;
+  std::optional<RecipeModel> model;  // kModel
+  std::vector<TokenRule> tokens;
+  uint64_t pad_to_multiple_of = 0;  // 0: not at all
+};
+
 struct Recipe {
   explicit Recipe(std::string file) : path(std::move(file)), diagnostics(path) {}
 
@@ -55,9 +75,12 @@ struct Recipe {
   bool has_base_key = false;
   std::optional<RecipeModel> base;                  // base_model, without parameters; absent where an error says why
   ParameterSettings module_parameters, parameters;  // of the module, of the top level
-  quant::Encoding dtype, out_dtype;                 // invalid where absent
-  std::optional<uint64_t> seed;                     // sluice: {seed: ...}
-  std::string arithmetic;                           // sluice: {arithmetic: ...}, or empty
+  std::optional<RecipeTokenizer> tokenizer;
+  std::string chat_template;  // auto, a name, or the text of one; empty: the base's
+  Mark chat_template_mark;
+  quant::Encoding dtype, out_dtype;  // invalid where absent
+  std::optional<uint64_t> seed;      // sluice: {seed: ...}
+  std::string arithmetic;            // sluice: {arithmetic: ...}, or empty
   Mark arithmetic_mark;
   Diagnostics diagnostics;
 

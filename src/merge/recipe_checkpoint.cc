@@ -9,10 +9,9 @@
 
 #include "base/check.h"
 #include "checkpoint/architecture.h"
-#include "formats/gguf.h"
 #include "graph/row_range.h"
+#include "merge/chat_template.h"
 #include "merge/recipe_parents.h"
-#include "tokenizer/gguf_tokenizer_files.h"
 
 namespace sluice::merge {
 namespace {
@@ -64,8 +63,10 @@ class RecipeOpener {
       std::vector<PlannedSlice> slices = CollectSlices();
       // What can be opened is looked at even where something else cannot: all errors at once.
       if (!slices.empty()) {
-        result_->plan_ =
-            PlanMerge(std::move(slices), *method(), recipe().output(), /*cuts_vocabulary=*/false, &diagnostics());
+        result_->vocabulary_ = VocabularyPlan::Make(recipe(), opened_, /*keeps_rows=*/true, &diagnostics());
+        if (result_->vocabulary_) MapTokens(&slices);
+        result_->plan_ = PlanMerge(std::move(slices), *method(), recipe().output(), result_->vocabulary_.get(),
+                                   /*cuts_vocabulary=*/false, &diagnostics());
         result_->tensors_ = std::move(result_->plan_.catalogue);
       }
     }
@@ -131,13 +132,42 @@ class RecipeOpener {
       const uint64_t layers = slice.sources.empty() || !slice.sources[0].layers ? 0 : slice.sources[0].layers->size();
       const size_t owner_index = owner == sources.end() ? 0 : static_cast<size_t>(owner - sources.begin());
       slices.push_back(
-          {recipe().has_layer_ranges ? slice.mark : recipe().method_mark, std::move(sources), owner_index, first_layer,
+          {recipe().has_layer_ranges ? slice.mark : recipe().method_mark,
+           std::move(sources),
+           owner_index,
+           first_layer,
            layers,
            SliceParameters(method(), {&slice.parameters, &recipe().module_parameters, &recipe().parameters},
-                           std::move(parameters))});
+                           std::move(parameters)),
+           {}});
       first_layer += layers;
     }
     return slices;
+  }
+
+  // Only the first and the last slice have embeddings and a head.
+  void MapTokens(std::vector<PlannedSlice>* slices) {
+    for (PlannedSlice& slice : *slices) {
+      if (&slice != &slices->front() && &slice != &slices->back()) continue;
+      std::vector<size_t> sources;
+      size_t base = Parents::kNone;
+      for (const PlannedSource& source : slice.sources) {
+        sources.push_back(source.parent);
+        if (source.parent == opened_.base) base = source.parent;
+      }
+      for (size_t t = 0; t < opened_.of_token.size(); ++t) {
+        if (opened_.of_token[t] == Parents::kNone || std::ranges::find(sources, opened_.of_token[t]) != sources.end()) {
+          continue;
+        }
+        diagnostics().AddError(
+            recipe().tokenizer->tokens[t].mark,
+            fmt::format("'{}' is not one of the models that are merged", opened_.all[opened_.of_token[t]].reference));
+        return;
+      }
+      for (size_t k = 0; k < sources.size(); ++k) {
+        slice.token_rows.push_back(result_->vocabulary_->RowsOf(sources, k, base));
+      }
+    }
   }
 
   bool HasBaseKey(const RecipeSlice& slice) const { return slice.base || result_->recipe_.has_base_key; }
@@ -179,7 +209,7 @@ class RecipeOpener {
                               fmt::format("'{}' is the base: its parameters have no effect", model.reference));
       }
       sources->push_back({model.reference, model.mark,
-                          parent == Parents::kNone ? nullptr : opened_.all[parent].checkpoint,
+                          parent == Parents::kNone ? nullptr : opened_.all[parent].checkpoint, parent,
                           model.layers ? model.layers->begin : 0, is_base && UsesBase(slice), false});
       parameters->push_back(&model.parameters);
     }
@@ -192,7 +222,8 @@ class RecipeOpener {
                                          method()->name, opened_.all[base].reference));
     } else if (!recipe().has_layer_ranges && recipe().base && !base_is_listed) {
       sources->push_back({recipe().base->reference, recipe().base->mark,
-                          base == Parents::kNone ? nullptr : opened_.all[base].checkpoint, 0, UsesBase(slice), true});
+                          base == Parents::kNone ? nullptr : opened_.all[base].checkpoint, base, 0, UsesBase(slice),
+                          true});
       parameters->push_back(&kNoSettings);
     }
   }
@@ -215,12 +246,12 @@ class RecipeOpener {
 
   void Describe() {
     const MergePlan& plan = result_->plan_;
-    const checkpoint::Checkpoint& owner = opened_.base != Parents::kNone
-                                              ? *opened_.all[opened_.base].checkpoint
-                                              : *plan.slices[0].sources[plan.slices[0].owner].checkpoint;
+    const size_t owner_place =
+        opened_.base != Parents::kNone ? opened_.base : plan.slices[0].sources[plan.slices[0].owner].parent;
+    const checkpoint::Checkpoint& owner = *opened_.all[owner_place].checkpoint;
     result_->ref_ = recipe().path;
     result_->kind_ = "recipe";
-    DescribeTokenizer(owner);
+    DescribeTokenizer(opened_.all[owner_place]);
     if (owner.config() != nullptr) result_->config_ = ConfigOf(*owner.config());
     std::set<std::string> seen;
     const auto add_files = [&](const checkpoint::Checkpoint& parent) {
@@ -257,6 +288,10 @@ class RecipeOpener {
     nlohmann::ordered_json json = owner.json();
     if (recipe().output().valid()) SetDtype(recipe().output(), &json);
     if (result_->plan_.unties_head) json["tie_word_embeddings"] = false;
+    if (result_->vocabulary_) {
+      json["vocab_size"] = result_->vocabulary_->rows();
+      SetTokenIds(&json);
+    }
     if (recipe().has_layer_ranges) SetLayers(&json);
     return checkpoint::ModelConfig::FromJson(std::move(json));
   }
@@ -290,23 +325,59 @@ class RecipeOpener {
     }
   }
 
-  // A merge is a folder, so a tokenizer that lies in a GGUF becomes files: the recipe has what the merge will have.
-  void DescribeTokenizer(const checkpoint::Checkpoint& owner) {
-    result_->side_files_ = owner.side_files();
-    if (owner.embedded_tokenizer().empty()) return;
+  void DescribeTokenizer(const Parent& owner) {
+    result_->side_files_ = result_->vocabulary_ ? result_->vocabulary_->side_files() : owner.side_files;
     const auto files = [&]() -> Result<std::vector<checkpoint::SideFile>> {
-      SLUICE_ASSIGN(auto source, options_.open_source(owner.files()[0].path));
-      SLUICE_ASSIGN(const auto gguf, formats::GgufFile::Open(std::move(source)));
-      return tokenizer::TokenizerFilesOf(*gguf);
+      std::vector<checkpoint::SideFile> changed = result_->side_files_;
+      if (result_->vocabulary_) {
+        for (checkpoint::SideFile& file : changed) {
+          if (file.name == "generation_config.json") SLUICE_TRY(MapTokenIds(&file));
+        }
+      }
+      if (recipe().chat_template.empty()) return changed;
+      std::vector<std::vector<checkpoint::SideFile>> of_parents;
+      for (const Parent& parent : opened_.all) of_parents.push_back(parent.side_files);
+      SLUICE_ASSIGN(const std::string text, ResolveChatTemplate(recipe().chat_template, of_parents));
+      if (text.empty()) {
+        diagnostics().AddWarning(recipe().chat_template_mark, "none of the models has a chat template");
+        return changed;
+      }
+      return WithChatTemplate(changed, text);
     }();
-    if (!files) {
-      result_->problems_.push_back({checkpoint::Problem::Severity::kWarning, recipe().path, "",
-                                    "the result has no tokenizer: " + files.error().ToString()});
-      return;
+    if (files) {
+      result_->side_files_ = *files;
+    } else {
+      diagnostics().AddWarning({}, files.error().ToString());
     }
-    std::vector<checkpoint::SideFile>& side_files = result_->side_files_;
-    side_files.insert(side_files.end(), files->begin(), files->end());
-    std::ranges::sort(side_files, {}, &checkpoint::SideFile::name);
+  }
+
+  Result<void> MapTokenIds(checkpoint::SideFile* file) {
+    SLUICE_ASSIGN(const std::string text, file->Read());
+    SLUICE_ASSIGN(const auto config, checkpoint::ModelConfig::Parse(text, file->path));
+    nlohmann::ordered_json json = config->json();
+    if (SetTokenIds(&json)) *file = {file->name, "", json.dump(2) + "\n"};
+    return {};
+  }
+
+  // Ids of the base's special tokens as the result has them. True where one is another.
+  bool SetTokenIds(nlohmann::ordered_json* json) {
+    bool has_changed = false;
+    const auto map = [&](nlohmann::ordered_json* id) {
+      if (!id->is_number_unsigned()) return;
+      const std::optional<uint64_t> mapped = result_->vocabulary_->IdInResult(id->get<uint64_t>());
+      if (!mapped || *mapped == id->get<uint64_t>()) return;
+      *id = *mapped;
+      has_changed = true;
+    };
+    for (auto& [key, value] : json->items()) {
+      if (!std::string_view(key).ends_with("_token_id")) continue;
+      if (value.is_array()) {
+        for (auto& id : value) map(&id);
+      } else {
+        map(&value);
+      }
+    }
+    return has_changed;
   }
 
   std::shared_ptr<RecipeCheckpoint> result_;
@@ -360,8 +431,11 @@ const graph::Node* RecipeCheckpoint::MakeNode(size_t i, graph::Graph* graph) con
   for (size_t k = 0; k < slice.sources.size(); ++k) {
     const PlannedSource& source = slice.sources[k];
     const checkpoint::TensorInfo stored = source.checkpoint->tensors()[places[k]];
-    const graph::Node* node = graph->AddCast(source.checkpoint->MakeNode(places[k], graph), quant::F32());
-    if (stored.num_elements > tensor.num_elements) node = FirstRows(node, tensor.shape, graph);
+    const bool has_token_rows = vocabulary_ && tensor.shape.size() == 2 && IsByToken(tensor.name);
+    const graph::Node* node = has_token_rows
+                                  ? TokenRowsOf(slice, places, k, tensor.shape[1], graph)
+                                  : graph->AddCast(source.checkpoint->MakeNode(places[k], graph), quant::F32());
+    if (!has_token_rows && stored.num_elements > tensor.num_elements) node = FirstRows(node, tensor.shape, graph);
     if (source.is_base) {
       base = node;
     } else {
@@ -379,6 +453,15 @@ const graph::Node* RecipeCheckpoint::MakeNode(size_t i, graph::Graph* graph) con
                           .parameters = &recipe_values,
                           .seed = seed_};
   return graph->AddCast(recipe_.method->build(args), tensor.encoding);
+}
+
+const graph::Node* RecipeCheckpoint::TokenRowsOf(const PlannedSlice& slice, const uint32_t* places, size_t source,
+                                                 uint64_t columns, graph::Graph* graph) const {
+  std::vector<const graph::Node*> embeddings;
+  for (size_t k = 0; k < slice.sources.size(); ++k) {
+    embeddings.push_back(graph->AddCast(slice.sources[k].checkpoint->MakeNode(places[k], graph), quant::F32()));
+  }
+  return vocabulary_->AddNode(slice.token_rows[source], source, columns, std::move(embeddings), graph);
 }
 
 std::string RecipeCheckpoint::dtype() const {

@@ -34,12 +34,16 @@ class RecipeCheckpoint final : public checkpoint::Checkpoint {
   const std::vector<ParentInfo>& parents() const { return parents_; }
 
  private:
+  const graph::Node* TokenRowsOf(const PlannedSlice& slice, const uint32_t* places, size_t source, uint64_t columns,
+                                 graph::Graph* graph) const;
+
   friend class RecipeOpener;
   explicit RecipeCheckpoint(Recipe recipe) : recipe_(std::move(recipe)) {}
 
   Recipe recipe_;
   uint64_t seed_ = 0;
-  MergePlan plan_;  // but for the catalogue, which is the checkpoint's
+  MergePlan plan_;                                    // but for the catalogue, which is the checkpoint's
+  std::unique_ptr<const VocabularyPlan> vocabulary_;  // null where the recipe has no rules for tokenizers
   std::vector<ParentInfo> parents_;
 };
 

@@ -274,9 +274,8 @@ TEST_F(RecipeCheckpointTest, RefusesWhatCannotBeMerged) {
        "r.yml:1:15: the weights add up to 0, and normalize divides by that"},
       {"merge_method: ties\nbase_model: base\n" + model("more"),
        "r.yml:3:18: 'more' has another vocabulary: lm_head.weight is [100, 64] there and [96, 64] in 'base'; "
-       "model.embed_tokens.weight is [100, 64] there and [96, 64] in 'base'; rules for tokenizers that differ are not "
-       "supported "
-       "yet"},
+       "model.embed_tokens.weight is [100, 64] there and [96, 64] in 'base'; say which tokens "
+       "the result has, tokenizer_source: union for instance"},
       {"merge_method: ties\nbase_model: base\n" + model("qwen"),
        "r.yml:3:18: 'qwen' is a Qwen2ForCausalLM, 'base' a LlamaForCausalLM: different architectures do not merge"},
       {"merge_method: ties\nbase_model: base\n" + model("one+lora"),

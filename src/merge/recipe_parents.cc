@@ -8,6 +8,9 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "formats/gguf.h"
+#include "tokenizer/gguf_tokenizer_files.h"
+
 namespace sluice::merge {
 namespace {
 
@@ -64,6 +67,19 @@ Result<std::optional<FoundReference>> FindWithAdapter(const std::string& referen
   SLUICE_ASSIGN(const FoundReference model, FindReference(reference.substr(0, plus), recipe));
   SLUICE_ASSIGN(const FoundReference adapter, FindReference(reference.substr(plus + 1), recipe));
   return FoundReference{model.path + "+" + adapter.path, model.identity + "+" + adapter.identity};
+}
+
+// A merge is a folder, so a tokenizer that lies in a GGUF becomes files: the recipe has what the merge will have.
+Result<std::vector<checkpoint::SideFile>> SideFilesOf(const checkpoint::Checkpoint& model,
+                                                      const checkpoint::OpenOptions& options) {
+  std::vector<checkpoint::SideFile> files = model.side_files();
+  if (model.embedded_tokenizer().empty()) return files;
+  SLUICE_ASSIGN(auto source, options.open_source(model.files()[0].path));
+  SLUICE_ASSIGN(const auto gguf, formats::GgufFile::Open(std::move(source)));
+  SLUICE_ASSIGN(const auto tokenizer, tokenizer::TokenizerFilesOf(*gguf));
+  files.insert(files.end(), tokenizer.begin(), tokenizer.end());
+  std::ranges::sort(files, {}, &checkpoint::SideFile::name);
+  return files;
 }
 
 }  // namespace
@@ -128,7 +144,7 @@ Parents OpenParents(Recipe* recipe, const checkpoint::OpenOptions& options) {
     }
     const auto [place, is_new] = by_identity.try_emplace(found->identity, parents.all.size());
     if (!is_new) return place->second;
-    Parent parent{model.reference, found->path, model.mark, nullptr};
+    Parent parent{model.reference, found->path, model.mark, nullptr, {}};
     // A parent that is a recipe has a seed of its own, or the default: the flags are for the file that was named, all
     // its documents.
     checkpoint::OpenOptions inner = options;
@@ -139,6 +155,12 @@ Parents OpenParents(Recipe* recipe, const checkpoint::OpenOptions& options) {
     Result<std::shared_ptr<const checkpoint::Checkpoint>> opened = checkpoint::OpenCheckpoint(found->path, inner);
     if (opened) {
       parent.checkpoint = std::move(*opened);
+      auto files = SideFilesOf(*parent.checkpoint, options);
+      if (!files) {
+        recipe->diagnostics.AddWarning(model.mark, fmt::format("'{}' has a tokenizer that cannot be used: {}",
+                                                               model.reference, files.error().ToString()));
+      }
+      parent.side_files = files ? std::move(*files) : parent.checkpoint->side_files();
     } else {
       // What does not exist is the recipe's mistake; what cannot be read is the input's.
       const ErrorCode code = opened.error().code;
@@ -153,6 +175,12 @@ Parents OpenParents(Recipe* recipe, const checkpoint::OpenOptions& options) {
     parents.base_of_slice.push_back(slice.base ? open(*slice.base) : Parents::kNone);
     std::vector<size_t>& of_source = parents.of_source.emplace_back();
     for (const RecipeModel& source : slice.sources) of_source.push_back(open(source));
+  }
+  if (recipe->tokenizer) {
+    if (recipe->tokenizer->model) parents.tokenizer = open(*recipe->tokenizer->model);
+    for (const TokenRule& rule : recipe->tokenizer->tokens) {
+      parents.of_token.push_back(rule.model ? open(*rule.model) : Parents::kNone);
+    }
   }
   return parents;
 }

@@ -16,6 +16,7 @@ struct Parent {
   std::string path;       // what it was opened by
   Mark mark;
   std::shared_ptr<const checkpoint::Checkpoint> checkpoint;  // null where it could not be opened: an error says why
+  std::vector<checkpoint::SideFile> side_files;              // its own; of a GGUF also the tokenizer in it
 };
 
 struct Parents {
@@ -24,6 +25,8 @@ struct Parents {
   std::vector<std::vector<size_t>> of_source;  // of each slice's sources
   std::vector<size_t> base_of_slice;           // its own base_model
   size_t base = kNone;                         // base_model
+  size_t tokenizer = kNone;                    // the model whose tokenizer the recipe names
+  std::vector<size_t> of_token;                // of each of the tokenizer's rules
   static constexpr size_t kNone = static_cast<size_t>(-1);
 };
 
@@ -37,7 +40,7 @@ struct FoundReference {
 // model+adapter each part is found alone. Of @revision only models of the hub cache have one.
 Result<FoundReference> FindReference(const std::string& reference, const Recipe& recipe);
 
-// Adds an error at the model's place for each that cannot be opened.
+// Adds an error at the model's place for each that cannot be opened, a warning where a tokenizer cannot be read.
 Parents OpenParents(Recipe* recipe, const checkpoint::OpenOptions& options);
 
 // A path with links and dots resolved, or as it stands where that fails.

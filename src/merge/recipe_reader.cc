@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "merge/chat_template.h"
 #include "merge/parameter_reader.h"
 
 namespace sluice::merge {
@@ -14,15 +15,18 @@ namespace {
 
 using Kind = YamlNode::Kind;
 
-constexpr std::array<std::string_view, 11> kTopKeys = {"merge_method", "models",           "slices", "modules",
-                                                       "base_model",   "parameters",       "dtype",  "out_dtype",
-                                                       "name",         "tokenizer_source", "sluice"};
-constexpr std::array<std::string_view, 2> kLaterKeys = {"tokenizer", "chat_template"};
+constexpr std::array<std::string_view, 13> kTopKeys = {
+    "merge_method", "models",           "slices",    "modules",       "base_model", "parameters", "dtype",
+    "out_dtype",    "tokenizer_source", "tokenizer", "chat_template", "name",       "sluice"};
+constexpr std::array<std::string_view, 3> kTokenizerKeys = {"source", "tokens", "pad_to_multiple_of"};
+constexpr std::array<std::string_view, 2> kTokenKeys = {"source", "force"};
+constexpr std::array<std::string_view, 4> kTokenSourceKeys = {"kind", "model", "token", "token_id"};
 constexpr std::array<std::string_view, 4> kSliceKeys = {"sources", "base_model", "parameters", "residual_weight"};
 constexpr std::array<std::string_view, 3> kSourceKeys = {"model", "layer_range", "parameters"};
 constexpr std::array<std::string_view, 3> kModuleKeys = {"models", "slices", "parameters"};
 constexpr std::array<std::string_view, 2> kModelKeys = {"model", "parameters"};
 constexpr std::array<std::string_view, 2> kSluiceKeys = {"seed", "arithmetic"};
+constexpr uint64_t kMaxPadding = 1 << 20;
 constexpr std::array<std::string_view, 3> kDtypes = {"bfloat16", "float16", "float32"};
 
 bool Contains(std::span<const std::string_view> words, std::string_view word) {
@@ -44,7 +48,8 @@ class RecipeReader {
     ReadText(root, "name", &recipe_->name);
     ReadDtype(root, "dtype", &recipe_->dtype);
     ReadDtype(root, "out_dtype", &recipe_->out_dtype);
-    ReadTokenizerSource(root);
+    ReadTokenizer(root);
+    ReadChatTemplate(root);
     ReadSluice(root);
     ReadBase(root, &recipe_->base, &recipe_->has_base_key);
     recipe_->parameters = ReadParameters(root, ParameterScope::kRecipe);
@@ -68,16 +73,13 @@ class RecipeReader {
   }
 
   void CheckKeys(const YamlNode& mapping, std::span<const std::string_view> known, std::string_view where) {
-    const bool top = known.data() == kTopKeys.data();
-    std::vector<std::string_view> all(known.begin(), known.end());
-    if (top) all.insert(all.end(), kLaterKeys.begin(), kLaterKeys.end());
     for (const YamlNode::Entry& entry : mapping.entries) {
       const std::string_view key = entry.key->text;
-      if (Contains(all, key)) continue;
+      if (Contains(known, key)) continue;
       if (IsParameterOfSomeMethod(key)) {
         Error(entry.key->mark, fmt::format("'{}' belongs under 'parameters:', not directly in {}", key, where));
       } else {
-        Error(entry.key->mark, fmt::format("unknown key '{}' in {}{}", key, where, DidYouMean(key, all)));
+        Error(entry.key->mark, fmt::format("unknown key '{}' in {}{}", key, where, DidYouMean(key, known)));
       }
     }
   }
@@ -98,10 +100,6 @@ class RecipeReader {
         mark = entry.key->mark;
       } else if (key == "tokenizer" && Present(root, "tokenizer_source")) {
         Error(entry.key->mark, "tokenizer and tokenizer_source are both given; a recipe takes one");
-      } else if (key == "tokenizer") {
-        Error(entry.key->mark, "tokenizer rules are not supported yet; without them the base's tokenizer goes along");
-      } else if (key == "chat_template") {
-        Error(entry.key->mark, "chat_template is not supported yet; without it the base's template goes along");
       }
     }
     if (forms.empty()) Error(root.mark, "no models: a recipe lists what it merges under 'models:'");
@@ -169,11 +167,113 @@ class RecipeReader {
                                                      : std::string()));
   }
 
-  void ReadTokenizerSource(const YamlNode& root) {
-    const YamlNode* node = Present(root, "tokenizer_source");
-    if (!node || (node->kind == Kind::kString && node->text == "base")) return;
-    Error(node->mark, fmt::format("tokenizer_source {} is not supported yet; 'base' is, and what is done without it",
-                                  Quoted(*node)));
+  // tokenizer_source: union, base or a model; tokenizer: {source, tokens, pad_to_multiple_of}.
+  void ReadTokenizer(const YamlNode& root) {
+    RecipeTokenizer rules;
+    if (const YamlNode* source = Present(root, "tokenizer_source")) {
+      rules.mark = source->mark;
+      ReadTokenizerSource(*source, &rules);
+    } else if (const YamlNode* node = Present(root, "tokenizer")) {
+      rules.mark = node->mark;
+      if (node->kind != Kind::kMapping) {
+        Error(node->mark,
+              fmt::format("tokenizer wants a mapping of source, tokens and pad_to_multiple_of, not {}", Quoted(*node)));
+        return;
+      }
+      CheckKeys(*node, kTokenizerKeys, "tokenizer");
+      if (const YamlNode* inner = Present(*node, "source")) ReadTokenizerSource(*inner, &rules);
+      if (const YamlNode* tokens = Present(*node, "tokens")) ReadTokenRules(*tokens, &rules);
+      if (const YamlNode* pad = Present(*node, "pad_to_multiple_of")) {
+        rules.pad_to_multiple_of = pad->integer.value_or(0);
+        if (rules.pad_to_multiple_of == 0 || rules.pad_to_multiple_of > kMaxPadding) {
+          Error(pad->mark,
+                fmt::format("pad_to_multiple_of wants a whole number from 1 to {}, not {}", kMaxPadding, Quoted(*pad)));
+        }
+      }
+    } else {
+      return;
+    }
+    recipe_->tokenizer = std::move(rules);
+  }
+
+  void ReadTokenizerSource(const YamlNode& node, RecipeTokenizer* rules) {
+    if (node.kind == Kind::kString && node.text == "union") {
+      rules->source = RecipeTokenizer::Source::kUnion;
+    } else if (node.kind == Kind::kString && node.text == "base") {
+      rules->source = RecipeTokenizer::Source::kBase;
+    } else {
+      rules->source = RecipeTokenizer::Source::kModel;
+      rules->model.emplace();
+      if (!ReadReference(node, &*rules->model)) rules->model.reset();
+    }
+  }
+
+  void ReadTokenRules(const YamlNode& node, RecipeTokenizer* rules) {
+    if (node.kind != Kind::kMapping) {
+      Error(node.mark, fmt::format("tokens wants a mapping of tokens and where they come from, not {}", Quoted(node)));
+      return;
+    }
+    for (const YamlNode::Entry& entry : node.entries) {
+      TokenRule rule;
+      rule.token = entry.key->text;
+      rule.mark = entry.key->mark;
+      const YamlNode& value = *entry.value;
+      if (value.kind != Kind::kMapping) {
+        Error(value.mark, fmt::format("a token wants {{source: MODEL}}, not {}", Quoted(value)));
+        continue;
+      }
+      CheckKeys(value, kTokenKeys, "a token");
+      if (const YamlNode* force = Present(value, "force")) {
+        rule.is_forced = force->boolean;
+        if (force->kind != Kind::kBool) {
+          Error(force->mark, fmt::format("force wants true or false, not {}", Quoted(*force)));
+        }
+      }
+      if (const YamlNode* source = Present(value, "source")) ReadTokenSource(*source, &rule);
+      if (rule.is_forced && !rule.model && !rule.is_zero) {
+        Error(value.mark, "a token that is forced needs a source that it is forced to");
+      }
+      rules->tokens.push_back(std::move(rule));
+    }
+  }
+
+  // A model, {kind: model_token, model, token or token_id}, or {kind: zero}.
+  void ReadTokenSource(const YamlNode& node, TokenRule* rule) {
+    const YamlNode* kind = node.kind == Kind::kMapping ? Present(node, "kind") : nullptr;
+    if (kind && kind->text == "zero") {
+      rule->is_zero = true;
+      return;
+    }
+    const YamlNode* model = kind ? Present(node, "model") : &node;
+    if (kind) {
+      CheckKeys(node, kTokenSourceKeys, "a token's source");
+      if (kind->text != "model_token") {
+        Error(kind->mark, fmt::format("the kind of a token's source is model_token or zero, not {}", Quoted(*kind)));
+      }
+      const YamlNode* token = Present(node, "token");
+      const YamlNode* id = Present(node, "token_id");
+      if ((token != nullptr) == (id != nullptr)) Error(node.mark, "a model_token has one of token and token_id");
+      if (token) rule->from_token = token->text;
+      if (id) rule->from_id = id->integer;
+      if (id && !id->integer) Error(id->mark, fmt::format("token_id wants a whole number, not {}", Quoted(*id)));
+      if (!model) {
+        Error(node.mark, "a model_token without a model");
+        return;
+      }
+    }
+    rule->model.emplace();
+    if (!ReadReference(*model, &*rule->model)) rule->model.reset();
+  }
+
+  void ReadChatTemplate(const YamlNode& root) {
+    ReadText(root, "chat_template", &recipe_->chat_template);
+    if (recipe_->chat_template.empty()) return;
+    recipe_->chat_template_mark = Present(root, "chat_template")->mark;
+    if (!IsChatTemplate(recipe_->chat_template)) {
+      Error(recipe_->chat_template_mark,
+            fmt::format("chat_template is auto, one of {}, or the text of a Jinja template, not '{}'",
+                        fmt::join(ChatTemplateNames(), ", "), recipe_->chat_template));
+    }
   }
 
   void ReadSluice(const YamlNode& root) {

@@ -170,6 +170,7 @@ void DigestSink::Store(Tensor* tensor, uint64_t index, const Hash256& hash) {
   tensor->hashes[index] = hash;
   if (tensor->chunks_left.fetch_sub(1, std::memory_order_acq_rel) > 1) return;
   roots_[tensor->group] = checkpoint::TensorRoot(tensor->hashes);
+  if (on_tensor_) on_tensor_(tensor->group, tensor->hashes);
   tensor->hashes = {};
   num_done_.fetch_add(1, std::memory_order_acq_rel);
 }

@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -28,6 +29,11 @@ class DigestSink final : public Sink {
   explicit DigestSink(const checkpoint::Catalogue& tensors, std::vector<uint32_t> tensor_of_group = {},
                       std::vector<uint8_t> out_of_group = {});
   ~DigestSink() override;
+
+  // Told the hashes of a tensor's chunks when the last one is known, by the worker that hashed it; not of tensors
+  // without bytes. Set before the stream runs.
+  using OnTensor = std::function<void(uint32_t group, std::span<const kernels::Hash256> leaves)>;
+  void set_on_tensor(OnTensor on_tensor) { on_tensor_ = std::move(on_tensor); }
 
   Wants wants() const override;
   Result<void> Take(const Lease& lease, Stream& stream) override;
@@ -57,6 +63,7 @@ class DigestSink final : public Sink {
   std::vector<uint8_t> out_of_group_;
   std::vector<kernels::Hash256> roots_;  // by group; each written once, by whoever hashed the tensor's last chunk
   std::atomic<uint64_t> num_done_{0};
+  OnTensor on_tensor_;
 
   // The consumer's thread alone:
   std::shared_ptr<Tensor> current_;

@@ -40,6 +40,12 @@ Engine::Engine(const GroupSource& groups, const StreamOptions& options, Planned 
       reader_(std::move(reader)),
       leases_(std::move(leases)),
       generator_(groups_, options_, layout_, this, &shared_) {
+  for (const auto& [key, value] : options_.known_facts) {
+    auto fact = std::make_shared<FactRun>();
+    fact->known = true;
+    fact->value = value;
+    shared_.facts.emplace(key, std::move(fact));
+  }
   for (int worker = 0; worker < options_.num_threads; ++worker) {
     scratch_memory_.emplace_back(static_cast<uint8_t*>(std::aligned_alloc(kScratchAlignment, layout_.scratch_bytes)));
     SLUICE_CHECK(scratch_memory_.back() != nullptr);

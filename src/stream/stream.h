@@ -63,6 +63,7 @@ struct StreamOptions {
   uint64_t max_tile_bytes = 1u << 20;     // of the widest stream of a job
   uint64_t read_ahead_bytes = 32u << 20;  // most that is read or computed ahead of the consumer (four jobs at least)
   Hold hold = Hold::kIfFaster;            // keep what fits of a tensor between its facts and its values
+  std::vector<std::pair<graph::Key, graph::FactValue>> known_facts;  // of an earlier stream: not folded again
 };
 
 struct Plan {

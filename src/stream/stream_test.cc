@@ -315,6 +315,39 @@ TEST(Stream, ASecondPassKnowsItsFactsAndReadsEachByteOnce) {
   EXPECT_EQ(TimesRead(y), std::vector<int>{1});
 }
 
+// A stream that is given another's facts folds nothing, and is planned so.
+TEST(Stream, KnownFactsAreNotFoldedAgain) {
+  const Model x(kSizes, 2), y(kSizes, 3);
+  const FunctionGroups groups(kSizes.size(), [&](size_t i, graph::Graph* graph) {
+    return std::vector<const Node*>{graph->Add(std::make_unique<ScaleNode>(x.Add(i, graph), y.Add(i, graph), 2))};
+  });
+  std::map<uint32_t, std::vector<std::vector<float>>> expected;
+  std::vector<std::pair<graph::Key, FactValue>> facts;
+  for (const bool known : {false, true}) {
+    x.source->Clear();
+    MemoryBudget budget = Budget(12 * kMiB);
+    StreamOptions options = Options(&budget);
+    options.known_facts = facts;
+    options.hold = Hold::kNever;
+    auto stream = Stream::Open(groups, options);
+    ASSERT_TRUE(stream);
+    EXPECT_EQ((*stream)->plan().fact_read_bytes == 0, known);
+    Collector collector;
+    Sink* sinks[] = {&collector};
+    ASSERT_TRUE(Pump(**stream, sinks));
+    if (!known) {
+      expected = collector.data;
+      facts = (*stream)->facts();
+      EXPECT_GT((*stream)->stats().fact_passes, 0u);
+    } else {
+      EXPECT_EQ(collector.data, expected);
+      EXPECT_EQ((*stream)->facts(), facts);
+      EXPECT_EQ((*stream)->stats().fact_passes, 0u);
+      EXPECT_EQ(TimesRead(x), std::vector<int>{1});
+    }
+  }
+}
+
 // The same group twice in the queue, the second before the first one's facts can be known.
 TEST(Stream, AGroupQueuedTwiceIsFoldedOnce) {
   const Model x({65536 * 4}, 2), y({65536 * 4}, 3);

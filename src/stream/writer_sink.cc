@@ -11,8 +11,9 @@ Wants WriterSink::WantsFor(const checkpoint::ShardPlan& plan) {
 
 Result<void> WriterSink::Take(const Lease& lease, Stream& /*stream*/) {
   for (const Piece& piece : lease.pieces()) {
-    const quant::Encoding encoding = writer_.tensor(piece.group).encoding;
-    SLUICE_TRY(writer_.Append(piece.group, encoding.BytesOf(piece.range.begin),
+    const uint32_t place = writer_.first_place() + piece.group;
+    const quant::Encoding encoding = writer_.tensor(place).encoding;
+    SLUICE_TRY(writer_.Append(place, encoding.BytesOf(piece.range.begin),
                               {piece.views[out_].data, encoding.BytesOf(piece.range.size())}));
   }
   return {};

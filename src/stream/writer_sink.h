@@ -9,9 +9,8 @@ namespace sluice::stream {
 
 class WriterSink final : public Sink {
  public:
-  // Group g is the g-th tensor of writer->plan().order: CheckpointGroups(checkpoint, writer->plan().order). Which of a
-  // group's outs is written: `out`. The writer outlives the sink; its Commit, and its files beside the weights, are the
-  // caller's.
+  // Group g is the g-th tensor of writer->plan().order, counted from writer->first_place() on. Which of a group's outs
+  // is written: `out`. The writer outlives the sink; its Commit, and its files beside the weights, are the caller's.
   explicit WriterSink(checkpoint::CheckpointWriter* writer, size_t out = 0) : writer_(*writer), out_(out) {}
 
   Wants wants() const override { return WantsFor(writer_.plan()); }

@@ -6,7 +6,9 @@
 #include "base/units.h"
 #include "checkpoint/shard_plan.h"
 #include "cli/command.h"
+#include "cli/watched_files.h"
 #include "cli/write_checkpoint.h"
+#include "generated/version.h"
 #include "kernels/sha256.h"
 #include "merge/method.h"
 #include "merge/recipe_checkpoint.h"
@@ -34,14 +36,16 @@ constexpr char kDetails[] =
 All errors of a recipe are told at once, with line and column, before a weight is read. DIR gets shards and
 index, config.json and the tokenizer of the base, mergekit_config.yml (the recipe verbatim) and sluice_merge.json
 (recipe, seed, arithmetic, parents and roots), from which `sluice verify DIR RECIPE` makes the merge again.
-Nothing stands under the name before it is whole and synced. The result does not depend on --threads,
---max-memory, the parents' shards or the machine.
+Nothing stands under the name before it is whole and synced. An interrupted merge is kept beside DIR, and --resume goes
+on with it: what is finished is not read again, and the files are those of a merge in one run. The result does not
+depend on --threads, --max-memory, the parents' shards or the machine.
 
 Examples:
   sluice merge recipe.yml -o merged/
   sluice merge recipe.yml --check                        only validate: files, shapes, parameters
   sluice merge recipe.yml -o merged/ --dry-run           bytes, peak memory and time, without merging
   sluice merge recipe.yml -o merged/ --max-memory 256MiB --seed 7
+  sluice merge recipe.yml -o merged/ --resume            after a Ctrl-C, a full disk or a power cut
   sluice verify merged/ recipe.yml                       prove it
 )";
 
@@ -60,6 +64,28 @@ Result<int> Check(const merge::RecipeCheckpoint& recipe, Session& session) {
                                   recipe.recipe().method->name, recipe.parents().size(),
                                   FormatCount(recipe.tensors().size()), FormatBytes(recipe.tensors().total_bytes())));
   return 0;
+}
+
+// What a merge is made of: one that was interrupted goes on only under the same. Whatever changes a byte of the output
+// must be here.
+checkpoint::JournalBinding BindingOf(const merge::RecipeCheckpoint& recipe, const WatchedFiles& files) {
+  const auto short_hash = [](kernels::Sha256* hash) { return kernels::ToHex(hash->Finish()).substr(0, 32); };
+  kernels::Sha256 hash;
+  hash.UpdateLengthPrefixed(recipe.recipe().text);
+  for (const std::string& override : recipe.recipe().overrides) hash.UpdateLengthPrefixed(override);
+  checkpoint::JournalBinding binding;
+  binding.items = {{"the version of sluice", kVersion},
+                   {"the recipe", short_hash(&hash)},
+                   {"the seed", fmt::format("{}", recipe.seed())},
+                   {"the arithmetic", recipe.arithmetic()}};
+  hash.Update(recipe.config() == nullptr ? std::string() : recipe.config()->Pretty());
+  for (const checkpoint::SideFile& side : recipe.side_files()) {
+    hash.UpdateLengthPrefixed(side.name);
+    if (side.path.empty()) hash.UpdateLengthPrefixed(side.bytes);
+  }
+  binding.items.push_back({"the config or tokenizer", short_hash(&hash)});
+  files.AddTo(&binding);
+  return binding;
 }
 
 // The metadata of every method of this build, as it drives the recipe's validation.
@@ -135,7 +161,11 @@ Result<int> Run(const Values& values, Session& session) {
   SLUICE_ASSIGN(const checkpoint::ShardPlan shards, checkpoint::PlanShards(recipe->tensors(), shard_bytes));
   verify::NanSink nans(recipe->tensors(), shards.order, session.options.threads);
   write.sinks = {&nans};
+  write.tally = &nans;
+  SLUICE_ASSIGN(const WatchedFiles files, WatchedFiles::Of(*recipe));
+  write.journal = BindingOf(*recipe, files);
   write.accept = [&]() -> Result<void> {
+    SLUICE_TRY(files.CheckUnchanged());
     if (values.nan != "refuse") return {};
     for (const auto& [name, count] : nans.Counts()) {
       return Fail(ErrorCode::kCorrupt,
@@ -196,8 +226,10 @@ Action Declare(CLI::App& app) {
   app.add_option("--nan", values->nan, "keep: NaN are reported for each tensor (default); refuse: they are an error")
       ->type_name("keep|refuse")
       ->group("Options");
-  app.add_flag("--force", values->write.force, "Replace an output that exists")->group("Options");
-  values->refused.Add(app, "--resume", false);
+  app.add_flag("--resume", values->write.resume, "Go on with a merge that was interrupted; else begin")
+      ->group("Options");
+  app.add_flag("--force", values->write.force, "Replace an output that exists, or one that was interrupted")
+      ->group("Options");
   values->refused.Add(app, "--lora-merge-dtype");
 
   // mergekit-yaml's flags that scripts carry along.

@@ -1,0 +1,53 @@
+#include "cli/watched_files.h"
+
+#include <filesystem>
+
+#include <fmt/format.h>
+
+namespace sluice::cli {
+namespace {
+
+Error Changed(const std::string& path, std::string_view then, std::string_view now) {
+  return Error{ErrorCode::kCorrupt,
+               fmt::format("{}: has changed while it was read ({} then, {} now), so the result would be of no model at "
+                           "all; run the command again when nothing writes there",
+                           path, then, now),
+               {}};
+}
+
+}  // namespace
+
+Result<WatchedFiles> WatchedFiles::Of(const checkpoint::Checkpoint& checkpoint) {
+  WatchedFiles watched;
+  const auto add = [&](const std::string& path) -> Result<io::FileStamp> {
+    SLUICE_ASSIGN(const io::FileStamp stamp, io::StampOf(path));
+    std::error_code error;
+    const std::filesystem::path absolute = std::filesystem::absolute(path, error);
+    watched.files_.push_back({error ? path : absolute.lexically_normal().string(), stamp});
+    return stamp;
+  };
+  for (const checkpoint::Checkpoint::File& file : checkpoint.files()) {
+    SLUICE_ASSIGN(const io::FileStamp stamp, add(file.path));
+    if (stamp.size_bytes == file.size_bytes) continue;
+    return Fail(Changed(file.path, fmt::format("{} bytes", file.size_bytes), fmt::format("{}", stamp.size_bytes)));
+  }
+  for (const checkpoint::SideFile& side : checkpoint.side_files()) {
+    if (!side.path.empty()) SLUICE_TRY(add(side.path));
+  }
+  return watched;
+}
+
+void WatchedFiles::AddTo(checkpoint::JournalBinding* binding) const {
+  for (const File& file : files_) binding->items.push_back({file.path, file.stamp.ToString()});
+}
+
+Result<void> WatchedFiles::CheckUnchanged() const {
+  for (const File& file : files_) {
+    auto stamp = io::StampOf(file.path);
+    if (!stamp) return Fail(Changed(file.path, file.stamp.ToString(), "it cannot be looked at"));
+    if (*stamp != file.stamp) return Fail(Changed(file.path, file.stamp.ToString(), stamp->ToString()));
+  }
+  return {};
+}
+
+}  // namespace sluice::cli
