@@ -13,7 +13,7 @@
 #include "kernels/sha256.h"
 #include "stream/checkpoint_groups.h"
 #include "stream/digest_sink.h"
-#include "stream/pump.h"
+#include "stream/sink.h"
 
 namespace sluice::verify {
 namespace {
@@ -59,8 +59,8 @@ TEST_F(SampledCheckpointTest, TheDigestIsThatOfTheChosenLeaves) {
   ASSERT_TRUE(stream.has_value()) << stream.error().ToString();
   ASSERT_TRUE(stream::Pump(**stream, std::array<stream::Sink*, 1>{&sink}).has_value());
   const auto digests = sink.Digests();
-  EXPECT_EQ(digests[0].root, checkpoint::TensorRoot(std::array{Leaf(large_, 0), Leaf(large_, 2)}));
-  EXPECT_EQ(digests[1].root, checkpoint::TensorRoot(std::array{Leaf(small_, 0)}));
+  EXPECT_EQ(digests[0].root, checkpoint::TensorRoot(std::vector{Leaf(large_, 0), Leaf(large_, 2)}));
+  EXPECT_EQ(digests[1].root, checkpoint::TensorRoot(std::vector{Leaf(small_, 0)}));
   EXPECT_EQ((*stream)->stats().payload_bytes, checkpoint::kChunkBytes * 3 / 2 + 1000);
 }
 
