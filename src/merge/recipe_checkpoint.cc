@@ -254,7 +254,11 @@ class RecipeOpener {
     DescribeTokenizer(opened_.all[owner_place]);
     if (owner.config() != nullptr) result_->config_ = ConfigOf(*owner.config());
     std::set<std::string> seen;
+    result_->definitions_.push_back(recipe().path);
     const auto add_files = [&](const checkpoint::Checkpoint& parent) {
+      for (const std::string& path : parent.definitions()) {
+        if (seen.insert(path).second) result_->definitions_.push_back(path);
+      }
       for (const checkpoint::Checkpoint::File& file : parent.files()) {
         if (seen.insert(file.path).second) result_->files_.push_back(file);
       }
