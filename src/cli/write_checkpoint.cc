@@ -125,9 +125,10 @@ class Writing {
 
   Result<report::WriteResult> Run() {
     SLUICE_ASSIGN(const PassReport pass, Pass());
+    if (request_.check_inputs) SLUICE_TRY(request_.check_inputs());
     if (request_.accept) {
       auto accepted = request_.accept();
-      given_up_ = !accepted;
+      refused_ = !accepted;
       SLUICE_TRY(std::move(accepted));
     }
     // The root of what will be found under the name, not of where it came from.
@@ -154,7 +155,8 @@ class Writing {
 
   // What went wrong, with what is left of the work and how to go on with it.
   Error Unfinished(Error error) {
-    const std::string kept = writer_.KeepUnfinished(finished_any_ && !given_up_ && error.code != ErrorCode::kCorrupt);
+    const bool unchanged = !request_.check_inputs || request_.check_inputs();
+    const std::string kept = writer_.KeepUnfinished(finished_any_ && unchanged && !refused_);
     if (error.code == ErrorCode::kCancelled) {
       error.message = fmt::format("interrupted; nothing was left under the final name {}", request_.output);
       if (writer_.journal() == nullptr) error.message += ". Resuming is not supported yet, so run the command again";
@@ -240,7 +242,7 @@ class Writing {
   report::WriteResult result_;
   std::vector<checkpoint::TensorDigest> digests_;
   uint32_t num_finished_ = 0;
-  bool finished_any_ = false, given_up_ = false;
+  bool finished_any_ = false, refused_ = false;
 };
 
 }  // namespace

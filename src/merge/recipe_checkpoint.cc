@@ -254,7 +254,11 @@ class RecipeOpener {
     DescribeTokenizer(opened_.all[owner_place]);
     if (owner.config() != nullptr) result_->config_ = ConfigOf(*owner.config());
     std::set<std::string> seen;
+    result_->definitions_.push_back(recipe().path);
     const auto add_files = [&](const checkpoint::Checkpoint& parent) {
+      for (const std::string& path : parent.definitions()) {
+        if (seen.insert(path).second) result_->definitions_.push_back(path);
+      }
       for (const checkpoint::Checkpoint::File& file : parent.files()) {
         if (seen.insert(file.path).second) result_->files_.push_back(file);
       }
@@ -262,6 +266,11 @@ class RecipeOpener {
     add_files(owner);  // first: a tokenizer that lies in a container is its
     for (const Parent& parent : opened_.all) {
       add_files(*parent.checkpoint);
+      // Which rows are taken of it.
+      for (const checkpoint::SideFile& file : parent.side_files) {
+        const bool counts = result_->vocabulary_ && !file.path.empty();
+        if (counts && seen.insert(file.path).second) result_->definitions_.push_back(file.path);
+      }
       for (const checkpoint::Problem& problem : parent.checkpoint->problems()) {
         if (problem.severity != checkpoint::Problem::Severity::kNote) result_->problems_.push_back(problem);
       }

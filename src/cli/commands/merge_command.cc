@@ -86,6 +86,7 @@ checkpoint::JournalBinding BindingOf(const merge::RecipeCheckpoint& recipe, cons
   const auto short_hash = [](kernels::Sha256* hash) { return kernels::ToHex(hash->Finish()).substr(0, 32); };
   kernels::Sha256 hash;
   hash.UpdateLengthPrefixed(recipe.recipe().text);
+  hash.UpdateLengthPrefixed(recipe.recipe().document);
   for (const std::string& override : recipe.recipe().overrides) hash.UpdateLengthPrefixed(override);
   checkpoint::JournalBinding binding;
   binding.items = {{"the version of sluice", kVersion},
@@ -190,10 +191,10 @@ Result<int> Run(const Values& values, Session& session) {
   verify::NanSink nans(recipe->tensors(), shards.order, session.options.threads);
   write.sinks = {&nans};
   write.tally = &nans;
-  SLUICE_ASSIGN(const WatchedFiles files, WatchedFiles::Of(*recipe));
+  SLUICE_ASSIGN(const WatchedFiles files, WatchedFiles::Of(*recipe, recipe->recipe().path));
   write.journal = BindingOf(*recipe, files);
+  write.check_inputs = [&] { return files.CheckUnchanged(); };
   write.accept = [&]() -> Result<void> {
-    SLUICE_TRY(files.CheckUnchanged());
     if (values.nan != "refuse") return {};
     for (const auto& [name, count] : nans.Counts()) {
       return Fail(ErrorCode::kCorrupt,
