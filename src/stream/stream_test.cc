@@ -484,7 +484,7 @@ TEST(Stream, RowsOfComputedTensorsAreGathered) {
 TEST(Stream, FactsOfComputedTensorsWaitForTheFactsBelow) {
   for (const auto& [inner, outer] : std::vector<std::pair<int, int>>{{1, 1}, {3, 1}, {1, 2}, {2, 3}}) {
     std::map<uint32_t, std::vector<std::vector<float>>> expected;
-    for (const uint64_t working : {8 * kMiB, 64 * kMiB}) {
+    for (const uint64_t working : {12 * kMiB, 64 * kMiB}) {
       for (const int threads : {1, 3}) {
         for (const bool hold : {false, true}) {
           const Model x(kSizes, 2), y(kSizes, 3), z(kSizes, 4);
