@@ -52,8 +52,8 @@ class RecipeOpener {
 
   Result<std::shared_ptr<const RecipeCheckpoint>> Open() {
     result_->seed_ = options_.seed.value_or(recipe().seed.value_or(0));
-    CheckArithmetic();
     ResolveRecipeParameters();
+    CheckArithmetic();
     OpenAll();
     CollectModels();
     Match();
@@ -72,9 +72,12 @@ class RecipeOpener {
     const std::string arithmetic = by_flag ? *options_.arithmetic : recipe().arithmetic;
     if (arithmetic.empty() || arithmetic == "exact") return;
     const Mark mark = by_flag ? Mark{} : recipe().arithmetic_mark;
-    diagnostics().AddError(mark, arithmetic == "mergekit"
-                                     ? "mergekit's arithmetic is not supported yet; leave it out for exact"
-                                     : fmt::format("arithmetic is exact or mergekit, not '{}'", arithmetic));
+    if (arithmetic != "mergekit") {
+      diagnostics().AddError(mark, fmt::format("arithmetic is exact or mergekit, not '{}'", arithmetic));
+      return;
+    }
+    result_->arithmetic_ = Arithmetic::kMergekit;
+    if (method()) CheckForMergekit(*method(), result_->parameters_, result_->seed_, mark, &diagnostics());
   }
 
   // Parameters as the arithmetic sees them: a model's own, else the top level's, else the default.
@@ -213,6 +216,10 @@ class RecipeOpener {
       if (model.checkpoint) present.push_back(model);
     }
     TensorMatch match = MatchTensors(owner, present, *method(), recipe().output(), &diagnostics());
+    if (result_->arithmetic_ == Arithmetic::kMergekit && present.size() == result_->models_.size()) {
+      result_->mergekit_ = PlanMergekit(
+          {method(), &owner, result_->has_base_, present, recipe().dtype, recipe().out_dtype}, &match, &diagnostics());
+    }
     result_->owner_ = owner.checkpoint;
     result_->tensors_ = std::move(match.catalogue);
     result_->places_ = std::move(match.places);
@@ -329,16 +336,22 @@ const graph::Node* RecipeCheckpoint::MakeNode(size_t i, graph::Graph* graph) con
   const checkpoint::TensorInfo tensor = tensors_[i];
   std::vector<ModelInput> inputs;
   for (size_t m = 0; m < models_.size(); ++m) {
-    const graph::Node* node = models_[m].checkpoint->MakeNode(places[m + 1], graph);
-    inputs.push_back({graph->AddCast(node, quant::F32()), &models_[m].parameters});
+    inputs.push_back({models_[m].checkpoint->MakeNode(places[m + 1], graph), &models_[m].parameters});
   }
-  const BuildArgs args = {.graph = graph,
-                          .tensor_name = tensor.name,
-                          .shape = tensor.shape,
-                          .base = has_base_ ? graph->AddCast(owner, quant::F32()) : nullptr,
-                          .models = inputs,
-                          .parameters = &parameters_,
-                          .seed = seed_};
+  BuildArgs args = {.graph = graph,
+                    .tensor_name = tensor.name,
+                    .shape = tensor.shape,
+                    .base = has_base_ ? owner : nullptr,
+                    .models = inputs,
+                    .parameters = &parameters_,
+                    .seed = seed_};
+  if (arithmetic_ == Arithmetic::kMergekit) {
+    args.working = mergekit_.working[i];
+    const graph::Node* merged = BuildAsMergekit(*recipe_.method, args, mergekit_.draws.FirstDraws(i));
+    return graph->AddCast(merged, tensor.encoding);
+  }
+  for (ModelInput& input : inputs) input.node = graph->AddCast(input.node, quant::F32());
+  if (has_base_) args.base = graph->AddCast(owner, quant::F32());
   return graph->AddCast(recipe_.method->build(args), tensor.encoding);
 }
 

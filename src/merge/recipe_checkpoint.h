@@ -10,6 +10,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/model_ref.h"
+#include "merge/mergekit_plan.h"
 #include "merge/recipe.h"
 #include "merge/tensor_match.h"
 
@@ -21,7 +22,7 @@ class RecipeCheckpoint final : public checkpoint::Checkpoint {
 
   const Recipe& recipe() const { return recipe_; }
   uint64_t seed() const { return seed_; }
-  const char* arithmetic() const { return "exact"; }
+  const char* arithmetic() const { return arithmetic_ == Arithmetic::kMergekit ? "mergekit" : "exact"; }
   // "bfloat16", ...; empty where each tensor keeps the base's encoding.
   std::string dtype() const;
 
@@ -39,6 +40,8 @@ class RecipeCheckpoint final : public checkpoint::Checkpoint {
 
   Recipe recipe_;
   uint64_t seed_ = 0;
+  Arithmetic arithmetic_ = Arithmetic::kExact;
+  MergekitPlan mergekit_;                                // where that is the arithmetic
   std::shared_ptr<const checkpoint::Checkpoint> owner_;  // whose catalogue, config and side files the result has
   bool has_base_ = false;                                // the owner is the method's base
   std::vector<MergedModel> models_;

@@ -19,8 +19,6 @@ namespace {
 
 using kernels::DeltaMask;
 
-enum : size_t { kWeight, kDensity, kNormalize, kRescale, kLambda, kInt8Mask };
-
 // The exact settings as text: floats by their bits.
 std::string Description(const TaskVectorNode::Settings& settings, const std::vector<TaskVectorNode::Model>& models) {
   std::string text = fmt::format("task vectors {} {} {:08x}", settings.consensus, settings.normalize,
@@ -95,8 +93,8 @@ const graph::Node* AddTaskVectorNode(const BuildArgs& args, const TaskVectorSett
   for (size_t ordinal = 0; ordinal < args.models.size(); ++ordinal) {
     const ParameterValues& values = *args.models[ordinal].parameters;
     TaskVectorNode::Model model;
-    model.weight = static_cast<float>(values[kWeight]);
-    const double density = sparse ? values[kDensity] : 1;
+    model.weight = static_cast<float>(values[TaskVectorParameter::kWeight]);
+    const double density = sparse ? values[TaskVectorParameter::kDensity] : 1;
     if (density < 1 && settings.sparsifier == Sparsifier::kRandom) {
       model.mask.keep_below = KeepBelow(density);
       if (model.mask.keep_below <= 0xFFFFFFFFu) {
@@ -109,17 +107,18 @@ const graph::Node* AddTaskVectorNode(const BuildArgs& args, const TaskVectorSett
       SLUICE_CHECK(model.keep > 0 || num_elements == 0);  // refused by check_tensor
     }
     if (model.mask.kind != DeltaMask::Kind::kAll && num_elements > 0) {
-      model.scale_by_l1 = recipe[kRescale] == 1;
+      model.scale_by_l1 = recipe[TaskVectorParameter::kRescale] == 1;
       // Nothing is kept of a density that rounds to none: there is nothing to scale.
       const bool keeps_some = settings.sparsifier == Sparsifier::kMagnitude || model.mask.keep_below > 0;
-      if (recipe[kRescale] == kDensityWord && keeps_some) model.scale = static_cast<float>(1 / density);
+      if (recipe[TaskVectorParameter::kRescale] == kDensityWord && keeps_some)
+        model.scale = static_cast<float>(1 / density);
     }
     models.push_back(model);
     inputs.push_back(args.models[ordinal].node);
   }
   const TaskVectorNode::Settings node_settings = {.consensus = settings.consensus,
-                                                  .normalize = recipe[kNormalize] != 0,
-                                                  .lambda = static_cast<float>(recipe[kLambda])};
+                                                  .normalize = recipe[TaskVectorParameter::kNormalize] != 0,
+                                                  .lambda = static_cast<float>(recipe[TaskVectorParameter::kLambda])};
   return args.graph->Add(std::make_unique<TaskVectorNode>(node_settings, std::move(models), std::move(inputs)));
 }
 

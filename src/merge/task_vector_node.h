@@ -18,7 +18,12 @@ struct TaskVectorSettings {
   bool consensus = false;
 };
 
-// The family's parameters, in the order that AddTaskVectorNode reads them; `uses_density`, defaults and help vary by
+// Places of the family's parameters.
+struct TaskVectorParameter {
+  enum : size_t { kWeight, kDensity, kNormalize, kRescale, kLambda, kInt8Mask };
+};
+
+// The family's parameters, in the order of TaskVectorParameter; `uses_density`, defaults and help vary by
 // method.
 std::vector<ParameterInfo> TaskVectorParameters(const TaskVectorSettings& settings, bool normalize, bool rescale);
 
