@@ -54,6 +54,8 @@ inline bool DrawsWords(const DeltaMask& mask) {
   return mask.kind == DeltaMask::Kind::kRandom && mask.keep_below < uint64_t{1} << 32;
 }
 
+inline bool HasWords(const DeltaMask& mask) { return DrawsWords(mask) || mask.kind == DeltaMask::Kind::kGiven; }
+
 // `values`, or where n is more than count a copy with zeros behind it.
 inline const float* Padded(const float* values, uint64_t count, uint64_t n, float* buffer) {
   if (n == count) return values;
@@ -116,7 +118,7 @@ HWY_INLINE MF WordBelow(const uint32_t* words, hn::Vec<DU> bound) {
 // one.
 template <class Body>
 HWY_INLINE void ForEachVector(const DeltaMask& mask, const uint32_t* words, uint64_t element, uint64_t n, Body body) {
-  if (DrawsWords(mask)) {
+  if (HasWords(mask)) {
     const auto below = hn::Set(DU(), static_cast<uint32_t>(mask.keep_below));
     for (uint64_t i = 0; i < n; i += kLanes) {
       body(i, [&](VF, VF v) HWY_ATTR { return hn::IfThenElseZero(WordBelow(words + i, below), v); });
@@ -251,6 +253,8 @@ void TaskVectorSum(const TaskVectorArgs& args) {
         PhiloxSchedule schedule;
         std::memcpy(&schedule, schedules + m * kScheduleFloats, sizeof(schedule));
         DrawWords(model.mask.key, schedule, element, n, words);
+      } else if (HasWords(model.mask)) {
+        std::memcpy(words, model.mask.words + at, count * sizeof(uint32_t));
       }
       const float* x = Padded(model.x + at, count, n, padded_x);
       if (model.scale == 1) {
@@ -312,7 +316,11 @@ void AccumulateL1(const float* x, const float* base, const DeltaMask& mask, uint
     const uint64_t n = (part + 31) / 32 * 32;  // the padding's deltas are 0 and add nothing
     const float* x_part = Padded(x + at, part, n, padded_x);
     const float* base_part = Padded(base + at, part, n, padded_base);
-    if (DrawsWords(mask)) DrawWords(mask.key, schedule, element, n, words);
+    if (DrawsWords(mask)) {
+      DrawWords(mask.key, schedule, element, n, words);
+    } else if (HasWords(mask)) {
+      std::memcpy(words, mask.words + at, part * sizeof(uint32_t));
+    }
     ForEachVector(mask, words, element, n, [&](uint64_t i, auto masked) HWY_ATTR {
       const VF magnitude = hn::Abs(hn::Sub(hn::LoadU(df, x_part + i), hn::LoadU(df, base_part + i)));
       hn::Store(magnitude, df, all + i);

@@ -28,7 +28,9 @@ namespace {
 float Canonical(float value) { return std::isnan(value) ? std::bit_cast<float>(0x7FC00000u) : value; }
 double Canonical(double value) { return std::isnan(value) ? std::bit_cast<double>(uint64_t{0x7FF8} << 48) : value; }
 
-bool Keeps(const DeltaMask& mask, float x, float base, uint64_t element) {
+// Element i of a call whose first is first_element.
+bool Keeps(const DeltaMask& mask, float x, float base, uint64_t first_element, uint64_t i) {
+  const uint64_t element = first_element + i;
   switch (mask.kind) {
     case DeltaMask::Kind::kAll:
       return true;
@@ -38,6 +40,8 @@ bool Keeps(const DeltaMask& mask, float x, float base, uint64_t element) {
       const uint32_t magnitude = MagnitudeBits(x, base), threshold = MagnitudeBits(mask.threshold, 0);
       return magnitude > threshold || (magnitude == threshold && element <= mask.last_tie);
     }
+    case DeltaMask::Kind::kGiven:
+      return mask.words[i] < mask.keep_below;
   }
   return false;
 }
@@ -48,7 +52,7 @@ void TaskVectorSum(const TaskVectorArgs& args) {
   for (uint64_t i = 0; i < args.count; ++i) {
     const float base = args.base[i];
     const auto product = [&](const TaskVector& model) {
-      const bool keep = Keeps(model.mask, model.x[i], base, args.first_element + i);
+      const bool keep = Keeps(model.mask, model.x[i], base, args.first_element, i);
       const float delta = keep ? (model.x[i] - base) * model.scale : 0.0f;
       return model.weight * delta;
     };
@@ -80,7 +84,7 @@ void AccumulateL1(const float* x, const float* base, const DeltaMask& mask, uint
   for (uint64_t i = 0; i < count; ++i) {
     const double magnitude = std::fabs(x[i] - base[i]);
     lanes->all[i % 16] += magnitude;
-    if (Keeps(mask, x[i], base[i], first_element + i)) lanes->kept[i % 16] += magnitude;
+    if (Keeps(mask, x[i], base[i], first_element, i)) lanes->kept[i % 16] += magnitude;
   }
   for (int i = 0; i < 16; ++i) {
     lanes->all[i] = Canonical(lanes->all[i]);

@@ -134,12 +134,19 @@ void ExpectTaskVectorSumIsTheReference(const Case& test, const std::vector<uint6
   for (const uint64_t count : counts) {
     SCOPED_TRACE(test.name + ", count " + std::to_string(count));
     std::vector<TaskVector> models;
+    std::vector<std::vector<uint32_t>> words;  // kGiven
     for (uint32_t m = 0; m < test.num_models; ++m) {
       // Arrays begin at an odd place; exact allocations would hide an overlapping write, so guards follow instead.
       TaskVector model = {.x = x[m].data() + 1, .weight = weights[m % 7], .scale = test.scale};
       model.mask.kind = test.kind;
       model.mask.key = {kKey.k0 + m, kKey.k1};
       model.mask.keep_below = test.keep_below;
+      if (test.kind == DeltaMask::Kind::kGiven) {
+        words.push_back(std::vector<uint32_t>(count + 32));
+        RandomMaskWords(model.mask.key, 0, count, words.back().data());
+        words.back().resize(count);
+        model.mask.words = words.back().data();
+      }
       if (test.kind == DeltaMask::Kind::kMagnitude && count > 0) {
         // A magnitude that occurs, and a last tie anywhere, also where it cuts a vector, or before and behind it all.
         const uint64_t at = (7 * count + m) % count;
@@ -189,6 +196,9 @@ TEST(TaskVectors, EveryMaskAndVoteAtEveryTarget) {
         test.keep_below = 0x9999999A;
         test.scale = 1.0f / 0.6f;
         test.name = "random" + flags;
+        ExpectTaskVectorSumIsTheReference(test, {0, 1, 7, 8, 31, 32, 33, 63, 64, 65, 96, 199, 256, 300, 8192});
+        test.kind = DeltaMask::Kind::kGiven;
+        test.name = "given" + flags;
         ExpectTaskVectorSumIsTheReference(test, {0, 1, 7, 8, 31, 32, 33, 63, 64, 65, 96, 199, 256, 300, 8192});
         if (HasFatalFailure()) return;
       }
@@ -328,7 +338,9 @@ void ExpectL1IsTheReference(const DeltaMask& mask, uint64_t first_element, bool 
       lanes = start;
       const uint64_t first = count / 2 / 32 * 32;
       AccumulateL1(x.data() + 1, base.data() + 1, mask, first_element, first, &lanes);
-      AccumulateL1(x.data() + 1 + first, base.data() + 1 + first, mask, first_element + first, count - first, &lanes);
+      DeltaMask rest = mask;
+      if (rest.words != nullptr) rest.words += first;
+      AccumulateL1(x.data() + 1 + first, base.data() + 1 + first, rest, first_element + first, count - first, &lanes);
       ASSERT_EQ(std::memcmp(&lanes, &expected, sizeof(lanes)), 0) << count;
     });
     if (testing::Test::HasFatalFailure()) return;
@@ -343,6 +355,10 @@ TEST(TaskVectors, L1AtEveryTarget) {
     ExpectL1IsTheReference(large, 0, specials, Counts());
     ExpectL1IsTheReference(random, 0, specials, {0, 1, 15, 16, 17, 32, 100, 256, 300, 8192});
     ExpectL1IsTheReference(random, (uint64_t{1} << 34) - 64, specials, {300});
+    std::vector<uint32_t> words(8192);
+    RandomMaskWords(kKey, 0, words.size(), words.data());
+    const DeltaMask given = {.kind = DeltaMask::Kind::kGiven, .keep_below = 0x40000000, .words = words.data()};
+    ExpectL1IsTheReference(given, 64, specials, {0, 1, 15, 16, 17, 32, 100, 256, 300, 8192});
   }
 }
 

@@ -10,6 +10,41 @@
 namespace sluice::merge {
 namespace {
 
+// As L1Fold, with della's mask. in: x, base, and what each element is compared with.
+class RankL1Fold final : public graph::Fold {
+ public:
+  RankL1Fold(const RankMask& mask, uint64_t num_elements, int num_workers)
+      : mask_(mask),
+        num_elements_(num_elements),
+        sums_((num_elements + graph::kBlockElements - 1) / graph::kBlockElements, num_workers) {}
+
+  void Add(int worker, graph::Range piece, std::span<const graph::View> in) override {
+    float x_copy[kCopyElements], base_copy[kCopyElements], others_copy[kCopyElements];
+    uint32_t words[kCopyElements];
+    sums_.AddBy(worker, piece, num_elements_, [&](kernels::L1Lanes* lanes) {
+      ForAlignedParts(piece.size(), /*aligned=*/false, [&](uint64_t first, uint64_t count) {
+        const float* x = FloatsAt(in[0], first, count, x_copy);
+        const float* base = FloatsAt(in[1], first, count, base_copy);
+        const float* others = FloatsAt(in[2], first, count, others_copy);
+        RankMaskWords(mask_, piece.begin + first, count, x, base, others, words);
+        const kernels::DeltaMask mask = {
+            .kind = kernels::DeltaMask::Kind::kGiven, .keep_below = kMaskKeepBelow, .words = words};
+        kernels::AccumulateL1(x, base, mask, piece.begin + first, count, lanes);
+      });
+    });
+  }
+  bool Finish(graph::FactValue* value) override {
+    value->resize(2);
+    sums_.Finish(&(*value)[0], &(*value)[1]);
+    return true;
+  }
+
+ private:
+  const RankMask mask_;
+  const uint64_t num_elements_;
+  L1Sums sums_;
+};
+
 class L1Fold final : public graph::Fold {
  public:
   L1Fold(const kernels::DeltaMask& mask, uint64_t num_elements, int num_workers)
@@ -38,22 +73,13 @@ L1Sums::L1Sums(uint64_t num_blocks, int num_workers) : slots_(num_blocks), worke
 
 void L1Sums::Add(int worker, graph::Range piece, std::span<const graph::View> in, const kernels::DeltaMask& mask,
                  uint64_t num_elements) {
-  Worker& state = workers_[worker];
-  const uint64_t block = piece.begin / graph::kBlockElements;
-  if (piece.begin % graph::kBlockElements == 0) {
-    state.lanes = {};
-    state.next = piece.begin;
-  }
-  SLUICE_CHECK(state.next == piece.begin);
-  state.next = piece.end;
   float x_copy[kCopyElements], base_copy[kCopyElements];
-  ForAlignedParts(piece.size(), AreFloatAligned(in), [&](uint64_t first, uint64_t count) {
-    kernels::AccumulateL1(FloatsAt(in[0], first, count, x_copy), FloatsAt(in[1], first, count, base_copy), mask,
-                          piece.begin + first, count, &state.lanes);
+  AddBy(worker, piece, num_elements, [&](kernels::L1Lanes* lanes) {
+    ForAlignedParts(piece.size(), AreFloatAligned(in), [&](uint64_t first, uint64_t count) {
+      kernels::AccumulateL1(FloatsAt(in[0], first, count, x_copy), FloatsAt(in[1], first, count, base_copy), mask,
+                            piece.begin + first, count, lanes);
+    });
   });
-  if (piece.end % graph::kBlockElements == 0 || piece.end == num_elements) {
-    slots_[block] = {kernels::SumLanes(state.lanes.all), kernels::SumLanes(state.lanes.kept)};
-  }
 }
 
 void L1Sums::Finish(double* all, double* kept) const {
@@ -76,19 +102,29 @@ std::string MaskDescription(const kernels::DeltaMask& mask) {
       return fmt::format("random {} {} {}", mask.key.k0, mask.key.k1, mask.keep_below);
     case kernels::DeltaMask::Kind::kMagnitude:
       return fmt::format("magnitude {} {}", std::bit_cast<uint32_t>(mask.threshold), mask.last_tie);
+    case kernels::DeltaMask::Kind::kGiven:
+      break;  // described by what gives the words
   }
   SLUICE_CHECK(false);
+}
+
+std::string MaskDescription(const RankMask& mask) {
+  return fmt::format("rank {} {} {} {} {}", mask.key.k0, mask.key.k1, mask.columns, mask.low, mask.high);
 }
 
 L1Fact::L1Fact(const graph::Node* x, const graph::Node* base, const kernels::DeltaMask& mask)
     : Fact("l1 " + MaskDescription(mask), {x, base}), mask_(mask) {}
 
+L1Fact::L1Fact(const graph::Node* x, const graph::Node* base, const graph::Node* others, const RankMask& mask)
+    : Fact("l1 " + MaskDescription(mask), {x, base, others}), rank_mask_(mask) {}
+
 uint64_t L1Fact::StateBytes(int num_workers) const {
-  return sizeof(L1Fold) +
+  return sizeof(RankL1Fold) +
          L1Sums::StateBytes((num_elements() + graph::kBlockElements - 1) / graph::kBlockElements, num_workers);
 }
 
 std::unique_ptr<graph::Fold> L1Fact::Begin(int num_workers) const {
+  if (rank_mask_) return std::make_unique<RankL1Fold>(*rank_mask_, num_elements(), num_workers);
   return std::make_unique<L1Fold>(mask_, num_elements(), num_workers);
 }
 

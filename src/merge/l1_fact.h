@@ -1,13 +1,18 @@
 // L1Fact: sum |d| and sum |masked d| of d = x - base over a whole tensor, for `rescale: true`.
 //
+// Which elements the mask keeps may hang on another input: della's, on what each element is compared with.
+//
 // Value: {sum |d|, sum |masked d|}, f64, of blocks of 65,536 elements (kernels::AccumulateL1's lanes, added in their
 // fixed order), added in the blocks' order: the same at any partition.
 #pragma once
 
+#include <optional>
 #include <vector>
 
+#include "base/check.h"
 #include "graph/node.h"
 #include "kernels/task_vectors.h"
+#include "merge/sparse_masks.h"
 
 namespace sluice::merge {
 
@@ -17,6 +22,22 @@ class L1Sums {
   L1Sums(uint64_t num_blocks, int num_workers);
   void Add(int worker, graph::Range piece, std::span<const graph::View> in, const kernels::DeltaMask& mask,
            uint64_t num_elements);
+  // The same, the piece's elements added to the lanes by accumulate(&lanes).
+  template <class Accumulate>
+  void AddBy(int worker, graph::Range piece, uint64_t num_elements, const Accumulate& accumulate) {
+    Worker& state = workers_[static_cast<size_t>(worker)];
+    if (piece.begin % graph::kBlockElements == 0) {
+      state.lanes = {};
+      state.next = piece.begin;
+    }
+    SLUICE_CHECK(state.next == piece.begin);
+    state.next = piece.end;
+    accumulate(&state.lanes);
+    if (piece.end % graph::kBlockElements == 0 || piece.end == num_elements) {
+      slots_[piece.begin / graph::kBlockElements] = {kernels::SumLanes(state.lanes.all),
+                                                     kernels::SumLanes(state.lanes.kept)};
+    }
+  }
   void Finish(double* all, double* kept) const;
   static uint64_t StateBytes(uint64_t num_blocks, int num_workers);
 
@@ -36,12 +57,15 @@ class L1Fact final : public graph::Fact {
  public:
   // Inputs: x and base, F32. `mask` is kAll or kRandom.
   L1Fact(const graph::Node* x, const graph::Node* base, const kernels::DeltaMask& mask);
+  // della's mask; `others` is a RotatedMagnitudeNode of x and base.
+  L1Fact(const graph::Node* x, const graph::Node* base, const graph::Node* others, const RankMask& mask);
   uint64_t StateBytes(int num_workers) const override;
   double NanosecondsPerElement() const override { return 1.4; }
   std::unique_ptr<graph::Fold> Begin(int num_workers) const override;
 
  private:
   kernels::DeltaMask mask_;
+  std::optional<RankMask> rank_mask_;
 };
 
 // What `rescale: true` multiplies by: sum |d| / sum |masked d|, or 1 where either is under 1e-7.
@@ -49,5 +73,6 @@ float L1Scale(double all, double kept);
 
 // A description of the mask that tells it from any other, but for a threshold that a fact finds.
 std::string MaskDescription(const kernels::DeltaMask& mask);
+std::string MaskDescription(const RankMask& mask);
 
 }  // namespace sluice::merge

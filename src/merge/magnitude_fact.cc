@@ -536,39 +536,43 @@ MagnitudeFact::MagnitudeFact(const graph::Node* x, const graph::Node* base, uint
   SLUICE_CHECK(k >= 1 && k < x->num_elements());
 }
 
-int MagnitudeFact::max_passes() const {
-  const uint64_t blocks = Blocks(num_elements());
-  const int sums = with_sums_ ? 1 : 0;
-  if (blocks <= MagnitudeLimits().all_blocks) return 1 + sums;
-  if (blocks <= MagnitudeLimits().sample_above_blocks) return 4 + sums;  // coarse, collect, ties, block
+int MaxMagnitudePasses(uint64_t num_elements) {
+  const uint64_t blocks = Blocks(num_elements);
+  if (blocks <= MagnitudeLimits().all_blocks) return 1;
+  if (blocks <= MagnitudeLimits().sample_above_blocks) return 4;  // coarse, collect, ties, block
   // A sample, fine, collect that misses; coarse, fine, collect, ties, block. Or, without a miss, collect twice.
-  return 8 + sums;
+  return 8;
 }
 
-double MagnitudeFact::expected_passes() const {
-  const uint64_t blocks = Blocks(num_elements());
-  const double sums = with_sums_ ? 1 : 0;
-  if (blocks <= MagnitudeLimits().all_blocks) return 1 + sums;
-  if (blocks <= MagnitudeLimits().sample_above_blocks) return 2 + sums;
-  return 1 + 2.0 / static_cast<double>(MagnitudeLimits().sample_step) + sums;
+double ExpectedMagnitudePasses(uint64_t num_elements) {
+  const uint64_t blocks = Blocks(num_elements);
+  if (blocks <= MagnitudeLimits().all_blocks) return 1;
+  if (blocks <= MagnitudeLimits().sample_above_blocks) return 2;
+  return 1 + 2.0 / static_cast<double>(MagnitudeLimits().sample_step);
 }
 
-uint64_t MagnitudeFact::StateBytes(int num_workers) const {
+uint64_t MagnitudeStateBytes(uint64_t num_elements, int num_workers) {
   const MagnitudeLimits limits;
-  const uint64_t blocks = Blocks(num_elements());
+  const uint64_t blocks = Blocks(num_elements);
   const bool is_large = blocks > limits.sample_above_blocks;
   const uint64_t lists = static_cast<uint64_t>(num_workers) * (sizeof(kernels::Candidate) * kCollectElements * 2 + 64);
-  const uint64_t all = num_elements() * sizeof(uint32_t) * 2;
+  const uint64_t all = num_elements * sizeof(uint32_t) * 2;
   const uint64_t coarse = (kNumHistograms + 1) * kernels::kCoarseBins * sizeof(uint64_t);
   // Counts, candidates, and those of one bucket; per block: a vector with the allocator's rounding and counts. Without
   // a sample the bracket is a bin: a bucket is a value.
-  const uint64_t candidates = std::min(num_elements(), limits.max_candidates);
+  const uint64_t candidates = std::min(num_elements, limits.max_candidates);
   const uint64_t buckets = is_large ? kMaxBuckets : 1u << 16;
   const uint64_t collect = buckets * sizeof(uint32_t) + candidates * (kKeptBytes + (is_large ? sizeof(uint32_t) : 0)) +
                            blocks * (sizeof(std::vector<int>) + 32 + 4 * kMaxCommon + 4);
-  const uint64_t sums = with_sums_ ? L1Sums::StateBytes(blocks, num_workers) : 0;
   const uint64_t steps = blocks <= limits.all_blocks ? all : std::max(coarse, collect);
-  return sizeof(MagnitudeFold) + lists + std::max(steps, sums) + 1024;
+  return sizeof(MagnitudeFold) + lists + steps + 1024;
+}
+
+int MagnitudeFact::max_passes() const { return MaxMagnitudePasses(num_elements()) + (with_sums_ ? 1 : 0); }
+double MagnitudeFact::expected_passes() const { return ExpectedMagnitudePasses(num_elements()) + (with_sums_ ? 1 : 0); }
+uint64_t MagnitudeFact::StateBytes(int num_workers) const {
+  const uint64_t sums = with_sums_ ? L1Sums::StateBytes(Blocks(num_elements()), num_workers) : 0;
+  return std::max(MagnitudeStateBytes(num_elements(), num_workers), sizeof(MagnitudeFold) + sums + 1024);
 }
 
 std::unique_ptr<graph::Fold> MagnitudeFact::Begin(int num_workers) const {

@@ -45,7 +45,12 @@ struct MagnitudeLimits {
   uint64_t max_candidates = 384 << 10;  // 4 bytes each
 };
 
-// The fold behind the fact.
+// Of the fold without sums: most passes, how many are read as a rule, memory.
+int MaxMagnitudePasses(uint64_t num_elements);
+double ExpectedMagnitudePasses(uint64_t num_elements);
+uint64_t MagnitudeStateBytes(uint64_t num_elements, int num_workers);
+
+// The fold behind the fact; 1 <= k <= num_elements.
 std::unique_ptr<graph::Fold> MakeMagnitudeFold(uint64_t num_elements, uint64_t k, bool with_sums, int num_workers,
                                                const MagnitudeLimits& limits = {});
 

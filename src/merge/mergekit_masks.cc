@@ -62,7 +62,7 @@ class MagpruneMaskNode final : public graph::Node {
              std::vector<const graph::Node*>(MostChunks(columns, delta->num_elements()), delta)),
         type_(MaskType(type)),
         columns_(columns),
-        lowest_(static_cast<float>(density - epsilon)),
+        lowest_(RoundTo(type_, static_cast<float>(density - epsilon))),  // torch rounds what it adds, not factors
         epsilon_(static_cast<float>(epsilon)),
         most_(RoundTo(type_, RankNumber(columns - 1) - 1)),
         stream_(draws.seed, draws.first, delta->num_elements()) {

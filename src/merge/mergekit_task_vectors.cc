@@ -11,7 +11,6 @@
 #include "merge/mergekit_nodes.h"
 #include "merge/mergekit_rescale.h"
 #include "merge/order_fact.h"
-#include "merge/task_vector_node.h"
 
 namespace sluice::merge {
 namespace {
@@ -36,9 +35,9 @@ uint64_t Columns(std::span<const uint64_t> shape) { return shape.empty() ? 1 : s
 
 class Sparsifying {
  public:
-  Sparsifying(const BuildArgs& args, const MergekitFamily& family)
+  Sparsifying(const BuildArgs& args, const TaskVectorSettings& settings)
       : args_(args),
-        family_(family),
+        settings_(settings),
         type_(WorkingTypeOf(args.working)),
         rescale_((*args.parameters)[TaskVectorParameter::kRescale] != 0) {}
 
@@ -47,20 +46,20 @@ class Sparsifying {
     const uint64_t num_elements = delta->num_elements();
     if (density >= 1 || num_elements == 0) return delta;
     const MergekitDraws draws = {static_cast<uint32_t>(args_.seed), model.first_draw};
-    switch (family_.sparsifier) {
-      case MergekitSparsifier::kNone:
+    switch (settings_.sparsifier) {
+      case Sparsifier::kNone:
         return delta;
-      case MergekitSparsifier::kMagnitude:
+      case Sparsifier::kMagnitude:
         return AddKeptInOrder(args_.graph, type_, {true, 0, Share(density, num_elements)}, rescale_, delta);
-      case MergekitSparsifier::kOutliers:
+      case Sparsifier::kOutliers:
         return AddKeptInOrder(args_.graph, type_,
-                              WithoutOutliers(density, (*model.parameters)[family_.extra], num_elements), rescale_,
-                              delta);
-      case MergekitSparsifier::kRandom:
+                              WithoutOutliers(density, (*model.parameters)[TaskVectorParameter::kGamma], num_elements),
+                              rescale_, delta);
+      case Sparsifier::kRandom:
         return Rescaled(delta, AddRandomMask(args_.graph, type_, density, draws, delta));
-      case MergekitSparsifier::kMagprune: {
+      case Sparsifier::kRank: {
         if (density <= 0) return AddMergekitProduct(args_.graph, WorkingType::kF32, delta, 0);
-        const double epsilon = (*model.parameters)[family_.extra];
+        const double epsilon = (*model.parameters)[TaskVectorParameter::kEpsilon];
         return Rescaled(delta,
                         AddMagpruneMask(args_.graph, type_, density, epsilon, Columns(args_.shape), draws, delta));
       }
@@ -74,20 +73,20 @@ class Sparsifying {
   }
 
   const BuildArgs& args_;
-  const MergekitFamily& family_;
+  const TaskVectorSettings& settings_;
   const WorkingType type_;
   const bool rescale_;
 };
 
 }  // namespace
 
-const graph::Node* AddMergekitTaskVectors(const BuildArgs& args, const MergekitFamily& family) {
+const graph::Node* AddMergekitTaskVectors(const BuildArgs& args, const TaskVectorSettings& settings) {
   SLUICE_CHECK(args.base != nullptr);
   const ParameterValues& recipe = *args.parameters;
-  const Sparsifying sparsifying(args, family);
+  const Sparsifying sparsifying(args, settings);
   MergekitMix mix = {.type = WorkingTypeOf(args.working),
                      .weights = {},
-                     .consensus = family.consensus,
+                     .consensus = settings.consensus,
                      .normalize = recipe[TaskVectorParameter::kNormalize] != 0,
                      .lambda = recipe[TaskVectorParameter::kLambda]};
   std::vector<const graph::Node*> deltas;
@@ -98,34 +97,34 @@ const graph::Node* AddMergekitTaskVectors(const BuildArgs& args, const MergekitF
   return AddMergekitMix(args.graph, mix, args.base, deltas);
 }
 
-uint64_t MergekitDrawsOf(const ParameterValues& model, uint64_t num_elements, MergekitSparsifier sparsifier) {
+uint64_t MergekitDrawsOf(const ParameterValues& model, uint64_t num_elements, Sparsifier sparsifier) {
   const double density = model[TaskVectorParameter::kDensity];
   if (density >= 1) return 0;
-  if (sparsifier == MergekitSparsifier::kRandom) return num_elements;
-  return sparsifier == MergekitSparsifier::kMagprune && density > 0 ? num_elements : 0;
+  if (sparsifier == Sparsifier::kRandom) return num_elements;
+  return sparsifier == Sparsifier::kRank && density > 0 ? num_elements : 0;
 }
 
 std::string CheckMergekitTensor(const ParameterValues& model, std::span<const uint64_t> shape,
-                                const MergekitFamily& family) {
+                                const TaskVectorSettings& settings) {
   const double density = model[TaskVectorParameter::kDensity];
   if (density >= 1) return {};
   const uint64_t num_elements = std::accumulate(shape.begin(), shape.end(), uint64_t{1}, std::multiplies<>());
-  switch (family.sparsifier) {
-    case MergekitSparsifier::kNone:
-    case MergekitSparsifier::kRandom:
+  switch (settings.sparsifier) {
+    case Sparsifier::kNone:
+    case Sparsifier::kRandom:
       return {};
-    case MergekitSparsifier::kMagnitude:
-    case MergekitSparsifier::kOutliers:
+    case Sparsifier::kMagnitude:
+    case Sparsifier::kOutliers:
       if (num_elements <= uint64_t{1} << 32) return {};
       return "has more than 2^32 elements, which mergekit's arithmetic would have to sort; use the exact one";
-    case MergekitSparsifier::kMagprune: {
+    case Sparsifier::kRank: {
       if (density <= 0) return {};
       if (shape.size() > 2) {
         return fmt::format("has {} dimensions, of which mergekit ranks the second; use the exact arithmetic",
                            shape.size());
       }
       if (num_elements > 0 && Columns(shape) < 2) return "has rows of one element, which mergekit cannot rank";
-      const double epsilon = model[family.extra];
+      const double epsilon = model[TaskVectorParameter::kEpsilon];
       if (density + epsilon < 1 && density - epsilon > 0) return {};
       return fmt::format("density {} with epsilon {}: density +- epsilon must lie between 0 and 1", density, epsilon);
     }

@@ -4,22 +4,14 @@
 #include <span>
 #include <string>
 
-#include "merge/method.h"
+#include "merge/task_vector_node.h"
 
 namespace sluice::merge {
 
-enum class MergekitSparsifier { kNone, kMagnitude, kRandom, kOutliers, kMagprune };
-
-struct MergekitFamily {
-  MergekitSparsifier sparsifier = MergekitSparsifier::kNone;
-  bool consensus = false;
-  size_t extra = 0;  // index of gamma (kOutliers) or epsilon (kMagprune) among the parameters
-};
-
-// A Method's build_as_mergekit, num_draws and check_as_mergekit. The first parameters are TaskVectorParameters'.
-const graph::Node* AddMergekitTaskVectors(const BuildArgs& args, const MergekitFamily& family);
-uint64_t MergekitDrawsOf(const ParameterValues& model, uint64_t num_elements, MergekitSparsifier sparsifier);
+// A Method's build_as_mergekit, num_draws and check_as_mergekit.
+const graph::Node* AddMergekitTaskVectors(const BuildArgs& args, const TaskVectorSettings& settings);
+uint64_t MergekitDrawsOf(const ParameterValues& model, uint64_t num_elements, Sparsifier sparsifier);
 std::string CheckMergekitTensor(const ParameterValues& model, std::span<const uint64_t> shape,
-                                const MergekitFamily& family);
+                                const TaskVectorSettings& settings);
 
 }  // namespace sluice::merge

@@ -66,20 +66,17 @@ const Method* FindMethod(std::string_view name) {
 }
 
 std::span<const std::string_view> UnsupportedMethods() {
-  static constexpr std::array<std::string_view, 13> kNames = {
-      "arcee_fusion", "breadcrumbs", "breadcrumbs_ties", "della", "della_linear", "karcher",
-      "model_stock",  "multislerp",  "nuslerp",          "ram",   "ramplus_tl",   "sce",
-      "slerp"};
+  static constexpr std::array<std::string_view, 4> kNames = {"arcee_fusion", "ram", "ramplus_tl", "sce"};
   return kNames;
 }
 
 std::string MethodPage(const Method& method) {
   std::string page = fmt::format("# {}\n\n{}\n\n```\n{}\n```\n\n", method.name, method.summary, method.formula);
   page += fmt::format("Source: {}\n\n", method.paper);
-  page +=
-      fmt::format("Base model: {}. Models{}: {}{}.\n\n", method.needs_base ? "required" : "not used by the arithmetic",
-                  method.needs_base ? " beside it" : "", method.min_models,
-                  method.max_models == 0 ? " or more" : fmt::format(" to {}", method.max_models));
+  const char* base = method.needs_base ? "required" : method.takes_base ? "optional" : "not used by the arithmetic";
+  page += fmt::format("Base model: {}. Models{}: {}{}.\n\n", base,
+                      method.needs_base || method.takes_base ? " beside it" : "", method.min_models,
+                      method.max_models == 0 ? " or more" : fmt::format(" to {}", method.max_models));
   page += "| parameter | where | values | default | |\n|---|---|---|---|---|\n";
   for (const ParameterInfo& parameter : method.parameters) {
     page += fmt::format("| `{}` | {} | {} | {} | {}{} |\n", parameter.name,

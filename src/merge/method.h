@@ -57,8 +57,8 @@ struct BuildArgs {
   graph::Graph* graph;
   std::string_view tensor_name;        // the output's
   std::span<const uint64_t> shape;     // the output's, and every input's
-  const graph::Node* base;             // F32; null where the method needs none
-  std::span<const ModelInput> models;  // in recipe order, the base not among them where the method needs one
+  const graph::Node* base;             // F32; null where the method uses none
+  std::span<const ModelInput> models;  // in recipe order, without a base that the method uses
   const ParameterValues* parameters;   // of the recipe
   uint64_t seed;
   quant::Encoding working = {};  // kMergekit: what is computed in; the inputs' values are exact in it
@@ -72,7 +72,8 @@ struct Method {
   std::string_view differences;  // from mergekit, deliberate ones
   std::vector<ParameterInfo> parameters;
   bool needs_base = false;
-  uint32_t min_models = 1, max_models = 0;  // beside the base; 0: any number
+  bool takes_base = false;                  // without needing one: where a recipe names it, it is not one of the models
+  uint32_t min_models = 1, max_models = 0;  // beside a base that is used; 0: any number
   // Working memory: bytes for each element under way and each input (a worker has kPieceElements under way).
   uint32_t bytes_per_element = 4;
 

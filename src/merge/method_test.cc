@@ -1,13 +1,11 @@
 // The contract that every method keeps, whatever it is: its metadata is complete, its result is that of a plain scalar
-// formula written here, and neither the cuts nor the threads change a bit of it.
+// formula (testing/plain_formulas.h), and neither the cuts nor the threads change a bit of it.
 #include "merge/method.h"
 
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <cstring>
 #include <fstream>
-#include <numeric>
 #include <set>
 #include <sstream>
 
@@ -15,146 +13,14 @@
 #include <gtest/gtest.h>
 
 #include "base/counter_rng.h"
-#include "merge/mask_key.h"
 #include "merge/testing/node_runner.h"
+#include "merge/testing/plain_formulas.h"
 
 namespace sluice::merge {
 namespace {
 
-using Floats = std::vector<float>;
-
-// ---- the plain formulas ------------------------------------------------------------------------------------------
-
-struct Settings {
-  std::vector<double> weight, density;  // per model
-  bool normalize = false;
-  double rescale = 0;  // 0, 1, kDensityWord
-  double lambda = 1;
-  uint64_t seed = 5;
-  std::string tensor = "model.layers.0.mlp.up_proj.weight";
-};
-
-// nearswap's t: some of the updates are below, some above.
-double NearBy(const Settings& s) { return std::fabs(s.weight[0]) * 0.01; }
-
-std::vector<bool> KeepLargest(const Floats& d, uint64_t k) {
-  std::vector<size_t> order(d.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return std::fabs(d[a]) > std::fabs(d[b]); });
-  std::vector<bool> kept(d.size());
-  for (uint64_t i = 0; i < k; ++i) kept[order[i]] = true;
-  return kept;
-}
-
-std::vector<bool> KeepByChance(size_t n, double density, const Settings& s, uint64_t ordinal) {
-  const PhiloxKey key = MaskKey(s.seed, s.tensor, ordinal);
-  const auto below = static_cast<uint64_t>(std::floor(density * 4294967296.0 + 0.5));
-  std::vector<bool> kept(n);
-  for (uint64_t e = 0; e < n; ++e) {
-    const uint64_t counter = e / 32 * 8 + e % 8;
-    const auto words = Philox4x32({static_cast<uint32_t>(counter), static_cast<uint32_t>(counter >> 32), 0, 0}, key);
-    kept[e] = words[e % 32 / 8] < below;
-  }
-  return kept;
-}
-
-// Blocks of 65,536 elements, each in 16 lanes that are added up in pairs, blocks in order.
-double SumOfMagnitudes(const Floats& d, const std::vector<bool>& kept) {
-  double total = 0;
-  for (size_t block = 0; block < d.size(); block += graph::kBlockElements) {
-    double lanes[16] = {};
-    for (size_t i = block; i < std::min<size_t>(d.size(), block + graph::kBlockElements); ++i) {
-      if (kept[i]) lanes[i % 16] += static_cast<double>(std::fabs(d[i]));
-    }
-    for (int distance = 8; distance > 0; distance /= 2) {
-      for (int i = 0; i < distance; ++i) lanes[i] += lanes[i + distance];
-    }
-    total += lanes[0];
-  }
-  return total;
-}
-
-Floats Linear(const std::vector<Floats>& x, const Settings& s) {
-  Floats out(x[0].size());
-  for (size_t i = 0; i < out.size(); ++i) {
-    float sum = 0, weights = 0;
-    for (size_t m = 0; m < x.size(); ++m) {
-      const float w = static_cast<float>(s.weight[m]);
-      const float product = w * x[m][i];
-      sum = m == 0 ? product : sum + product;
-      weights += w;
-    }
-    out[i] = s.normalize && weights != 1 ? sum / weights : sum;
-  }
-  return out;
-}
-
-Floats TaskVectors(const Floats& base, const std::vector<Floats>& x, const Settings& s, const std::string& sparsifier,
-                   bool consensus) {
-  const size_t n = base.size();
-  std::vector<Floats> p;
-  for (size_t m = 0; m < x.size(); ++m) {
-    Floats d(n);
-    for (size_t i = 0; i < n; ++i) d[i] = x[m][i] - base[i];
-    const double density = s.density[m];
-    if (sparsifier != "none" && density < 1) {
-      const std::vector<bool> kept = sparsifier == "magnitude"
-                                         ? KeepLargest(d, static_cast<uint64_t>(density * static_cast<double>(n)))
-                                         : KeepByChance(n, density, s, m);
-      float scale = s.rescale == kDensityWord ? static_cast<float>(1 / density) : 1;
-      if (s.rescale == 1) {
-        const double all = SumOfMagnitudes(d, std::vector<bool>(n, true)), some = SumOfMagnitudes(d, kept);
-        if (all >= 1e-7 && some >= 1e-7) scale = static_cast<float>(all / some);
-      }
-      for (size_t i = 0; i < n; ++i) d[i] = kept[i] ? d[i] * scale : 0.0f;
-    }
-    for (float& value : d) value *= static_cast<float>(s.weight[m]);
-    p.push_back(std::move(d));
-  }
-  Floats out(n);
-  for (size_t i = 0; i < n; ++i) {
-    float sum = p[0][i];
-    for (size_t m = 1; m < p.size(); ++m) sum += p[m][i];
-    float mixed = 0, divisor = 0;
-    for (size_t m = 0; m < p.size(); ++m) {
-      if (consensus && !(sum >= 0 ? p[m][i] > 0 : p[m][i] < 0)) continue;
-      mixed += p[m][i];
-      divisor += static_cast<float>(s.weight[m]);
-    }
-    if (!consensus) mixed = sum;  // a sum begins with its first term: -0 stays what it is
-    if (consensus ? divisor == 0 : std::fabs(divisor) < 1e-8f) divisor = 1;
-    if (s.normalize) mixed /= divisor;
-    out[i] = base[i] + static_cast<float>(s.lambda) * mixed;
-  }
-  return out;
-}
-
-Floats Scaled(const Floats& x, float scale) {
-  Floats out;
-  for (const float value : x) out.push_back(scale * value);
-  return out;
-}
-
-Floats Nearswap(const Floats& base, const Floats& x, float t) {
-  Floats out;
-  for (size_t i = 0; i < x.size(); ++i) {
-    const float weight = std::min(1.0f, 1 / std::max(std::fabs(base[i] - x[i]), 1e-6f) * t);
-    out.push_back(weight * x[i] + (1 - weight) * base[i]);
-  }
-  return out;
-}
-
-Floats Reference(const Method& method, const Floats& base, const std::vector<Floats>& x, const Settings& s) {
-  if (method.name == "linear") return Linear(x, s);
-  if (method.name == "task_arithmetic") return TaskVectors(base, x, s, "none", false);
-  if (method.name == "ties") return TaskVectors(base, x, s, "magnitude", true);
-  if (method.name == "dare_linear") return TaskVectors(base, x, s, "random", false);
-  if (method.name == "dare_ties") return TaskVectors(base, x, s, "random", true);
-  if (method.name == "passthrough") return Scaled(x[0], static_cast<float>(s.weight[0]));
-  if (method.name == "nearswap") return Nearswap(base, x[0], static_cast<float>(NearBy(s)));
-  ADD_FAILURE() << "write down the plain formula of " << method.name;
-  return {};
-}
+using tests::Floats;
+using Settings = tests::MethodSettings;
 
 // ---- running a method --------------------------------------------------------------------------------------------
 
@@ -171,6 +37,7 @@ struct Inputs {
 
 // For a method, as many models as it takes.
 Inputs MakeInputs(const Method& method, size_t n, size_t models) {
+  models = std::max<size_t>(models, method.min_models);
   if (method.max_models > 0) models = std::min<size_t>(models, method.max_models);
   Inputs inputs;
   inputs.base.resize(n);
@@ -188,29 +55,24 @@ Inputs MakeInputs(const Method& method, size_t n, size_t models) {
 
 ParameterValues Values(const Method& method, const Settings& s, size_t model) {
   ParameterValues values;
-  for (const ParameterInfo& info : method.parameters) {
-    double value = info.default_value.value_or(0);
-    if (info.name == "weight") value = s.weight[model];
-    if (info.name == "density") value = s.density[model];
-    if (info.name == "normalize") value = s.normalize;
-    if (info.name == "rescale") value = s.rescale;
-    if (info.name == "lambda") value = s.lambda;
-    if (info.name == "scale") value = s.weight[model];
-    if (info.name == "t") value = NearBy(s);
-    values.push_back(value);
-  }
+  for (const ParameterInfo& info : method.parameters) values.push_back(s.Value(info, model));
   return values;
+}
+
+bool UsesBase(const Method& method, const Settings& s) {
+  return method.needs_base || (method.takes_base && s.with_base);
 }
 
 Floats Merged(const Method& method, const Inputs& inputs, const Settings& s, const tests::RunOptions& options = {}) {
   graph::Graph graph;
-  const graph::Node* base = method.needs_base ? tests::AddFloats(&graph, inputs.base) : nullptr;
+  const graph::Node* base = UsesBase(method, s) ? tests::AddFloats(&graph, inputs.base) : nullptr;
   std::vector<ParameterValues> values;
   std::vector<ModelInput> models;
   for (size_t m = 0; m < inputs.x.size(); ++m) values.push_back(Values(method, s, m));
   for (size_t m = 0; m < inputs.x.size(); ++m) models.push_back({tests::AddFloats(&graph, inputs.x[m]), &values[m]});
   const ParameterValues recipe = Values(method, s, 0);
-  const uint64_t shape[] = {inputs.base.size()};
+  std::vector<uint64_t> shape = {inputs.base.size()};
+  if (s.columns > 0) shape = {inputs.base.size() / s.columns, s.columns};
   const graph::Node* node = method.build({.graph = &graph,
                                           .tensor_name = s.tensor,
                                           .shape = shape,
@@ -237,20 +99,65 @@ void ExpectSameBits(const Floats& a, const Floats& b) {
                   << b[first];
 }
 
+// The last bit, or what a sum in another order may change: one rounding of the result (2^-23 of it, a unit in the last
+// place), and 1e-12 of a value (all are under 0.1), for a result may be small beside what it is made of.
+void ExpectFormula(const Method& method, const Floats& merged, const Floats& formula) {
+  if (tests::IsExact(method)) return ExpectSameBits(merged, formula);
+  ASSERT_EQ(merged.size(), formula.size());
+  size_t different = 0;
+  for (size_t i = 0; i < merged.size(); ++i) {
+    const double a = merged[i], b = formula[i];
+    if (std::isnan(a) && std::isnan(b)) continue;
+    if (!(std::fabs(a - b) <= 0x1p-23 * std::fabs(b) + 1e-13) && ++different < 4)
+      ADD_FAILURE() << "element " << i << ": " << a << " and " << b;
+  }
+  EXPECT_EQ(different, 0u);
+}
+
+// A method's own ways.
+std::vector<std::map<std::string, double>> Variants(const Method& method) {
+  if (method.name == "slerp") return {{{"t", 0.3}}, {{"t", 0}}, {{"t", 1}}, {{"t", 1.2}}};
+  if (method.name == "nuslerp")
+    return {{}, {{"nuslerp_flatten", 0}}, {{"nuslerp_flatten", 0}, {"nuslerp_row_wise", 1}}};
+  if (method.name == "multislerp") return {{}, {{"normalize_weights", 0}}};
+  if (method.name == "model_stock") return {{}, {{"filter_wise", 1}}};
+  if (method.name == "karcher") return {{}, {{"max_iter", 1}}};
+  if (method.Find("gamma")) return {{{"gamma", 0.1}}, {}};
+  if (method.Find("epsilon")) return {{{"epsilon", 0.25}}, {{"epsilon", 0.05}}};
+  return {{}};
+}
+
 std::vector<Settings> AllSettings(const Method& method) {
   std::vector<Settings> all;
   const bool sparse = method.Find("density") != nullptr && method.Find("density")->used;
   const bool scales = method.Find("rescale") != nullptr && sparse;
+  // Of della, within epsilon of neither 0 nor 1.
+  const bool by_rank = method.Find("epsilon") != nullptr;
+  const std::vector<double> sparse_densities =
+      by_rank ? std::vector<double>{0.62, 0.3, 0.4} : std::vector<double>{0.62, 0.08, 0.3};
+  const std::vector<double> some_dense = by_rank ? std::vector<double>{0.5, 1, 0.7} : std::vector<double>{0.5, 1, 0.99};
   for (const auto& weight : std::vector<std::vector<double>>{{0.5, 0.3, 0.4}, {1, -1, 0.25}, {0.7, 0, -0.2}}) {
-    for (const auto& density : std::vector<std::vector<double>>{{1, 1, 1}, {0.62, 0.08, 0.3}, {0.5, 1, 0.99}}) {
+    for (const auto& density : std::vector<std::vector<double>>{{1, 1, 1}, sparse_densities, some_dense}) {
       if (!sparse && density[0] != 1) continue;
       for (const bool normalize : {false, true}) {
+        if (normalize && !method.Find("normalize")) continue;
         for (const double rescale : {0.0, 1.0, kDensityWord}) {
           if (!scales && rescale != 0) continue;
           for (const double lambda : {1.0, 0.7}) {
             if (!method.Find("lambda") && lambda != 1) continue;
-            all.push_back(
-                {.weight = weight, .density = density, .normalize = normalize, .rescale = rescale, .lambda = lambda});
+            for (const auto& other : Variants(method)) {
+              for (const bool with_base : {true, false}) {
+                if (!method.takes_base && !with_base) continue;
+                all.push_back({.weight = weight,
+                               .density = density,
+                               .normalize = normalize,
+                               .rescale = rescale,
+                               .lambda = lambda,
+                               .other = other,
+                               .columns = 38,
+                               .with_base = with_base});
+              }
+            }
           }
         }
       }
@@ -304,11 +211,11 @@ TEST_P(EveryMethod, HasItsPage) {
 
 TEST_P(EveryMethod, ComputesThePlainFormula) {
   const Method& method = *GetParam();
-  const Inputs inputs = MakeInputs(method, 1234, 3);
+  const Inputs inputs = MakeInputs(method, 1216, 3);  // 32 rows of 38
   for (const Settings& s : AllSettings(method)) {
     SCOPED_TRACE(testing::Message() << "weights " << s.weight[0] << " densities " << s.density[0] << " normalize "
                                     << s.normalize << " rescale " << s.rescale << " lambda " << s.lambda);
-    ExpectSameBits(Merged(method, inputs, s), Reference(method, inputs.base, inputs.x, s));
+    ExpectFormula(method, Merged(method, inputs, s), tests::PlainFormula(method, inputs.base, inputs.x, s));
   }
 }
 
@@ -317,43 +224,53 @@ TEST_P(EveryMethod, ComputesItAtAnySizeAndAnyNumberOfModels) {
   for (const size_t models : {1, 2, 8}) {
     for (const size_t n : {0, 1, 31, 32, 33, 8192, 8193, 70000}) {
       Settings s;
-      for (size_t m = 0; m < models; ++m) {
+      for (size_t m = 0; m < std::max<size_t>(models, method.min_models); ++m) {
         s.weight.push_back(0.3 + 0.1 * static_cast<double>(m));
         s.density.push_back(n < 10 ? 1 : 0.9 - 0.1 * static_cast<double>(m));
       }
       s.rescale = method.Find("rescale") ? 1 : 0;
+      s.other = Variants(method).back();
       SCOPED_TRACE(testing::Message() << models << " models, " << n << " elements");
       const Inputs inputs = MakeInputs(method, n, models);
-      ExpectSameBits(Merged(method, inputs, s), Reference(method, inputs.base, inputs.x, s));
+      ExpectFormula(method, Merged(method, inputs, s), tests::PlainFormula(method, inputs.base, inputs.x, s));
     }
   }
 }
 
 TEST_P(EveryMethod, DoesNotDependOnCutsThreadsOrAlignment) {
   const Method& method = *GetParam();
-  const size_t n = 5 * graph::kBlockElements + 4321;  // more than what a magnitude fact keeps whole
-  const Inputs inputs = MakeInputs(method, n, 2);
-  Settings s = {.weight = {0.6, 0.4}, .density = {0.5, 0.3}, .normalize = true, .rescale = 1, .lambda = 1.1};
-  if (!method.Find("rescale")) s.rescale = 0;
-  const Floats expected = Reference(method, inputs.base, inputs.x, s);
-  ExpectSameBits(Merged(method, inputs, s), expected);
-  ExpectSameBits(Merged(method, inputs, s, {.piece_elements = 1024, .threads = 3, .backwards = true}), expected);
-  ExpectSameBits(Merged(method, inputs, s, {.piece_elements = 4096, .threads = 2, .misalign_bytes = 2}), expected);
-  ExpectSameBits(Merged(method, inputs, s, {.piece_elements = 8192, .misalign_bytes = 4}), expected);
+  const size_t rows = 340, columns = 977;  // 5 blocks and a part: more than what a magnitude fact keeps whole
+  const Inputs inputs = MakeInputs(method, rows * columns, 2);
+  for (const auto& other : Variants(method)) {
+    Settings s = {.weight = {0.6, 0.4},
+                  .density = {0.5, 0.3},
+                  .normalize = true,
+                  .rescale = 1,
+                  .lambda = 1.1,
+                  .other = other,
+                  .columns = columns};
+    if (!method.Find("rescale")) s.rescale = 0;
+    const Floats merged = Merged(method, inputs, s);
+    ExpectFormula(method, merged, tests::PlainFormula(method, inputs.base, inputs.x, s));
+    ExpectSameBits(Merged(method, inputs, s, {.piece_elements = 1024, .threads = 3, .backwards = true}), merged);
+    ExpectSameBits(Merged(method, inputs, s, {.piece_elements = 4096, .threads = 2, .misalign_bytes = 2}), merged);
+    ExpectSameBits(Merged(method, inputs, s, {.piece_elements = 8192, .misalign_bytes = 4}), merged);
+  }
 }
 
 TEST_P(EveryMethod, KnowsItsFamily) {
   const Method& method = *GetParam();
   if (!method.needs_base || method.Find("weight") == nullptr) return;
   // name, whether used and defaults: people swap the method within one recipe.
-  const bool sparse = method.name != "task_arithmetic", dare = method.name.starts_with("dare");
+  const bool sparse = method.name != "task_arithmetic",
+             by_chance = method.name.starts_with("dare") || method.name.starts_with("della");
   EXPECT_FALSE(method.Find("weight")->default_value.has_value());
   EXPECT_EQ(method.Find("density")->default_value, 1);
   EXPECT_EQ(method.Find("density")->used, sparse);
   EXPECT_EQ(method.Find("density")->min, 0);
   EXPECT_EQ(method.Find("density")->max, 1);
-  EXPECT_EQ(method.Find("normalize")->default_value, method.name == "ties" ? 1 : 0);
-  EXPECT_EQ(method.Find("rescale")->default_value, dare ? 1 : 0);
+  EXPECT_EQ(method.Find("normalize")->default_value, method.name == "ties" || method.name == "della" ? 1 : 0);
+  EXPECT_EQ(method.Find("rescale")->default_value, by_chance ? 1 : 0);
   EXPECT_EQ(method.Find("lambda")->default_value, 1);
   EXPECT_EQ(method.Find("int8_mask")->default_value, 0);
   EXPECT_FALSE(method.Find("int8_mask")->used);

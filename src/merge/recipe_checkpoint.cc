@@ -66,6 +66,8 @@ class RecipeOpener {
   Recipe& recipe() { return result_->recipe_; }
   Diagnostics& diagnostics() { return result_->recipe_.diagnostics; }
   const Method* method() { return result_->recipe_.method; }
+  // The base is not one of the models that are merged, but what they are compared with.
+  bool UsesBase() { return method()->needs_base || (method()->takes_base && recipe().has_base_key); }
 
   void CheckArithmetic() {
     const bool by_flag = options_.arithmetic.has_value();
@@ -148,7 +150,7 @@ class RecipeOpener {
       }
       const bool is_base = parent != Parents::kNone && parent == opened_.base;
       base_is_listed |= is_base;
-      if (is_base && method() && method()->needs_base) {
+      if (is_base && method() && UsesBase()) {
         const bool has_own = std::any_of(model.parameters.begin(), model.parameters.end(),
                                          [](const std::optional<double>& value) { return value.has_value(); });
         if (has_own) {
@@ -166,7 +168,7 @@ class RecipeOpener {
           recipe().method_mark,
           fmt::format("{} needs a base to take differences from: say base_model: PATH", method()->name));
     }
-    if (!method()->needs_base && recipe().base && !base_is_listed) {
+    if (!UsesBase() && recipe().base && !base_is_listed) {
       result_->models_.push_back(Merged(*recipe().base, opened_.base, true));
       parent_of_.push_back(opened_.base);
     }
@@ -180,7 +182,7 @@ class RecipeOpener {
 
   void CheckNumberOfModels() {
     const size_t count = result_->models_.size();
-    const char* beside = method()->needs_base ? " beside the base" : "";
+    const char* beside = UsesBase() ? " beside the base" : "";
     if (count < method()->min_models && !recipe().models.empty()) {
       diagnostics().AddError(
           recipe().method_mark,
@@ -206,7 +208,7 @@ class RecipeOpener {
     MergedModel owner;
     if (opened_.base != Parents::kNone) {
       owner = {recipe().base->reference, recipe().base->mark, opened_.all[opened_.base].checkpoint, {}};
-      result_->has_base_ = method()->needs_base;
+      result_->has_base_ = UsesBase();
     } else if (!recipe().has_base_key && !method()->needs_base && !result_->models_.empty()) {
       owner = result_->models_.front();
     }

@@ -148,10 +148,10 @@ TEST(Recipe, RefusesEachMistakeWithItsPlace) {
       {WithModels("merge_method: linear\nparameters: 5\n"),
        {"r.yml:3:13: parameters wants a mapping of names and values, not '5'"}},
       {WithModels("merge_method: linear\nparameters: {density: 0.5}\n"),
-       {"r.yml:3:14: 'density' is no parameter of linear (it is one of dare_linear, dare_ties, task_arithmetic, "
-        "ties)"}},
-      {WithModels("merge_method: linear\nparameters: {epsilon: 0.5}\n"),
-       {"r.yml:3:14: unknown parameter 'epsilon' of linear; it has weight, normalize"}},
+       {"r.yml:3:14: 'density' is no parameter of linear (it is one of breadcrumbs, breadcrumbs_ties, dare_linear, "
+        "dare_ties, della, della_linear, task_arithmetic, ties)"}},
+      {WithModels("merge_method: linear\nparameters: {entropy: 0.5}\n"),
+       {"r.yml:3:14: unknown parameter 'entropy' of linear; it has weight, normalize"}},
       {WithModels("merge_method: linear\nparameters: {normalize: sometimes}\n"),
        {"r.yml:3:25: normalize wants true or false, not 'sometimes'"}},
       {WithModels("merge_method: linear\nparameters: {normalize: 0.5}\n"),

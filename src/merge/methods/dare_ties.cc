@@ -19,12 +19,10 @@ constexpr TaskVectorSettings kSettings = {.sparsifier = Sparsifier::kRandom, .co
 
 const graph::Node* Build(const BuildArgs& args) { return AddTaskVectorNode(args, kSettings); }
 
-constexpr MergekitFamily kFamily = {.sparsifier = MergekitSparsifier::kRandom, .consensus = true};
-
-const graph::Node* BuildAsMergekit(const BuildArgs& args) { return AddMergekitTaskVectors(args, kFamily); }
+const graph::Node* BuildAsMergekit(const BuildArgs& args) { return AddMergekitTaskVectors(args, kSettings); }
 
 uint64_t NumDraws(const ParameterValues& model, uint64_t num_elements) {
-  return MergekitDrawsOf(model, num_elements, kFamily.sparsifier);
+  return MergekitDrawsOf(model, num_elements, kSettings.sparsifier);
 }
 
 }  // namespace

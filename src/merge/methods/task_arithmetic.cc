@@ -17,9 +17,7 @@ constexpr TaskVectorSettings kSettings = {.sparsifier = Sparsifier::kNone, .cons
 
 const graph::Node* Build(const BuildArgs& args) { return AddTaskVectorNode(args, kSettings); }
 
-constexpr MergekitFamily kFamily = {};
-
-const graph::Node* BuildAsMergekit(const BuildArgs& args) { return AddMergekitTaskVectors(args, kFamily); }
+const graph::Node* BuildAsMergekit(const BuildArgs& args) { return AddMergekitTaskVectors(args, kSettings); }
 
 }  // namespace
 

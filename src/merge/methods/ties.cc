@@ -23,12 +23,10 @@ constexpr size_t kDensity = 1;
 
 const graph::Node* Build(const BuildArgs& args) { return AddTaskVectorNode(args, kSettings); }
 
-constexpr MergekitFamily kFamily = {.sparsifier = MergekitSparsifier::kMagnitude, .consensus = true};
-
-const graph::Node* BuildAsMergekit(const BuildArgs& args) { return AddMergekitTaskVectors(args, kFamily); }
+const graph::Node* BuildAsMergekit(const BuildArgs& args) { return AddMergekitTaskVectors(args, kSettings); }
 
 std::string CheckAsMergekit(const ParameterValues& model, std::span<const uint64_t> shape) {
-  return CheckMergekitTensor(model, shape, kFamily);
+  return CheckMergekitTensor(model, shape, kSettings);
 }
 
 std::string CheckTensor(const ParameterValues& model, uint64_t num_elements) {

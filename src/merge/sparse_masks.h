@@ -1,0 +1,78 @@
+// The masks of breadcrumbs and of della, as words for kernels::DeltaMask::kGiven: 0 where an element is kept, 1 where
+// it is dropped. Pure and thread-safe.
+#pragma once
+
+#include <cstdint>
+
+#include "base/counter_rng.h"
+#include "graph/graph.h"
+#include "merge/magnitude_ranks.h"
+
+namespace sluice::merge {
+
+constexpr uint64_t kMaskKeepBelow = 1;  // DeltaMask::keep_below of such words
+
+// |x - base| as select.h orders it: f32 bits without the sign, every NaN 0x7FC00000.
+uint32_t MagnitudeBitsOf(float x, float base);
+
+// breadcrumbs: of the magnitudes, ordered from the largest and equal ones by index, drops the first up to `top` (where
+// has_top) and those after `bottom` (where has_bottom).
+struct BandMask {
+  bool has_top = false, has_bottom = false;
+  MagnitudeRanks::Rank top = {}, bottom = {};
+};
+void BandMaskWords(const BandMask& mask, uint64_t first_element, uint64_t count, const float* x, const float* base,
+                   uint32_t* words);
+
+// della: an element is kept with probability low + (high - low) r, where r is its rank by magnitude in its row, 0 for
+// the smallest and 1 for the largest, equal ones by index.
+//
+// The rank is drawn instead of computed. Each element has a random word, kept below `low` and dropped from `high` on.
+// In between it is compared with another element of its row, drawn so that each is as likely as the others: that it is
+// the larger has the probability r. A row's elements find theirs by one rotation of the row, drawn for the row
+// (docs/formats/mask.md), so that no row has to be sorted, or held whole.
+struct RankMask {
+  PhiloxKey key{};
+  uint64_t columns = 0;        // of a row, 2 or more
+  uint64_t low = 0, high = 0;  // round(p 2^32)
+};
+// `others`: |x - base| of the elements that these are compared with, as RotatedMagnitudeNode has it.
+void RankMaskWords(const RankMask& mask, uint64_t first_element, uint64_t count, const float* x, const float* base,
+                   const float* others, uint32_t* words);
+
+// Which element of its row each is compared with: columns go in units of the largest power of two, at most 256, that
+// divides their number; units rotate, and so do the elements within each. Encodings' blocks stay whole.
+class RowRotation {
+ public:
+  RowRotation(PhiloxKey key, uint64_t row, uint64_t columns);
+  uint64_t unit() const { return unit_; }
+  // The column that `column` is compared with; never itself.
+  uint64_t Of(uint64_t column) const {
+    const uint64_t within = (column + shift_) & (unit_ - 1);
+    return FirstOfUnit(column / unit_) + within;
+  }
+  // The first column of the unit that unit `index` is compared with.
+  uint64_t FirstOfUnit(uint64_t index) const {
+    const uint64_t rotated = index + unit_shift_;
+    return (rotated < num_units_ ? rotated : rotated - num_units_) * unit_;
+  }
+
+ private:
+  uint64_t unit_, num_units_, unit_shift_, shift_;
+};
+
+// |x - base|, each element in the place of the one that is compared with it. [*, columns], F32.
+class RotatedMagnitudeNode final : public graph::Node {
+ public:
+  RotatedMagnitudeNode(const graph::Node* x, const graph::Node* base, PhiloxKey key, uint64_t columns);
+  void Needs(graph::Range out, graph::NeedList* needs) const override;
+  uint64_t MostNeeds() const override { return 5; }  // two for a row cut at each end, one for all whole rows
+  void Compute(const graph::ComputeArgs& args) const override;
+  double NanosecondsPerElement() const override { return 2; }
+
+ private:
+  PhiloxKey key_;
+  uint64_t columns_;
+};
+
+}  // namespace sluice::merge
