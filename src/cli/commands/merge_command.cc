@@ -246,7 +246,9 @@ Action Declare(CLI::App& app) {
   app.add_option("--seed,--random-seed", values->seed, "Seed of the random masks (default: the recipe's, else 0)")
       ->type_name("N")
       ->group("Options");
-  app.add_option("--arithmetic", values->arithmetic, "exact: inputs as stored, sums in f32, one rounding (the default)")
+  app.add_option(
+         "--arithmetic", values->arithmetic,
+         "exact: inputs as stored, sums in f32, one rounding (the default); mergekit: the bits of mergekit 0.1.4")
       ->type_name("MODE")
       ->group("Options");
   app.add_option("--set", values->set, "Set a key of the recipe, as parameters.lambda=0.5. Repeatable")

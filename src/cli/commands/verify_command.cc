@@ -272,7 +272,7 @@ Action Declare(CLI::App& app) {
                "Stop at the first byte that no cast and no rounding explains")
       ->group("Options");
   app.add_option("--seed", values->seed, "For a side that is a recipe")->type_name("N")->group("Options");
-  app.add_option("--arithmetic", values->arithmetic, "For a side that is a recipe: exact")
+  app.add_option("--arithmetic", values->arithmetic, "For a side that is a recipe: exact or mergekit")
       ->type_name("MODE")
       ->group("Options");
   const auto is_share = CLI::Validator(
