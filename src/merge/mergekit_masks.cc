@@ -9,7 +9,7 @@
 
 #include "base/check.h"
 #include "base/units.h"
-#include "merge/tiles.h"
+#include "merge/float_tiles.h"
 #include "merge/torch_stream.h"
 
 namespace sluice::merge {

@@ -5,7 +5,7 @@
 
 #include <fmt/format.h>
 
-#include "merge/tiles.h"
+#include "merge/float_tiles.h"
 #include "merge/torch_sum.h"
 
 namespace sluice::merge {

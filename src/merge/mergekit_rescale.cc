@@ -5,7 +5,7 @@
 
 #include <fmt/format.h>
 
-#include "merge/tiles.h"
+#include "merge/float_tiles.h"
 
 namespace sluice::merge {
 namespace {

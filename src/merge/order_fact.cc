@@ -9,8 +9,8 @@
 
 #include "base/check.h"
 #include "base/units.h"
+#include "merge/float_tiles.h"
 #include "merge/mergekit_rescale.h"
-#include "merge/tiles.h"
 
 namespace sluice::merge {
 namespace {
