@@ -8,6 +8,7 @@ find_package(nlohmann_json REQUIRED)
 find_package(simdjson REQUIRED)
 find_package(tl-expected REQUIRED)
 find_package(ICU REQUIRED COMPONENTS uc)
+find_package(Eigen3 3.4 REQUIRED NO_MODULE)  # headers alone, as <eigen3/Eigen/QR>: no flag of the compiler for them
 pkg_check_modules(hwy REQUIRED IMPORTED_TARGET libhwy)
 pkg_check_modules(uring REQUIRED IMPORTED_TARGET liburing)
 pkg_check_modules(yaml REQUIRED IMPORTED_TARGET yaml-0.1)

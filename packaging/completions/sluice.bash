@@ -4,7 +4,7 @@ _sluice() {
   local common="--json --quiet --dry-run --threads --max-memory --help --version"
   COMPREPLY=()
   if ((COMP_CWORD == 1)); then
-    mapfile -t COMPREPLY < <(compgen -W "convert digest inspect logits merge perplexity tokenize verify help --help --version" -- "$word")
+    mapfile -t COMPREPLY < <(compgen -W "convert digest extract-lora inspect logits merge perplexity tokenize verify help --help --version" -- "$word")
     return
   fi
   case ${COMP_WORDS[COMP_CWORD - 1]} in
@@ -19,6 +19,7 @@ _sluice() {
     case $command in
       convert) own="-o --dtype --out-shard-size --set --rename --rename-file --to --force --seed --arithmetic" ;;
       digest) own="-o --check --seed --arithmetic" ;;
+      extract-lora) own="--base --rank -o --include-embeddings --force --seed --arithmetic" ;;
       inspect) own="--tensors --check" ;;
       logits) own="--ids --text --tokenizer -o --last --parse-special --force --seed --arithmetic" ;;
       merge) own="-o --check --list-methods --explain --seed --random-seed --arithmetic --set --out-shard-size --nan --resume --force" ;;

@@ -369,12 +369,7 @@ class LoraOpener {
 
   // PEFT looks at a layer's class, which the model's type tells here; where that is not known, the shapes do, and of a
   // square weight fan_in_fan_out.
-  bool IsOfConv1d() const {
-    if (base_->config() == nullptr) return false;
-    const Architecture* known = ArchitectureOf(*base_->config());
-    const std::string type(known != nullptr ? known->model_type : base_->config()->GetString("model_type"));
-    return std::find(kConv1dModels.begin(), kConv1dModels.end(), type) != kConv1dModels.end();
-  }
+  bool IsOfConv1d() const { return HasTransposedLayers(*base_); }
   bool IsOfLinearLayers() const {
     return base_->config() != nullptr && ArchitectureOf(*base_->config()) != nullptr && !IsOfConv1d();
   }
@@ -419,6 +414,13 @@ class LoraOpener {
 Result<std::shared_ptr<const Checkpoint>> ApplyLora(const std::string& ref, std::shared_ptr<const Checkpoint> base,
                                                     const std::string& folder, const OpenOptions& options) {
   return LoraOpener(ref, std::move(base), folder).Open(options);
+}
+
+bool HasTransposedLayers(const Checkpoint& model) {
+  if (model.config() == nullptr) return false;
+  const Architecture* known = ArchitectureOf(*model.config());
+  const std::string type(known != nullptr ? known->model_type : model.config()->GetString("model_type"));
+  return std::find(kConv1dModels.begin(), kConv1dModels.end(), type) != kConv1dModels.end();
 }
 
 std::optional<LoraReference> SplitLoraReference(const std::string& ref) {

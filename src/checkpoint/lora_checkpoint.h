@@ -19,6 +19,10 @@ namespace sluice::checkpoint {
 Result<std::shared_ptr<const Checkpoint>> ApplyLora(const std::string& ref, std::shared_ptr<const Checkpoint> base,
                                                     const std::string& folder, const OpenOptions& options);
 
+// Whether the model's linear layers store their weights as [in, out], so that an adapter's product is transposed
+// (GPT-2's Conv1D); by its config's model_type.
+bool HasTransposedLayers(const Checkpoint& model);
+
 // REF+LORA as two: the last + whose right side is there, else the last of all. Nullopt where there is none between two
 // names.
 struct LoraReference {

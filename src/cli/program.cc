@@ -46,7 +46,7 @@ constexpr char kOutro[] =
 std::string GeneralUsage() {
   std::string text = kIntroduction;
   text += "\nusage: sluice COMMAND [arguments]\n\n";
-  for (const Command* command : AllCommands()) text += fmt::format("  {:<10} {}\n", command->name, command->summary);
+  for (const Command* command : AllCommands()) text += fmt::format("  {:<12} {}\n", command->name, command->summary);
   return text + kOutro;
 }
 
