@@ -51,8 +51,8 @@ class Checkpoint {
     uint64_t size_bytes;
   };
   const std::vector<File>& files() const { return files_; }
-  // Paths of small files that say how the tensors are made: config.json of a folder, an adapter's adapter_config.json, a
-  // recipe; a recipe lists its parents' too.
+  // Paths of small files that say how the tensors are made: config.json of a folder, an adapter's adapter_config.json,
+  // a recipe; a recipe lists its parents' too.
   const std::vector<std::string>& definitions() const { return definitions_; }
   // For tokenizer tables that live in the container (GGUF): canonical bytes hashed into model_root; empty where side
   // files hold them.
