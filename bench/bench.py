@@ -3,7 +3,7 @@
 
 Items: 1 merge of 8 models from disk, 2 the same work by mergekit, 3 digest and verify, 4 peak memory against size, 5 kernels alone, 6 products and
 attention alone, 7 prompt tokens a second, 8 a model larger than its budget, 9 decoders alone, 10 opening a folder of many shards,
-11 tokenizers.
+11 tokenizers, 12 every method beside mergekit.
 Every figure from disk is alternated with a raw baseline (bench_raw_io) in the same run, with the page cache dropped before each;
 medians are reported. Models are synthetic, made by sluice_synth in build/bench-data or $SLUICE_BENCH_DIR, and kept
 for the next run until --clean.
@@ -24,6 +24,8 @@ import struct
 import subprocess
 import sys
 import time
+
+import bench_methods
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BIN = pathlib.Path(os.environ.get("SLUICE_BIN", ROOT / "build" / "release")).resolve()
@@ -707,6 +709,8 @@ ITEMS = {
     9: ("Decoders alone, one core", decoders, show_decoders),
     10: ("Opening a folder of many shards", opening, show_opening),
     11: ("Tokenizers, one thread", tokenizers, show_tokenizers),
+    12: ("Every method beside mergekit", lambda args: bench_methods.measure(sys.modules[__name__], args),
+         lambda result: bench_methods.show(sys.modules[__name__], result)),
 }
 
 
@@ -742,7 +746,7 @@ def write_results(results, args):
 def main():
     parser = argparse.ArgumentParser(description="measure sluice beside the machine's limits")
     parser.add_argument("--small", action="store_true", help="small models: to see that it runs; the figures mean little, and go to standard output only")
-    parser.add_argument("--items", default="5,6,9,11,10,7,8,2,4,1,3", help="which, in this order")
+    parser.add_argument("--items", default="5,6,9,11,10,7,8,12,2,4,1,3", help="which, in this order")
     parser.add_argument("--reps", type=int, default=3)
     parser.add_argument("--mergekit", action="store_true", help="fetch mergekit from PyPI (6 GB on disk) and measure it too")
     parser.add_argument("--mergekit-venv", type=pathlib.Path, default=ROOT / "build" / "peers-mergekit")

@@ -158,10 +158,11 @@ class BadRecipes(Case):
         self.fails(["recipe.yml:"], "merge_method: [ties\n")
         self.fails(["recipe.yml"], "")
 
-    def test_arithmetic_to_come(self):
+    def test_arithmetic(self):
         text = recipe_text("linear", None, [("tune0", {"weight": 1}), ("tune1", {"weight": 1})])
         path = self.recipe(text)
-        self.run_fails(2, ["mergekit", "not supported yet"], "merge", path, "-o", self.dir / "out", "--arithmetic", "mergekit")
+        self.run_fails(2, ["seed 5000000000", "mergekit", "4294967295"], "merge", path, "-o", self.dir / "out", "--arithmetic", "mergekit",
+                       "--seed", "5000000000")
         self.run_fails(2, ["sloppy"], "merge", path, "-o", self.dir / "out", "--arithmetic", "sloppy")
 
 

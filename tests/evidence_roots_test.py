@@ -110,6 +110,26 @@ def recipe(method, models):
     return "\n".join(lines) + "\n"
 
 
+def check_recipe_of_recipes(folder):
+    """What a method must know of a whole tensor, of a tensor that hangs on such knowledge itself: as if that were merged first."""
+    def write(name, method, model, parameters):
+        path = os.path.join(folder, name)
+        with open(path, "w") as out:
+            out.write(f"merge_method: {method}\ndtype: float32\nbase_model: base\nparameters: {{{parameters}}}\n"
+                      f"models:\n  - model: {model}\n")
+        return path
+
+    inner = write("inner.yml", "ties", "ft1", "weight: 0.5, density: 0.4")
+    merged = os.path.join(folder, "inner")
+    run("merge", inner, "-o", merged)
+    for method, parameters in (("slerp", "t: 0.5"), ("dare_ties", "weight: 0.5, density: 0.5"), ("arcee_fusion", "")):
+        roots = set()
+        for model, budget in (("inner", "4GiB"), ("inner.yml", "4GiB"), ("inner.yml", budgets.mebibytes(64))):
+            roots.add(run("digest", write("outer.yml", method, model, parameters), "--max-memory", budget)["root"])
+        assert len(roots) == 1, f"{method} of a recipe: {roots}"
+    shutil.rmtree(merged)
+
+
 def main():
     methods = {m["name"]: m for m in run("merge", "--list-methods")["methods"]}
     assert len(methods) >= 5, methods
@@ -145,6 +165,7 @@ def main():
             roots[method] = seen.pop()
             print(f"{method}: {roots[method]}")
         assert len(set(roots.values())) == len(methods), "two methods made the same model"
+        check_recipe_of_recipes(os.path.join(top, "parents1"))
     finally:
         shutil.rmtree(top)
     return 0

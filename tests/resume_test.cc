@@ -323,6 +323,21 @@ TEST_F(Resume, TheWorkingDirectoryIsGoneOnWithToo) {
   fs::current_path(before);
 }
 
+// That would be refused again.
+TEST_F(Resume, WhatIsRefusedForItsNansIsNotKept) {
+  std::vector<tests::TestTensor> tensors = tests::TinyLlamaTensors(kShape);
+  tensors.back().bytes[0] = 0xc0;
+  tensors.back().bytes[1] = 0x7f;
+  tests::WriteSafetensors(dir_ / "tune1/model.safetensors", tensors);
+  for (int i = 0; i < 2; ++i) {
+    const Ran ran = Merge({"--nan", "refuse", "--resume"});
+    EXPECT_EQ(ran.status, 3) << ran.err;
+    EXPECT_THAT(ran.err, HasSubstr("NaN"));
+    EXPECT_TRUE(fs::is_empty(dir_ / "disk"));
+    Interrupt();  // one that has finished tensors is not kept either
+  }
+}
+
 // Sees a call and does something once.
 class AtCall final : public io::WriteFaults {
  public:
@@ -406,6 +421,20 @@ TEST_F(Resume, WhatChangedIsNamed) {
   tests::WriteText(dir_ / "tune2/model.safetensors", bytes);
   touch(dir_ / "tune2/model.safetensors");
   expect_refused({}, "tune2/model.safetensors has changed");
+}
+
+// What a parent is made by counts too: another recipe, which this one names as a model.
+TEST_F(Resume, ARecipeWithinTheRecipeIsBoundToo) {
+  const std::string inner = tests::ReadText(dir_ / "r.yml");
+  tests::WriteText(dir_ / "inner.yml", inner);
+  tests::WriteText(dir_ / "r.yml",
+                   "merge_method: linear\nmodels:\n  - model: inner.yml\n    parameters: {weight: 1}\n");
+  MakeExpected();
+  Interrupt();
+  tests::WriteText(dir_ / "inner.yml", inner + "# another\n");
+  const Ran ran = Merge({"--resume"});
+  EXPECT_EQ(ran.status, 2) << ran.err;
+  EXPECT_THAT(ran.err, HasSubstr("inner.yml has changed"));
 }
 
 TEST_F(Resume, AParentThatChangesMeanwhileIsRefusedAndNothingIsKept) {

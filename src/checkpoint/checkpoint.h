@@ -51,6 +51,9 @@ class Checkpoint {
     uint64_t size_bytes;
   };
   const std::vector<File>& files() const { return files_; }
+  // Paths of small files that say how the tensors are made: config.json of a folder, an adapter's adapter_config.json, a
+  // recipe; a recipe lists its parents' too.
+  const std::vector<std::string>& definitions() const { return definitions_; }
   // For tokenizer tables that live in the container (GGUF): canonical bytes hashed into model_root; empty where side
   // files hold them.
   const std::string& embedded_tokenizer() const { return embedded_tokenizer_; }
@@ -62,6 +65,7 @@ class Checkpoint {
   std::vector<SideFile> side_files_;
   std::vector<Problem> problems_;
   std::vector<File> files_;
+  std::vector<std::string> definitions_;
 };
 
 // Every float tensor of `inner` in `encoding` (plain float), the others as they are. Config's torch_dtype follows.

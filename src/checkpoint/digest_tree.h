@@ -22,6 +22,7 @@ struct TensorDigest {
   std::vector<uint64_t> shape;
   kernels::Hash256 root;  // RFC 9162 over SHA-256 leaves of 1 MiB chunks of the raw little-endian bytes
   uint64_t size_bytes = 0;
+  std::vector<kernels::Hash256> leaves = {};  // of its chunks, where whoever made it kept them
 };
 
 // A tensor's root from its chunk hashes in order; SHA-256 of nothing for an empty tensor.

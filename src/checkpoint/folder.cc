@@ -43,6 +43,7 @@ Result<void> AddCompanions(const Listing& folder, StoredCheckpoint* checkpoint) 
     SLUICE_ASSIGN(const std::string text, io::ReadWholeFile(path));
     SLUICE_ASSIGN(auto config, ModelConfig::Parse(text, path));
     checkpoint->SetConfig(std::move(config));
+    checkpoint->AddDefinition(path);
   }
   for (const auto& [name, size] : folder.size_bytes) {
     if (!IsSideFile(name)) continue;

@@ -107,6 +107,7 @@ class LoraCheckpoint final : public WrappedCheckpoint {
     ref_ = ref;
     problems_.insert(problems_.end(), adapter_->problems().begin(), adapter_->problems().end());
     files_.insert(files_.end(), adapter_->files().begin(), adapter_->files().end());
+    definitions_.insert(definitions_.end(), adapter_->definitions().begin(), adapter_->definitions().end());
     const Catalogue& tensors = inner_->tensors();
     for (size_t i = 0; i < tensors.size(); ++i) {
       const TensorInfo tensor = tensors[i];
@@ -185,6 +186,7 @@ class LoraOpener {
       SLUICE_ASSIGN(auto source, options.open_source(weights_path_));
       SLUICE_ASSIGN(const WeightFile file, WeightFile::Read(*source, name));
       adapter_ = std::make_shared<StoredCheckpoint>(folder_);
+      adapter_->AddDefinition(config_path);
       const uint32_t number =
           adapter_->AddFile(std::string(name), std::make_shared<PageCachedSource>(std::move(source)));
       for (size_t i = 0; i < file.size(); ++i) adapter_->AddTensor(number, file[i]);

@@ -22,6 +22,7 @@ class StoredCheckpoint final : public Checkpoint {
   void AddTensor(uint32_t file, const formats::StoredTensor& tensor);  // names must differ
   void AddProblem(Problem::Severity severity, std::string file, std::string tensor, std::string message);
   void AddSideFile(SideFile file) { side_files_.push_back(std::move(file)); }
+  void AddDefinition(std::string path) { definitions_.push_back(std::move(path)); }
   void SetKind(std::string kind) { kind_ = std::move(kind); }  // "safetensors" unless it is set
   void SetConfig(std::shared_ptr<const ModelConfig> config) { config_ = std::move(config); }
   std::vector<Problem>* mutable_problems() { return &problems_; }

@@ -19,6 +19,7 @@ class WrappedCheckpoint : public Checkpoint {
     side_files_ = inner_->side_files();
     problems_ = inner_->problems();
     files_ = inner_->files();
+    definitions_ = inner_->definitions();
   }
 
   std::shared_ptr<const Checkpoint> inner_;

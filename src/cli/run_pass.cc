@@ -109,6 +109,7 @@ Result<PassReport> RunPass(Session& session, const stream::GroupSource& groups, 
   }
   report.ran = true;
   report.stats = stream->stats();
+  report.facts = stream->facts();
   report.seconds = std::chrono::duration<double>(Clock::now() - started).count();
   if (!session.options.quiet && (report.plan.seconds > kShowPlanSeconds || report.seconds > kShowPlanSeconds)) {
     fmt::print(stderr, "{}: took {} ({} predicted), read {} at {}, {} at most ({} predicted)\n", what,

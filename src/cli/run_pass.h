@@ -24,6 +24,7 @@ struct PassReport {
   stream::Plan plan;
   stream::StreamStats stats;
   double seconds = 0;
+  std::vector<std::pair<graph::Key, graph::FactValue>> facts;  // all that are known when it has ended
 };
 
 // `what` heads the plan and the progress ("merge"). With --dry-run only plans,

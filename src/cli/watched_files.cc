@@ -17,7 +17,7 @@ Error Changed(const std::string& path, std::string_view then, std::string_view n
 
 }  // namespace
 
-Result<WatchedFiles> WatchedFiles::Of(const checkpoint::Checkpoint& checkpoint) {
+Result<WatchedFiles> WatchedFiles::Of(const checkpoint::Checkpoint& checkpoint, const std::string& but) {
   WatchedFiles watched;
   const auto add = [&](const std::string& path) -> Result<io::FileStamp> {
     SLUICE_ASSIGN(const io::FileStamp stamp, io::StampOf(path));
@@ -33,6 +33,9 @@ Result<WatchedFiles> WatchedFiles::Of(const checkpoint::Checkpoint& checkpoint) 
   }
   for (const checkpoint::SideFile& side : checkpoint.side_files()) {
     if (!side.path.empty()) SLUICE_TRY(add(side.path));
+  }
+  for (const std::string& path : checkpoint.definitions()) {
+    if (path != but) SLUICE_TRY(add(path));
   }
   return watched;
 }

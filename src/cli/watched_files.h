@@ -14,8 +14,9 @@ namespace sluice::cli {
 
 class WatchedFiles {
  public:
-  // Container and side files. kCorrupt where one is not as long as it was when it was opened.
-  static Result<WatchedFiles> Of(const checkpoint::Checkpoint& checkpoint);
+  // Containers, side files and what says how the tensors are made, but for the file at `but` (whose text the caller
+  // knows). kCorrupt where one is not as long as it was when it was opened.
+  static Result<WatchedFiles> Of(const checkpoint::Checkpoint& checkpoint, const std::string& but);
   // An item for each.
   void AddTo(checkpoint::JournalBinding* binding) const;
   // kCorrupt, naming the first that is not as it was.

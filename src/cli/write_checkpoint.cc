@@ -125,9 +125,10 @@ class Writing {
 
   Result<report::WriteResult> Run() {
     SLUICE_ASSIGN(const PassReport pass, Pass());
+    if (request_.check_inputs) SLUICE_TRY(request_.check_inputs());
     if (request_.accept) {
       auto accepted = request_.accept();
-      given_up_ = !accepted;
+      refused_ = !accepted;
       SLUICE_TRY(std::move(accepted));
     }
     // The root of what will be found under the name, not of where it came from.
@@ -154,7 +155,8 @@ class Writing {
 
   // What went wrong, with what is left of the work and how to go on with it.
   Error Unfinished(Error error) {
-    const std::string kept = writer_.KeepUnfinished(finished_any_ && !given_up_ && error.code != ErrorCode::kCorrupt);
+    const bool unchanged = !request_.check_inputs || request_.check_inputs();
+    const std::string kept = writer_.KeepUnfinished(finished_any_ && unchanged && !refused_);
     if (error.code == ErrorCode::kCancelled) {
       error.message = fmt::format("interrupted; nothing was left under the final name {}", request_.output);
       if (writer_.journal() == nullptr) error.message += ". Resuming is not supported yet, so run the command again";
@@ -174,7 +176,11 @@ class Writing {
     const std::vector<uint32_t>& order = form_.plan.order;
     const std::vector<uint32_t> rest(order.begin() + writer_.first_place(), order.end());
     TakeUp();
-    if (rest.empty() && writer_.first_place() > 0) return PassReport{};
+    if (rest.empty() && writer_.first_place() > 0) {
+      PassReport nothing;
+      nothing.facts = writer_.resumed().facts;
+      return nothing;
+    }
     if (writer_.first_place() > 0) {
       form_.groups = std::make_unique<stream::CheckpointGroups>(*checkpoint_, rest);
     }
@@ -186,17 +192,24 @@ class Writing {
     std::optional<stream::JournalSink> journal;
     if (writer_.journal() != nullptr) {
       journal.emplace(&writer_, request_.tally);
-      digests.set_on_tensor(
-          [&](uint32_t group, std::span<const kernels::Hash256> leaves) { journal->OnTensor(group, leaves); });
       sinks.push_back(&*journal);
     }
+    std::vector<std::vector<kernels::Hash256>> leaves_of(rest.size());  // each written once, by one worker
+    digests.set_on_tensor([&](uint32_t group, std::span<const kernels::Hash256> leaves) {
+      leaves_of[group].assign(leaves.begin(), leaves.end());
+      if (journal) journal->OnTensor(group, leaves);
+    });
     Result<PassReport> ran = RunPass(session_, overflows.groups(), sinks, request_.what, writer_.resumed().facts);
     if (journal) {
       num_finished_ = journal->num_finished();
       finished_any_ = journal->anything_recorded();
     }
     SLUICE_TRY(ran);
-    for (checkpoint::TensorDigest& digest : digests.Digests()) digests_.push_back(std::move(digest));
+    std::vector<checkpoint::TensorDigest> passed = digests.Digests();
+    for (size_t group = 0; group < passed.size(); ++group) {
+      passed[group].leaves = std::move(leaves_of[group]);
+      digests_.push_back(std::move(passed[group]));
+    }
     result_.overflows = overflows.Overflows();
     return ran;
   }
@@ -211,7 +224,8 @@ class Writing {
       const checkpoint::TensorInfo info = writer_.tensor(place);
       digests_.push_back({std::string(info.name), std::string(info.encoding.name()),
                           std::vector<uint64_t>(info.shape.begin(), info.shape.end()),
-                          checkpoint::TensorRoot(resumed.tensors[place].leaves), info.size_bytes()});
+                          checkpoint::TensorRoot(resumed.tensors[place].leaves), info.size_bytes(),
+                          resumed.tensors[place].leaves});
       if (request_.tally != nullptr) request_.tally->Restore(place, resumed.tensors[place].tally);
       size_bytes += info.size_bytes();
     }
@@ -228,7 +242,7 @@ class Writing {
   report::WriteResult result_;
   std::vector<checkpoint::TensorDigest> digests_;
   uint32_t num_finished_ = 0;
-  bool finished_any_ = false, given_up_ = false;
+  bool finished_any_ = false, refused_ = false;
 };
 
 }  // namespace

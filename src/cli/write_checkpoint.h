@@ -32,6 +32,9 @@ struct WriteRequest {
   std::optional<checkpoint::JournalBinding> journal;
   bool resume = false;
   stream::TensorTally* tally = nullptr;  // one of `sinks`, kept in the journal
+  // Whether what is read is still what was opened. Looked at when all tensors have passed and where a run fails: an error
+  // means that what was written is worth nothing.
+  std::function<Result<void>()> check_inputs;
   // Looked at when all tensors have passed and before the output has its name; an error leaves nothing.
   std::function<Result<void>()> accept;
   // More files for a folder, made of the digest of what is written and the pass: (name, bytes).

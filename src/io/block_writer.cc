@@ -87,8 +87,8 @@ class BlockWriter::Impl {
     file_ = std::move(file);
     {
       std::lock_guard lock(mutex_);
+      file_->number = num_begun_++;
       open_.push_back(file_);
-      ++num_begun_;
     }
     if (offset_bytes == file_->size_bytes) return {};
     // Blocks are written whole: what stands in the first one before the offset is written once more.
@@ -142,9 +142,10 @@ class BlockWriter::Impl {
     {
       std::lock_guard lock(mutex_);
       if (sync_failed_) return Fail(*error_);
-      reached.file = num_begun_ - open_.size();
+      reached.file = num_begun_;
       if (open_.empty()) return reached;
-      file = open_.front();
+      file = open_.front();  // later ones may be closed already: two threads close them
+      reached.file = file->number;
       reached.offset_bytes = file->unwritten.empty() ? file->pushed_bytes : *file->unwritten.begin();
     }
     if (auto synced = SyncData(file->fd.get(), file->path); !synced) {
@@ -166,6 +167,7 @@ class BlockWriter::Impl {
  private:
   struct File {
     std::string path;
+    uint64_t number = 0;
     OwnedFd fd;
     std::atomic<bool> direct;
     std::atomic<bool> lost = false;  // the system took bytes and could not keep them

@@ -2,8 +2,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <random>
+#include <thread>
 #include <vector>
 
 #include "base/units.h"
@@ -122,6 +125,45 @@ TEST_P(BlockWriterModes, TellsHowFarItIsOnTheDisk) {
   ASSERT_TRUE(writer.Finish());
   check(4, 0);
   EXPECT_EQ(last.file, 4u);
+}
+
+// Keeps the first file from being closed for as long as it lives.
+class SlowClose final : public WriteFaults {
+ public:
+  SlowClose() { SetWriteFaults(this); }
+  ~SlowClose() override { SetWriteFaults(nullptr); }
+  int Before(WriteCall call, const std::string& path) override {
+    if (call == WriteCall::kTruncate && path.ends_with("/0")) {
+      while (!released) std::this_thread::yield();
+    }
+    if (call == WriteCall::kSync && path.ends_with("/1")) ++closed;
+    return 0;
+  }
+  std::atomic<bool> released = false;
+  std::atomic<int> closed = 0;
+};
+
+// Two threads close files: the second may be done before the first.
+TEST_P(BlockWriterModes, AFileIsNotPassedOverForOneThatIsClosedBeforeIt) {
+  tests::TempDir dir;
+  SlowClose slow;
+  BlockWriter writer({.buffer_bytes = kSmall, .allow_direct = GetParam()});
+  for (const char* name : {"0", "1", "2"}) {
+    ASSERT_TRUE(writer.Begin(dir / name));
+    ASSERT_TRUE(writer.Append(Bytes(Noise(1000, 1))));
+    ASSERT_TRUE(writer.End());
+  }
+  while (slow.closed == 0) std::this_thread::yield();
+  for (int i = 0; i < 20; ++i) {  // the second is out of the list a moment after its sync
+    const auto synced = writer.SyncWritten();
+    ASSERT_TRUE(synced);
+    EXPECT_EQ(synced->file, 0u);
+    EXPECT_LE(synced->offset_bytes, 1000u);
+    usleep(1000);
+  }
+  slow.released = true;
+  ASSERT_TRUE(writer.Finish());
+  EXPECT_EQ(writer.SyncWritten()->file, 3u);
 }
 
 TEST_P(BlockWriterModes, AfterAFailedWriteWhatCameBeforeIsKept) {

@@ -16,7 +16,7 @@ class ArceeFusionFact final : public graph::Fact {
   int max_passes() const override;
   double expected_passes() const override;
   uint64_t StateBytes(int num_workers) const override;
-  double NanosecondsPerElement() const override { return 10; }
+  double NanosecondsPerElement() const override { return 15; }
   std::unique_ptr<graph::Fold> Begin(int num_workers) const override;
 
  private:

@@ -22,11 +22,11 @@ std::vector<const graph::Node*> WithBase(const graph::Node* base, std::vector<co
 template <bool kPerElement>
 void AddModel(const float* x, const float* base, const double* factors, uint64_t count, double* sums) {
   if (base == nullptr) {
-    for (uint64_t i = 0; i < count; ++i) sums[i] += factors[kPerElement ? i : 0] * static_cast<double>(x[i]);
+    ForEachOfPart(count, [=](uint64_t i) { sums[i] += factors[kPerElement ? i : 0] * static_cast<double>(x[i]); });
   } else {
-    for (uint64_t i = 0; i < count; ++i) {
+    ForEachOfPart(count, [=](uint64_t i) {
       sums[i] += factors[kPerElement ? i : 0] * (static_cast<double>(x[i]) - static_cast<double>(base[i]));
-    }
+    });
   }
 }
 

@@ -29,6 +29,16 @@ void ForAlignedParts(uint64_t count, bool aligned, const Body& body) {
   for (uint64_t at = 0; at < count; at += step) body(at, at + step < count ? step : count - at);
 }
 
+// body(i) for i of [0, count). A whole part's loop has a constant length, which is what a compiler makes vectors of.
+template <class Body>
+inline void ForEachOfPart(uint64_t count, const Body& body) {
+  if (count == kCopyElements) {
+    for (uint64_t i = 0; i < kCopyElements; ++i) body(i);
+  } else {
+    for (uint64_t i = 0; i < count; ++i) body(i);
+  }
+}
+
 // Floats [first, first + count) of a view; through `copy` (kCopyElements floats) where they are out of place.
 inline const float* FloatsAt(const graph::View& view, uint64_t first, uint64_t count, float* copy) {
   const uint8_t* data = view.data + first * sizeof(float);

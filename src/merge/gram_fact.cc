@@ -35,13 +35,13 @@ class Loader {
     for (size_t m = 0; m < models; ++m) {
       const float* x = FloatsAt(in[m + (has_base_ ? 1 : 0)], first, count, copy_.data());
       double* out = &values_[m * kCopyElements];
-      for (uint64_t i = 0; i < count; ++i) out[i] = static_cast<double>(x[i]);
+      ForEachOfPart(count, [=](uint64_t i) { out[i] = static_cast<double>(x[i]); });
     }
     if (!has_base_) return;
     const float* base = FloatsAt(in[0], first, count, copy_.data());
     for (size_t m = 0; m < models; ++m) {
       double* out = &values_[m * kCopyElements];
-      for (uint64_t i = 0; i < count; ++i) out[i] -= static_cast<double>(base[i]);
+      ForEachOfPart(count, [=](uint64_t i) { out[i] -= static_cast<double>(base[i]); });
     }
   }
   const double* vector(size_t m) const { return &values_[m * kCopyElements]; }
@@ -197,7 +197,7 @@ class ColumnFold final : public graph::Fold {
       for (size_t i = 0; i < k_; ++i) {
         for (size_t j = i; j < k_; ++j, sums += columns_) {
           const double *a = state.loader.vector(i), *b = state.loader.vector(j);
-          for (uint64_t e = 0; e < count; ++e) sums[e] += a[e] * b[e];
+          ForEachOfPart(count, [=](uint64_t e) { sums[e] += a[e] * b[e]; });
         }
       }
       at += count;

@@ -4,6 +4,7 @@
 #include <fstream>
 #include <tuple>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -42,20 +43,81 @@ INSTANTIATE_TEST_SUITE_P(Mergekit, ExactGolden,
                                          "task_arithmetic_weights_cancel", "ties_f32", "tokenizer_block"),
                          [](const auto& info) { return std::string(info.param); });
 
-TEST_P(ExactGolden, HasTheSameBits) {
-  const nlohmann::json expected = Expected(GetParam());
-  const auto recipe = OpenRecipe(GoldenRecipe(GetParam()), {});
+// One tensor in bytes, computed in any pieces and folds.
+std::string DigestOf(const RecipeCheckpoint& recipe, size_t place, const tests::RunOptions& options) {
+  graph::Graph graph;
+  return kernels::ToHex(kernels::HashBytes(tests::NodeRunner(options).Run(recipe.MakeNode(place, &graph))));
+}
+
+void ExpectTheSameBits(const std::string& name, const checkpoint::OpenOptions& options) {
+  const nlohmann::json expected = Expected(name);
+  const auto recipe = OpenRecipe(GoldenRecipe(name), options);
   ASSERT_TRUE(recipe.has_value()) << recipe.error().ToString();
-  ASSERT_EQ((*recipe)->tensors().size(), expected.at("tensors").size());
   for (const nlohmann::json& wanted : expected.at("tensors")) {
-    const std::string name = wanted.at("name");
-    const auto place = (*recipe)->tensors().Find(name);
-    ASSERT_TRUE(place.has_value()) << name;
+    const std::string tensor = wanted.at("name");
+    const auto place = (*recipe)->tensors().Find(tensor);
+    ASSERT_TRUE(place.has_value()) << tensor;
     EXPECT_EQ((*recipe)->tensors()[*place].encoding.name(), wanted.at("dtype").get<std::string>());
-    graph::Graph graph;
-    const std::vector<uint8_t> bytes = tests::NodeRunner().Run((*recipe)->MakeNode(*place, &graph));
-    EXPECT_EQ(kernels::ToHex(kernels::HashBytes(bytes)), wanted.at("sha256").get<std::string>()) << name;
+    const auto digest = wanted.at("sha256").get<std::string>();
+    EXPECT_EQ(DigestOf(**recipe, *place, {}), digest) << tensor;
+    const tests::RunOptions otherwise = {.piece_elements = 96, .threads = 2, .backwards = true, .misalign_bytes = 2};
+    EXPECT_EQ(DigestOf(**recipe, *place, otherwise), digest) << tensor << " in other pieces";
   }
+}
+
+TEST_P(ExactGolden, HasTheSameBits) { ExpectTheSameBits(GetParam(), {}); }
+
+// mergekit's arithmetic, with the seed of the run: every tensor.
+class MergekitGolden : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(
+    Mergekit, MergekitGolden,
+    testing::Values("dare_ties_density_one", "dare_ties_slices", "linear_gradient", "linear_filters",
+                    "linear_embed_mismatch", "linear_tied_and_untied", "lora_linear", "lora_passthrough_f32",
+                    "modules_form", "modules_slices", "passthrough_franken", "passthrough_scale", "slices_linear",
+                    "ties_gradient_density", "ties_embed_mismatch", "task_arithmetic_normalize_lambda",
+                    "tokenizer_base", "tokenizer_block", "tokenizer_dare_ties", "tokenizer_model", "tokenizer_pad",
+                    "tokenizer_pad_no_tokens", "tokenizer_padded_input", "tokenizer_union", "tokenizer_union_ties",
+                    "architecture_inferred", "breadcrumbs_default_gamma", "breadcrumbs_plain", "breadcrumbs_ties_plain",
+                    "dare_linear_f32_lambda", "dare_linear_plain", "dare_ties_deep", "dare_ties_f16", "dare_ties_f32",
+                    "dare_ties_no_rescale", "dare_ties_qwen2", "dare_ties_seed", "dare_ties_seed_7", "della_bf16",
+                    "della_linear_f16", "della_plain", "linear_eight", "linear_extra_tensor", "linear_f16",
+                    "linear_f32_work", "linear_mixed_dtypes", "linear_normalize", "linear_qwen2", "linear_raw",
+                    "linear_shards", "linear_tied", "nearswap_bf16", "nearswap_f32", "passthrough_copy",
+                    "passthrough_out_dtype", "strings_and_booleans", "task_arithmetic_f16",
+                    "task_arithmetic_mixed_dtypes", "task_arithmetic_plain", "task_arithmetic_weights_cancel",
+                    "ties_bf16", "ties_f16_no_normalize", "ties_f32", "ties_rescale_lambda"),
+    [](const auto& info) { return std::string(info.param); });
+
+TEST_P(MergekitGolden, HasTheSameBits) {
+  checkpoint::OpenOptions options;
+  options.arithmetic = "mergekit";
+  options.seed = Expected(GetParam()).at("seed").get<uint64_t>();
+  ExpectTheSameBits(GetParam(), options);
+}
+
+// Documents of one file, each with the seed anew; what one document uses of another is computed, not written.
+TEST(MergekitGoldens, EveryDocumentHasTheSameBits) {
+  const nlohmann::json expected = Expected("multi_document");
+  checkpoint::OpenOptions options;
+  options.openers.push_back(OpenRecipeReference);
+  options.arithmetic = "mergekit";
+  options.seed = expected.at("seed").get<uint64_t>();
+  const Recipe whole = GoldenRecipe("multi_document");
+  size_t compared = 0;
+  for (const char* document : {"", "step1", "step2"}) {
+    const std::string folder = *document == 0 ? "final/" : fmt::format("steps/{}/", document);
+    const auto recipe = OpenRecipe(ParseRecipe(whole.text, whole.path, {}, document), options);
+    ASSERT_TRUE(recipe.has_value()) << recipe.error().ToString();
+    for (const nlohmann::json& wanted : expected.at("tensors")) {
+      if (!wanted.at("file").get<std::string>().starts_with(folder)) continue;
+      const std::string tensor = wanted.at("name");
+      const auto place = (*recipe)->tensors().Find(tensor);
+      ASSERT_TRUE(place.has_value()) << tensor;
+      EXPECT_EQ(DigestOf(**recipe, *place, {}), wanted.at("sha256").get<std::string>()) << document << " " << tensor;
+      ++compared;
+    }
+  }
+  EXPECT_EQ(compared, expected.at("tensors").size());
 }
 
 class TokenizerGolden : public testing::TestWithParam<const char*> {};
@@ -139,7 +201,7 @@ TEST_P(CloseGolden, IsWithinRoundings) {
 
 // What mergekit refuses is refused, but for two faults of its own: it wants a folder for a LoRA, and fails at a row of
 // zeros.
-TEST(MergekitGolden, RefusesWhatMergekitRefuses) {
+TEST(Goldens, AreRefusedWhereMergekitRefuses) {
   size_t refused = 0;
   for (const auto& file : std::filesystem::directory_iterator(std::string(kFolder) + "recipes")) {
     const std::string name = file.path().stem();

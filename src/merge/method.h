@@ -14,6 +14,11 @@
 
 namespace sluice::merge {
 
+enum class Arithmetic {
+  kExact,     // inputs as stored, everything in f32, one rounding
+  kMergekit,  // as mergekit 0.1.4 computes on a CPU: docs/mergekit_arithmetic.md
+};
+
 enum class ParameterScope {
   kModel,   // of each model; the recipe's top level gives what a model leaves out
   kRecipe,  // of the whole recipe, at its top level only
@@ -45,6 +50,7 @@ using ParameterValues = std::vector<double>;
 struct ModelInput {
   const graph::Node* node;  // F32, of the base's number of elements
   const ParameterValues* parameters;
+  uint64_t first_draw = 0;  // kMergekit: where this tensor's and model's draws begin in torch's stream
 };
 
 struct BuildArgs {
@@ -55,6 +61,7 @@ struct BuildArgs {
   std::span<const ModelInput> models;  // in recipe order, without a base that the method uses
   const ParameterValues* parameters;   // of the recipe
   uint64_t seed;
+  quant::Encoding working = {};  // kMergekit: what is computed in; the inputs' values are exact in it
 };
 
 struct Method {
@@ -72,8 +79,16 @@ struct Method {
 
   // The tensor's node, F32. Cheap, no I/O, thread-safe.
   const graph::Node* (*build)(const BuildArgs& args) = nullptr;
+  // The same in Arithmetic::kMergekit: values that are exact in args.working. Null: refused in that arithmetic.
+  const graph::Node* (*build_as_mergekit)(const BuildArgs& args) = nullptr;
+  // kMergekit: how many words of torch's stream a model draws for a tensor. Null: none.
+  uint64_t (*num_draws)(const ParameterValues& model, uint64_t num_elements) = nullptr;
+  // kMergekit: where the recipe names no dtype, models are computed in the base's (else in what torch promotes to).
+  bool casts_to_base = false;
   // What is wrong with merging a tensor of num_elements by a model's parameters, or empty. Null: nothing can be.
   std::string (*check_tensor)(const ParameterValues& model, uint64_t num_elements) = nullptr;
+  // kMergekit: the same of what that arithmetic alone cannot do with a tensor of this shape. Null: nothing.
+  std::string (*check_as_mergekit)(const ParameterValues& model, std::span<const uint64_t> shape) = nullptr;
   // What is wrong with the values of all models together, or empty. Null: nothing can be.
   std::string (*check_models)(std::span<const ParameterValues> models, const ParameterValues& recipe) = nullptr;
 

@@ -63,10 +63,15 @@ class RecipeOpener {
       std::vector<PlannedSlice> slices = CollectSlices();
       // What can be opened is looked at even where something else cannot: all errors at once.
       if (!slices.empty()) {
-        result_->vocabulary_ = VocabularyPlan::Make(recipe(), opened_, /*keeps_rows=*/true, &diagnostics());
+        const bool as_mergekit = result_->arithmetic_ == Arithmetic::kMergekit;
+        result_->vocabulary_ = VocabularyPlan::Make(recipe(), opened_, /*keeps_rows=*/!as_mergekit, &diagnostics());
         if (result_->vocabulary_) MapTokens(&slices);
         result_->plan_ = PlanMerge(std::move(slices), *method(), recipe().output(), result_->vocabulary_.get(),
-                                   /*cuts_vocabulary=*/false, &diagnostics());
+                                   /*cuts_vocabulary=*/as_mergekit && !recipe().tokenizer, &diagnostics());
+        if (as_mergekit && !diagnostics().has_errors()) {
+          result_->mergekit_ =
+              PlanMergekit(*method(), recipe().dtype, recipe().out_dtype, &result_->plan_, &diagnostics());
+        }
         result_->tensors_ = std::move(result_->plan_.catalogue);
       }
     }
@@ -85,9 +90,12 @@ class RecipeOpener {
     const std::string arithmetic = by_flag ? *options_.arithmetic : recipe().arithmetic;
     if (arithmetic.empty() || arithmetic == "exact") return;
     const Mark mark = by_flag ? Mark{} : recipe().arithmetic_mark;
-    diagnostics().AddError(mark, arithmetic == "mergekit"
-                                     ? "mergekit's arithmetic is not supported yet; leave it out for exact"
-                                     : fmt::format("arithmetic is exact or mergekit, not '{}'", arithmetic));
+    if (arithmetic != "mergekit") {
+      diagnostics().AddError(mark, fmt::format("arithmetic is exact or mergekit, not '{}'", arithmetic));
+      return;
+    }
+    result_->arithmetic_ = Arithmetic::kMergekit;
+    if (method()) CheckForMergekit(recipe(), result_->seed_, mark, &diagnostics());
   }
 
   void OpenAll() {
@@ -254,7 +262,11 @@ class RecipeOpener {
     DescribeTokenizer(opened_.all[owner_place]);
     if (owner.config() != nullptr) result_->config_ = ConfigOf(*owner.config());
     std::set<std::string> seen;
+    result_->definitions_.push_back(recipe().path);
     const auto add_files = [&](const checkpoint::Checkpoint& parent) {
+      for (const std::string& path : parent.definitions()) {
+        if (seen.insert(path).second) result_->definitions_.push_back(path);
+      }
       for (const checkpoint::Checkpoint::File& file : parent.files()) {
         if (seen.insert(file.path).second) result_->files_.push_back(file);
       }
@@ -262,6 +274,11 @@ class RecipeOpener {
     add_files(owner);  // first: a tokenizer that lies in a container is its
     for (const Parent& parent : opened_.all) {
       add_files(*parent.checkpoint);
+      // Which rows are taken of it.
+      for (const checkpoint::SideFile& file : parent.side_files) {
+        const bool counts = result_->vocabulary_ && !file.path.empty();
+        if (counts && seen.insert(file.path).second) result_->definitions_.push_back(file.path);
+      }
       for (const checkpoint::Problem& problem : parent.checkpoint->problems()) {
         if (problem.severity != checkpoint::Problem::Severity::kNote) result_->problems_.push_back(problem);
       }
@@ -432,26 +449,31 @@ const graph::Node* RecipeCheckpoint::MakeNode(size_t i, graph::Graph* graph) con
     const PlannedSource& source = slice.sources[k];
     const checkpoint::TensorInfo stored = source.checkpoint->tensors()[places[k]];
     const bool has_token_rows = vocabulary_ && tensor.shape.size() == 2 && IsByToken(tensor.name);
-    const graph::Node* node = has_token_rows
-                                  ? TokenRowsOf(slice, places, k, tensor.shape[1], graph)
-                                  : graph->AddCast(source.checkpoint->MakeNode(places[k], graph), quant::F32());
-    if (!has_token_rows && stored.num_elements > tensor.num_elements) node = FirstRows(node, tensor.shape, graph);
+    const graph::Node* node = has_token_rows ? TokenRowsOf(slice, places, k, tensor.shape[1], graph)
+                                             : source.checkpoint->MakeNode(places[k], graph);
+    const bool is_cut = !has_token_rows && stored.num_elements > tensor.num_elements;
+    if (arithmetic_ == Arithmetic::kExact || is_cut) node = graph->AddCast(node, quant::F32());
+    if (is_cut) node = FirstRows(node, tensor.shape, graph);
     if (source.is_base) {
       base = node;
     } else {
       values[k] = slice.parameters.OfModel(k, stored.name, t, &missing);
-      models.push_back({node, &values[k]});
+      models.push_back({.node = node, .parameters = &values[k]});
     }
   }
   const ParameterValues recipe_values = slice.parameters.OfRecipe(tensor.name, t, &missing);
   SLUICE_CHECK(missing.empty());
-  const BuildArgs args = {.graph = graph,
-                          .tensor_name = tensor.name,
-                          .shape = tensor.shape,
-                          .base = base,
-                          .models = models,
-                          .parameters = &recipe_values,
-                          .seed = seed_};
+  BuildArgs args = {.graph = graph,
+                    .tensor_name = tensor.name,
+                    .shape = tensor.shape,
+                    .base = base,
+                    .models = models,
+                    .parameters = &recipe_values,
+                    .seed = seed_};
+  if (arithmetic_ == Arithmetic::kMergekit) {
+    args.working = mergekit_.working[i];
+    return graph->AddCast(BuildAsMergekit(*recipe_.method, args, mergekit_.draws.FirstDraws(i)), tensor.encoding);
+  }
   return graph->AddCast(recipe_.method->build(args), tensor.encoding);
 }
 

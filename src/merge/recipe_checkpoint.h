@@ -11,6 +11,7 @@
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/model_ref.h"
 #include "merge/merge_plan.h"
+#include "merge/mergekit_plan.h"
 #include "merge/recipe.h"
 
 namespace sluice::merge {
@@ -21,7 +22,7 @@ class RecipeCheckpoint final : public checkpoint::Checkpoint {
 
   const Recipe& recipe() const { return recipe_; }
   uint64_t seed() const { return seed_; }
-  const char* arithmetic() const { return "exact"; }
+  const char* arithmetic() const { return arithmetic_ == Arithmetic::kMergekit ? "mergekit" : "exact"; }
   // "bfloat16", ...; empty where each tensor keeps the base's encoding.
   std::string dtype() const;
 
@@ -42,6 +43,8 @@ class RecipeCheckpoint final : public checkpoint::Checkpoint {
 
   Recipe recipe_;
   uint64_t seed_ = 0;
+  Arithmetic arithmetic_ = Arithmetic::kExact;
+  MergekitPlan mergekit_;                             // where that is the arithmetic
   MergePlan plan_;                                    // but for the catalogue, which is the checkpoint's
   std::unique_ptr<const VocabularyPlan> vocabulary_;  // null where the recipe has no rules for tokenizers
   std::vector<ParentInfo> parents_;

@@ -189,16 +189,42 @@ TEST_F(RecipeCheckpointTest, TheFlagsSeedWinsOverTheRecipes) {
   EXPECT_EQ(Tensor(*Good(text + "sluice: {seed: 9}\n"), "lm_head.weight"), Tensor(*nine, "lm_head.weight"));
 }
 
-TEST_F(RecipeCheckpointTest, MergekitsArithmeticIsRefused) {
+TEST_F(RecipeCheckpointTest, TheFlagsArithmeticWinsOverTheRecipes) {
   Llama("base", {});
   const std::string text = "merge_method: linear\nmodels: [{model: base, parameters: {weight: 1}}]\n";
-  EXPECT_THAT(ErrorsOf(text + "sluice: {arithmetic: mergekit}\n"),
-              ElementsAre("r.yml:3:22: mergekit's arithmetic is not supported yet; leave it out for exact"));
+  EXPECT_STREQ(Good(text)->arithmetic(), "exact");
+  EXPECT_STREQ(Good(text + "sluice: {arithmetic: mergekit}\n")->arithmetic(), "mergekit");
   OpenOptions options = WithRecipes();
   options.arithmetic = "mergekit";
-  EXPECT_THAT(ErrorsOf(text, options), ElementsAre(HasSubstr("not supported yet")));
+  EXPECT_STREQ(Good(text, options)->arithmetic(), "mergekit");
   options.arithmetic = "exact";
-  EXPECT_NE(Good(text + "sluice: {arithmetic: mergekit}\n", options), nullptr);
+  EXPECT_STREQ(Good(text + "sluice: {arithmetic: mergekit}\n", options)->arithmetic(), "exact");
+}
+
+TEST_F(RecipeCheckpointTest, WhatMergekitsArithmeticCannotDo) {
+  Llama("base", {});
+  Llama("one", {.update_seed = 2});
+  const std::string text =
+      "merge_method: dare_linear\nbase_model: base\nmodels:\n  - {model: one, parameters: {weight: 1, density: 0.5}}\n";
+  EXPECT_THAT(ErrorsOf(text + "sluice: {arithmetic: mergekit, seed: 4294967296}\n"),
+              ElementsAre(HasSubstr("seed 4294967296 is too large for mergekit's arithmetic")));
+  EXPECT_NE(Good(text + "sluice: {arithmetic: mergekit, seed: 4294967295}\n"), nullptr);
+  EXPECT_THAT(ErrorsOf(text + "parameters: {rescale: density}\nsluice: {arithmetic: mergekit}\n"),
+              ElementsAre(HasSubstr("rescale: density is not mergekit's: say true or false")));
+}
+
+// Each tensor in the type that torch would compute it in, and stored so.
+TEST_F(RecipeCheckpointTest, MergekitsArithmeticPromotes) {
+  Llama("half", {.dtype = "F16"});
+  Llama("brain", {.update_seed = 2, .dtype = "BF16"});
+  const std::string models =
+      "models:\n  - {model: half, parameters: {weight: 1}}\n  - {model: brain, parameters: {weight: 1}}\n"
+      "sluice: {arithmetic: mergekit}\n";
+  const auto encoding = [&](const std::string& text) { return Good(text)->tensors()[0].encoding; };
+  EXPECT_EQ(encoding("merge_method: linear\n" + models), quant::F32());
+  EXPECT_EQ(encoding("merge_method: task_arithmetic\nbase_model: half\n" + models), quant::F16());
+  EXPECT_EQ(encoding("merge_method: linear\ndtype: bfloat16\n" + models), quant::BF16());
+  EXPECT_EQ(encoding("merge_method: linear\ndtype: bfloat16\nout_dtype: float16\n" + models), quant::F16());
 }
 
 TEST_F(RecipeCheckpointTest, TheOutputsDtype) {

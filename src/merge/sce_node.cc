@@ -41,7 +41,7 @@ class Differences {
     for (size_t m = 0; m < num_models_; ++m) {
       const float* x = FloatsAt(in[m + 1], first, count, x_copy);
       double* d = &values_[m * kCopyElements];
-      for (uint64_t i = 0; i < count; ++i) d[i] = static_cast<double>(x[i]) - static_cast<double>(base[i]);
+      ForEachOfPart(count, [&](uint64_t i) { d[i] = static_cast<double>(x[i]) - static_cast<double>(base[i]); });
     }
   }
   const double* of(size_t m) const { return &values_[m * kCopyElements]; }
@@ -50,13 +50,15 @@ class Differences {
     const auto n = static_cast<double>(num_models_);
     double mean[kCopyElements] = {}, sum[kCopyElements] = {};
     for (size_t m = 0; m < num_models_; ++m) {
-      for (uint64_t i = 0; i < count; ++i) mean[i] += of(m)[i];
+      const double* d = of(m);
+      ForEachOfPart(count, [&](uint64_t i) { mean[i] += d[i]; });
     }
-    for (uint64_t i = 0; i < count; ++i) mean[i] /= n;  // of equal differences, exactly that: their variance is 0
+    ForEachOfPart(count, [&](uint64_t i) { mean[i] /= n; });  // of equal differences, exactly that: their variance is 0
     for (size_t m = 0; m < num_models_; ++m) {
-      for (uint64_t i = 0; i < count; ++i) sum[i] += (of(m)[i] - mean[i]) * (of(m)[i] - mean[i]);
+      const double* d = of(m);
+      ForEachOfPart(count, [&](uint64_t i) { sum[i] += (d[i] - mean[i]) * (d[i] - mean[i]); });
     }
-    for (uint64_t i = 0; i < count; ++i) variances[i] = static_cast<float>(sum[i] / n);
+    ForEachOfPart(count, [&](uint64_t i) { variances[i] = static_cast<float>(sum[i] / n); });
   }
 
  private:
@@ -245,21 +247,23 @@ void SceNode::Compute(const graph::ComputeArgs& args) const {
     double vote[kCopyElements] = {}, mixed[kCopyElements] = {}, divisor[kCopyElements] = {};
     for (size_t m = 0; m < num_models; ++m) {
       const double* d = differences.of(m);
-      for (uint64_t i = 0; i < count; ++i) vote[i] += d[i];
+      ForEachOfPart(count, [&](uint64_t i) { vote[i] += d[i]; });
     }
     for (size_t m = 0; m < num_models; ++m) {
-      const double* d = differences.of(m);
-      const double choice[2] = {0 * weights[m], weights[m]};  // a NaN stays one; looked up, for chance mispredicts
-      for (uint64_t i = 0; i < count; ++i) {
+      const double *d = differences.of(m), agrees = weights[m], none = 0 * weights[m];  // a NaN stays one
+      ForEachOfPart(count, [&](uint64_t i) {
         const double towards = vote[i] >= 0 ? d[i] : -d[i];
-        const double weight = choice[towards > 0];
+        const double weight = towards > 0 ? agrees : none;
         mixed[i] += weight * d[i];
         divisor[i] += weight;
-      }
+      });
     }
-    for (uint64_t i = 0; i < count; ++i) {
+    ForEachOfPart(count, [&](uint64_t i) {
       const double merged = static_cast<double>(base[i]) + mixed[i] / (divisor[i] < 1e-6 ? 1e-6 : divisor[i]);
-      out[i] = std::isnan(merged) ? std::bit_cast<float>(0x7FC00000u) : static_cast<float>(merged);
+      out[i] = static_cast<float>(merged);
+    });
+    for (uint64_t i = 0; i < count; ++i) {
+      if (std::isnan(out[i])) out[i] = std::bit_cast<float>(0x7FC00000u);
       if (selects_ && !IsKept(rank, variances[i], args.range.begin + first + i)) out[i] = base[i];
     }
     std::memcpy(args.out + first * sizeof(float), out, count * sizeof(float));

@@ -45,11 +45,6 @@ void ForRotatedRuns(const RowRotation& rotation, uint64_t begin, uint64_t end, u
 
 }  // namespace
 
-uint32_t MagnitudeBitsOf(float x, float base) {
-  const uint32_t bits = std::bit_cast<uint32_t>(x - base) & 0x7FFFFFFFu;
-  return bits > 0x7F800000u ? 0x7FC00000u : bits;
-}
-
 void BandMaskWords(const BandMask& mask, uint64_t first_element, uint64_t count, const float* x, const float* base,
                    uint32_t* words) {
   const auto within = [](const MagnitudeRanks::Rank& rank, uint32_t bits, uint64_t element) {
@@ -79,18 +74,22 @@ void RankMaskWords(const RankMask& mask, uint64_t first_element, uint64_t count,
   kernels::RandomMaskWords(mask.key, first_element, count, words);
   ForRows({first_element, first_element + count}, mask.columns, [&](uint64_t row, uint64_t begin, uint64_t end) {
     const uint64_t first = row * mask.columns + begin - first_element;
+    const float *of_x = x + first, *of_base = base + first, *of_others = others + first;
+    uint32_t* of_words = words + first;
     // Without branches, which chance would mispredict; equal magnitudes, marked by a 2, are looked at after that.
+    // Bounds as the last word on their near side: those up to 2^32 do not fit.
+    const uint32_t has_low = mask.low > 0, low_last = static_cast<uint32_t>(mask.low - has_low);
+    const uint32_t has_high = mask.high > 0, high_last = static_cast<uint32_t>(mask.high - has_high);
     uint32_t any_equal = 0;
-    for (uint64_t i = first; i < first + (end - begin); ++i) {
-      const uint32_t bits = MagnitudeBitsOf(x[i], base[i]), other = MagnitudeBitsOf(others[i], 0);
-      const uint32_t compared =
-          static_cast<uint32_t>(words[i] >= mask.low) & static_cast<uint32_t>(words[i] < mask.high);
-      const uint32_t is_equal = compared & static_cast<uint32_t>(bits == other);
-      const uint32_t is_dropped =
-          static_cast<uint32_t>(words[i] >= mask.high) | (compared & static_cast<uint32_t>(bits < other));
-      words[i] = is_dropped | is_equal << 1;
+    ForEachOfPart(end - begin, [&](uint64_t i) {
+      const uint32_t bits = MagnitudeBitsOf(of_x[i], of_base[i]), other = std::bit_cast<uint32_t>(of_others[i]);
+      const uint32_t is_kept = has_low & static_cast<uint32_t>(of_words[i] <= low_last);
+      const uint32_t is_dropped = 1 ^ (has_high & static_cast<uint32_t>(of_words[i] <= high_last));
+      const uint32_t is_compared = 1 ^ (is_kept | is_dropped);
+      const uint32_t is_equal = is_compared & static_cast<uint32_t>(bits == other);
+      of_words[i] = is_dropped | (is_compared & static_cast<uint32_t>(bits < other)) | is_equal << 1;
       any_equal |= is_equal;
-    }
+    });
     if (any_equal == 0) return;
     const RowRotation rotation(mask.key, row, mask.columns);
     for (uint64_t column = begin; column < end; ++column) {
@@ -151,7 +150,8 @@ void RotatedMagnitudeNode::Compute(const graph::ComputeArgs& args) const {
       const uint64_t at = wanted - x[view].range.begin;
       const float* of_x = FloatsAt(x[view], at, unit, x_copy);
       const float* of_base = FloatsAt(base[view], at, unit, base_copy);
-      for (uint64_t i = 0; i < unit; ++i) magnitudes[i] = std::bit_cast<float>(MagnitudeBitsOf(of_x[i], of_base[i]));
+      ForEachOfPart(unit,
+                    [&](uint64_t i) { magnitudes[i] = std::bit_cast<float>(MagnitudeBitsOf(of_x[i], of_base[i])); });
       std::rotate(magnitudes, magnitudes + rotation.shift(), magnitudes + unit);
       const uint64_t first = column % unit, last = std::min(end - index * unit, unit);
       std::memcpy(out, magnitudes + first, (last - first) * sizeof(float));

@@ -2,6 +2,7 @@
 // it is dropped. Pure and thread-safe.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 
 #include "base/counter_rng.h"
@@ -13,7 +14,10 @@ namespace sluice::merge {
 constexpr uint64_t kMaskKeepBelow = 1;  // DeltaMask::keep_below of such words
 
 // |x - base| as select.h orders it: f32 bits without the sign, every NaN 0x7FC00000.
-uint32_t MagnitudeBitsOf(float x, float base);
+inline uint32_t MagnitudeBitsOf(float x, float base) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x - base) & 0x7FFFFFFFu;
+  return bits > 0x7F800000u ? 0x7FC00000u : bits;
+}
 
 // breadcrumbs: of the magnitudes, ordered from the largest and equal ones by index, drops the first up to `top` (where
 // has_top) and those after `bottom` (where has_bottom).
@@ -34,7 +38,7 @@ void BandMaskWords(const BandMask& mask, uint64_t first_element, uint64_t count,
 struct RankMask {
   PhiloxKey key{};
   uint64_t columns = 0;        // of a row, 2 or more
-  uint64_t low = 0, high = 0;  // round(p 2^32)
+  uint64_t low = 0, high = 0;  // round(p 2^32), low <= high
 };
 // `others`: |x - base| of the elements that these are compared with, as RotatedMagnitudeNode has it.
 void RankMaskWords(const RankMask& mask, uint64_t first_element, uint64_t count, const float* x, const float* base,

@@ -124,5 +124,27 @@ TEST(RotatedMagnitude, NeedsWholeBlocks) {
   }
 }
 
+// Of a parent in blocks of 32 (Q8_0: an f16 scale and 32 bytes) as of its numbers.
+TEST(RotatedMagnitude, WorksOnQuantisedParents) {
+  constexpr uint64_t kColumns = 96, kRows = 300, kCount = kColumns * kRows;
+  std::vector<uint8_t> blocks;
+  std::vector<float> x, base(kCount, 0.25f);
+  for (uint64_t block = 0; block < kCount / 32; ++block) {
+    blocks.insert(blocks.end(), {0x00, 0x2C});  // 0.0625
+    for (uint64_t i = 0; i < 32; ++i) {
+      const auto value = static_cast<int8_t>((block * 37 + i * 11) % 251 - 125);
+      blocks.push_back(static_cast<uint8_t>(value));
+      x.push_back(0.0625f * static_cast<float>(value));
+    }
+  }
+  graph::Graph graph;
+  const graph::Node* stored = graph.AddStored(tests::MemoryBytes(blocks), 0, quant::EncodingByName("Q8_0"), kCount);
+  const graph::Node* b = tests::AddFloats(&graph, base);
+  const auto run = [&](const graph::Node* of) {
+    return tests::NodeRunner().RunF32(graph.Add(std::make_unique<RotatedMagnitudeNode>(of, b, kKey, kColumns)));
+  };
+  EXPECT_EQ(run(graph.AddCast(stored, quant::F32())), run(tests::AddFloats(&graph, x)));
+}
+
 }  // namespace
 }  // namespace sluice::merge

@@ -1,14 +1,18 @@
 #include "merge/statement.h"
 
 #include <algorithm>
+#include <bit>
+#include <charconv>
 #include <filesystem>
 #include <initializer_list>
+#include <optional>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "generated/version.h"
 #include "io/byte_source.h"
+#include "kernels/sha256.h"
 
 namespace sluice::merge {
 namespace {
@@ -107,13 +111,46 @@ void ReadParents(const Json& list, Statement* statement, std::string* problem) {
   }
 }
 
+// A double by its bits: what JSON has no number for (NaN, infinities) comes back too.
+std::string BitsOf(double value) { return fmt::format("{:016x}", std::bit_cast<uint64_t>(value)); }
+
+std::optional<double> FromBits(const Json& json) {
+  if (!json.is_string()) return std::nullopt;
+  const std::string text = json.get<std::string>();
+  uint64_t bits = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), bits, 16);
+  if (error != std::errc() || end != text.data() + text.size() || text.size() != 16) return std::nullopt;
+  return std::bit_cast<double>(bits);
+}
+
+bool ReadFacts(const Json& list, std::vector<std::vector<double>>* facts) {
+  for (const Json& item : list) {
+    if (!item.is_array()) return false;
+    std::vector<double>& values = facts->emplace_back();
+    for (const Json& number : item) {
+      const std::optional<double> value = FromBits(number);
+      if (!value) return false;
+      values.push_back(*value);
+    }
+  }
+  return true;
+}
+
 void ReadTensors(const Json& list, Statement* statement, std::string* problem) {
   for (const Json& item : list) {
     Statement::Tensor tensor;
     ObjectReader reader(item, fmt::format("tensors[{}]", statement->tensors.size()), problem);
     reader.Text("name", &tensor.name);
     reader.Root("root", &tensor.root);
+    reader.Text("leaves", &tensor.leaves);
+    const Json* facts = reader.List("facts");
     reader.End();
+    if (!problem->empty()) return;
+    if (tensor.leaves.size() % 64 != 0 || tensor.leaves.find_first_not_of("0123456789abcdef") != std::string::npos) {
+      reader.Complain("has 'leaves' that are not hashes of 64 hexadecimal digits");
+    } else if (!ReadFacts(*facts, &tensor.facts)) {
+      reader.Complain("has 'facts' that are not lists of 16 hexadecimal digits");
+    }
     if (!problem->empty()) return;
     statement->tensors.push_back(std::move(tensor));
   }
@@ -180,6 +217,14 @@ Statement MakeStatement(const RecipeCheckpoint& checkpoint) {
   return statement;
 }
 
+Statement::Tensor StatementTensor(const checkpoint::TensorDigest& digest, std::vector<std::vector<double>> facts) {
+  Statement::Tensor tensor{digest.name, kernels::ToHex(digest.root), "", std::move(facts)};
+  if (digest.leaves.size() > 1) {
+    for (const kernels::Hash256& leaf : digest.leaves) tensor.leaves += kernels::ToHex(leaf);
+  }
+  return tensor;
+}
+
 std::string WriteStatement(const Statement& statement) {
   Json json;
   json["schema"] = kSchema;
@@ -203,7 +248,13 @@ std::string WriteStatement(const Statement& statement) {
   json["weights_root"] = statement.weights_root;
   json["tensors"] = Json::array();
   for (const Statement::Tensor& tensor : statement.tensors) {
-    json["tensors"].push_back({{"name", tensor.name}, {"root", tensor.root}});
+    Json facts = Json::array();
+    for (const std::vector<double>& fact : tensor.facts) {
+      Json& values = facts.emplace_back(Json::array());
+      for (const double value : fact) values.push_back(BitsOf(value));
+    }
+    json["tensors"].push_back(
+        {{"name", tensor.name}, {"root", tensor.root}, {"leaves", tensor.leaves}, {"facts", std::move(facts)}});
   }
   // A path or a recipe need not be UTF-8; JSON must be.
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";

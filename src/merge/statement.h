@@ -8,11 +8,13 @@
 #include <vector>
 
 #include "base/result.h"
+#include "checkpoint/digest_tree.h"
 #include "merge/recipe_checkpoint.h"
 
 namespace sluice::merge {
 
 inline constexpr char kStatementFile[] = "sluice_merge.json";
+inline constexpr char kRecipeFile[] = "mergekit_config.yml";  // the recipe, as it was given
 
 struct Statement {
   struct Parent {
@@ -23,6 +25,8 @@ struct Statement {
   };
   struct Tensor {
     std::string name, root;  // the root in hexadecimal
+    std::string leaves;      // hashes of its 1 MiB chunks in order, likewise; empty where it is one chunk
+    std::vector<std::vector<double>> facts;  // what was found of whole parents for it, in its node's order
     bool operator==(const Tensor&) const = default;
   };
 
@@ -44,6 +48,9 @@ struct Statement {
 
 // All but root, weights_root and tensors, which are known when the merge is written.
 Statement MakeStatement(const RecipeCheckpoint& recipe);
+
+// Of a tensor that was written; the digest must have its leaves.
+Statement::Tensor StatementTensor(const checkpoint::TensorDigest& digest, std::vector<std::vector<double>> facts);
 
 // Two spaces of indentation, a final newline; keys in a fixed order.
 std::string WriteStatement(const Statement& statement);

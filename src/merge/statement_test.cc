@@ -29,7 +29,8 @@ Statement Example() {
                        {false, "x.yml", "/models/x.yml", "recipe", 1u << 31}};
   statement.root = std::string(64, 'a');
   statement.weights_root = std::string(64, '0');
-  statement.tensors = {{"lm_head.weight", std::string(64, '1')}};
+  statement.tensors = {{"lm_head.weight", std::string(64, '1'), "", {}},
+                       {"model.norm.weight", std::string(64, '2'), std::string(128, 'a'), {{1.5, -0.0, 3e300}, {}}}};
   return statement;
 }
 
@@ -58,6 +59,8 @@ TEST(Statement, IsReadStrictly) {
   EXPECT_THAT(problem_with("/seed", "5"), HasSubstr("the statement has a 'seed' that is not a whole number"));
   EXPECT_THAT(problem_with("/seed", -5), HasSubstr("'seed' that is not a whole number"));
   EXPECT_THAT(problem_with("/seed", 5.5), HasSubstr("'seed' that is not a whole number"));
+  EXPECT_THAT(problem_with("/tensors/1/leaves", "abc"), HasSubstr("tensors[1] has 'leaves' that are not hashes"));
+  EXPECT_THAT(problem_with("/tensors/1/facts/0/0", 1.5), HasSubstr("tensors[1] has 'facts' that are not lists"));
   EXPECT_THAT(problem_with("/root", "abc"), HasSubstr("'root' that is not 64 hexadecimal digits"));
   EXPECT_THAT(problem_with("/weights_root", std::string(64, 'A')), HasSubstr("'weights_root' that is not 64"));
   EXPECT_THAT(problem_with("/recipe/overrides", nlohmann::json::array({1})),

@@ -20,7 +20,7 @@ namespace {
 
 using kernels::DeltaMask;
 
-enum : size_t { kWeight, kDensity, kNormalize, kRescale, kLambda, kInt8Mask, kGamma, kEpsilon = kGamma };
+using enum TaskVectorParameter::Place;
 
 std::string MaskText(const TaskVectorNode::Model& model) {
   if (model.rank) return MaskDescription(*model.rank);

@@ -27,7 +27,12 @@ struct TaskVectorSettings {
   bool consensus = false;
 };
 
-// The family's parameters, in the order that AddTaskVectorNode reads them; which are used, defaults and help vary by
+// Places of the family's parameters.
+struct TaskVectorParameter {
+  enum Place : size_t { kWeight, kDensity, kNormalize, kRescale, kLambda, kInt8Mask, kGamma, kEpsilon = kGamma };
+};
+
+// The family's parameters, in the order of TaskVectorParameter; which are used, defaults and help vary by
 // method.
 std::vector<ParameterInfo> TaskVectorParameters(const TaskVectorSettings& settings, bool normalize, bool rescale);
 

@@ -354,7 +354,7 @@ void Engine::FoldStrip(int worker, std::unique_lock<std::mutex>& lock, Job& job,
   Evaluator& evaluator = evaluators_[static_cast<size_t>(worker)];
   std::vector<View> in;
   ForEachPiece(strip.range, [&](Range piece) {
-    evaluator.Begin(&job.windows, nullptr);
+    evaluator.Begin(&job.windows, &run.fold_facts);
     for (const GroupRun::Own* own : folding) {
       in.clear();
       for (const Node* input : own->fact->inputs()) in.push_back(evaluator.Evaluate(input, piece));
@@ -397,7 +397,11 @@ void Engine::Know(FactRun& fact, graph::FactValue value) {
   const std::vector<std::shared_ptr<GroupRun>> waiting = std::move(fact.waiting);
   fact.waiting.clear();
   for (const std::shared_ptr<GroupRun>& run : waiting) {
-    if (--run->unknown > 0) continue;
+    if (--run->unknown > 0) {
+      // Its own facts may have waited for this one of another group.
+      if (run->folding == 0 && !AllOwnKnown(*run)) EndPass(*run);
+      continue;
+    }
     ResolveGroup(run.get());
     const std::vector<std::shared_ptr<Job>> jobs(active_.begin(), active_.end());
     for (const std::shared_ptr<Job>& job : jobs) {
@@ -414,17 +418,7 @@ void Engine::Know(FactRun& fact, graph::FactValue value) {
 // All facts of the group have seen this pass: those that are not known yet go on, over held tiles and over what is read
 // again.
 void Engine::EndPass(GroupRun& run) {
-  for (GroupRun::Own& own : run.own) {
-    FactRun& fact = *own.run;
-    if (fact.known) {
-      fact.fold = nullptr;
-      continue;
-    }
-    fact.blocks_left = CountWanted(*fact.fold, own.fact->num_elements());
-    SLUICE_CHECK(fact.blocks_left > 0);
-    ++run.folding;
-  }
-  if (run.folding > 0) {
+  if (BeginPass(&run)) {
     SLUICE_CHECK(run.may_repeat);
     ++shared_.fact_passes;
     run.pass_wanted = true;
@@ -435,7 +429,7 @@ void Engine::EndPass(GroupRun& run) {
       }
     }
     work_wake_.notify_all();
-  } else {
+  } else if (AllOwnKnown(run)) {
     shared_.fold_bytes_in_use -= run.fold_state_bytes;
     run.fold_state_bytes = 0;
   }

@@ -43,6 +43,35 @@ void ResolveGroup(GroupRun* run) {
   run->resolved = true;
 }
 
+bool AllOwnKnown(const GroupRun& run) {
+  return std::ranges::all_of(run.own, [](const GroupRun::Own& own) { return own.run->known; });
+}
+
+bool BeginPass(GroupRun* run) {
+  SLUICE_CHECK(run->folding == 0);
+  const auto is_known = [](const std::shared_ptr<FactRun>& fact) { return fact->known; };
+  bool looks_at_facts = false;
+  for (GroupRun::Own& own : run->own) {
+    FactRun& fact = *own.run;
+    if (fact.known) fact.fold = nullptr;
+    if (fact.known || !std::ranges::all_of(own.needs, is_known)) continue;
+    if (run->folding > 0 && own.fact->num_elements() != run->fold_elements) continue;
+    run->fold_elements = own.fact->num_elements();
+    fact.blocks_left = CountWanted(*fact.fold, run->fold_elements);
+    SLUICE_CHECK(fact.blocks_left > 0);
+    looks_at_facts |= !own.needs.empty();
+    ++run->folding;
+  }
+  for (GroupRun::Needed& needed : run->needed) {
+    if (!looks_at_facts || needed.in_fold_facts || !std::ranges::all_of(needed.facts, is_known)) continue;
+    std::vector<graph::FactValue> values;
+    for (const auto& fact : needed.facts) values.push_back(fact->value);
+    run->fold_facts.Set(needed.node, std::move(values));
+    needed.in_fold_facts = true;
+  }
+  return run->folding > 0;
+}
+
 bool WantsBlock(const FactRun& fact, uint64_t block) {
   return fact.fold != nullptr && fact.blocks_left > 0 && fact.fold->Wants(block);
 }
@@ -78,6 +107,11 @@ std::shared_ptr<GroupRun> Generator::Begin(Shared::Queued queued) {
   std::set<const Node*> seen;
   std::vector<const Node*> with_facts;
   for (const Node* out : run->outs) CollectNeeded(out, &seen, &with_facts);
+  for (size_t i = 0; i < with_facts.size(); ++i) {  // it grows
+    for (const auto& fact : with_facts[i]->facts()) {
+      for (const Node* input : fact->inputs()) CollectNeeded(input, &seen, &with_facts);
+    }
+  }
   const uint64_t granule = with_facts.empty() ? groups_.granule(queued.group) : 0;
   run->tile_elements = TileElements(run->outs, layout_.tile_bytes, granule);
   run->num_tiles = std::max<uint64_t>(1, CeilDiv(run->num_elements, run->tile_elements));
@@ -98,11 +132,9 @@ std::shared_ptr<GroupRun> Generator::Begin(Shared::Queued queued) {
           SLUICE_CHECK(fact_run.known);
         } else {
           fact_run.fold = fact->Begin(options_.num_threads);
-          fact_run.blocks_left = CountWanted(*fact_run.fold, fact->num_elements());
-          SLUICE_CHECK(fact_run.blocks_left > 0);
-          SLUICE_CHECK(run->own.empty() || run->fold_elements == fact->num_elements());
-          run->fold_elements = fact->num_elements();
-          run->own.push_back({fact.get(), entry->second});
+          run->own.push_back({fact.get(), entry->second, {}});
+          run->folds_what_it_emits &= fact->num_elements() == run->num_elements;
+          run->may_repeat |= fact->num_elements() != run->own.front().fact->num_elements();
           run->fold_state_bytes += fact->StateBytes(options_.num_threads);
           run->may_repeat |= fact->max_passes() > 1;
         }
@@ -115,11 +147,17 @@ std::shared_ptr<GroupRun> Generator::Begin(Shared::Queued queued) {
     }
     run->needed.push_back(std::move(needed));
   }
-  run->folding = run->own.size();
-  if (!run->own.empty()) {
-    ++shared_->fact_passes;
-    shared_->fold_bytes_in_use += run->fold_state_bytes;
+  for (GroupRun::Own& own : run->own) {
+    std::set<const Node*> seen_by_fact;
+    std::vector<const Node*> looked_at;
+    for (const Node* input : own.fact->inputs()) CollectNeeded(input, &seen_by_fact, &looked_at);
+    for (const Node* node : looked_at) {
+      for (const auto& fact : node->facts()) own.needs.push_back(shared_->facts.at(fact->key()));
+    }
+    run->may_repeat |= !own.needs.empty();
   }
+  shared_->fold_bytes_in_use += run->fold_state_bytes;
+  if (BeginPass(run.get())) ++shared_->fact_passes;
   if (run->unknown == 0) ResolveGroup(run.get());
   return run;
 }
@@ -186,7 +224,7 @@ std::shared_ptr<Job> Generator::NextOfRun() {
             phase_ = Phase::kFold;
             break;
           }
-          if (run_->folding > 0) return nullptr;
+          if (!AllOwnKnown(*run_)) return nullptr;
         }
         phase_ = Phase::kValues;
         break;
@@ -223,8 +261,12 @@ std::shared_ptr<Job> Generator::FoldJob() {
     }
     ++next_block_;
   }
+  std::vector<const graph::Fact*> folding;
+  for (const GroupRun::Own& own : run_->own) {
+    if (own.run->fold != nullptr && own.run->blocks_left > 0) folding.push_back(own.fact);
+  }
   lock.unlock();
-  return parts.empty() ? nullptr : MakeJob(std::move(parts));
+  return parts.empty() ? nullptr : MakeJob(std::move(parts), folding);
 }
 
 std::shared_ptr<Job> Generator::TileJob(uint64_t tile, bool fold) {
@@ -276,13 +318,17 @@ std::shared_ptr<Job> Generator::Pack() {
   }
 }
 
-std::shared_ptr<Job> Generator::MakeJob(std::vector<JobPiece> parts) {
+std::shared_ptr<Job> Generator::MakeJob(std::vector<JobPiece> parts, const std::vector<const graph::Fact*>& folding) {
   auto job = std::make_shared<Job>(owner_, layout_.slot_bytes);
   job->parts = std::move(parts);
   for (JobPiece& part : job->parts) {
     if (part.fold) {
-      for (const GroupRun::Own& own : part.run->own) {
-        for (const Node* input : own.fact->inputs()) job->windows.AddRoot(input, part.range, false);
+      std::vector<const graph::Fact*> facts = folding;
+      if (facts.empty()) {
+        for (const GroupRun::Own& own : part.run->own) facts.push_back(own.fact);
+      }
+      for (const graph::Fact* fact : facts) {
+        for (const Node* input : fact->inputs()) job->windows.AddRoot(input, part.range, false);
       }
     }
     if (!part.emit) continue;

@@ -3,8 +3,9 @@
 // A group without unknown facts gives its tiles. One with facts gives, with k tiles that the budget can hold:
 //   tiles k..n-1 to fold; tiles 0..k-1 to fold and keep; [facts known: 0..k-1 are computed where they lie]; tiles
 //   k..n-1
-// so that the next group's folding overlaps this one's values unasked. A fact that may need another pass makes the
-// generator wait for it. Small groups that were enqueued together are packed into one job.
+// so that the next group's folding overlaps this one's values unasked. A fact that may need another pass, or that looks
+// at what other facts decide (a recipe of recipes), makes the generator wait for it. Small groups that were enqueued
+// together are packed into one job.
 #pragma once
 
 #include <deque>
@@ -51,7 +52,8 @@ class Generator {
   std::shared_ptr<Job> NextOfRun();
   std::shared_ptr<Job> FoldJob();
   std::shared_ptr<Job> TileJob(uint64_t tile, bool fold);
-  std::shared_ptr<Job> MakeJob(std::vector<JobPiece> parts);
+  // `folding`: the facts whose inputs parts that fold must hold; empty: all of the group's own.
+  std::shared_ptr<Job> MakeJob(std::vector<JobPiece> parts, const std::vector<const graph::Fact*>& folding = {});
 
   const GroupSource& groups_;
   const StreamOptions& options_;
@@ -67,6 +69,10 @@ class Generator {
 
 // Takes the facts' values into the group, all of which must be known. Under the mutex.
 void ResolveGroup(GroupRun* run);
+// Begins a pass over the facts of the group's own that can be folded: what their inputs look at is known, and they look
+// at tensors of one size. False where there is none. Under the mutex, between passes.
+bool BeginPass(GroupRun* run);
+bool AllOwnKnown(const GroupRun& run);
 // Whether the fact's present pass takes the block. Under the mutex: a fact whose pass has ended is not asked.
 bool WantsBlock(const FactRun& fact, uint64_t block);
 // Blocks that a fold wants in the pass that begins.

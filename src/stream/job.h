@@ -32,10 +32,12 @@ struct GroupRun {
   struct Own {
     const graph::Fact* fact;
     std::shared_ptr<FactRun> run;
+    std::vector<std::shared_ptr<FactRun>> needs;  // that its inputs look at: known before it is folded
   };
   struct Needed {
     const Node* node;
     std::vector<std::shared_ptr<FactRun>> facts;  // in the node's order
+    bool in_fold_facts = false;
   };
 
   uint32_t group = 0;
@@ -43,23 +45,24 @@ struct GroupRun {
   graph::Graph graph;
   std::vector<const Node*> outs;
   uint64_t num_elements = 0, tile_elements = 0, num_tiles = 1;
-  uint64_t held_tiles = 0;  // the first of them are folded last and kept for their values
-  uint64_t fold_elements =
-      0;                    // of the tensors that its own facts look at: num_elements, unless an out is a part of one
-  bool may_repeat = false;  // a fact of its own may ask for another pass
+  uint64_t held_tiles = 0;          // the first of them are folded last and kept for their values
+  bool folds_what_it_emits = true;  // its own facts look at as many elements: no out is a part of a tensor
+  bool may_repeat = false;          // there may be another pass: a fact asks for it, or waits for another fact
   uint64_t fold_state_bytes = 0;
 
   // Under the engine's mutex:
   std::vector<Own> own;        // facts that this group folds
   std::vector<Needed> needed;  // all facts that its nodes look at
+  uint64_t fold_elements = 0;  // of the tensors that this pass looks at
   size_t folding = 0;          // of `own`, in this pass
   size_t unknown = 0;          // of `needed`, each place counted
   bool resolved = false;       // everything needed is known, `facts` is filled
   bool pass_wanted = false;    // another pass over the tiles that are not held
   ResolvedFacts facts;
+  ResolvedFacts fold_facts;  // what is known of them while others are folded over nodes that look at them
 
   // Whether one read of a tile serves folds and values.
-  bool FoldsWhatItEmits() const { return own.empty() || fold_elements == num_elements; }
+  bool FoldsWhatItEmits() const { return folds_what_it_emits; }
 };
 
 // An element range of a group within a job.

@@ -48,6 +48,13 @@ struct Totals {
   uint64_t max_folded_slots = 0;  // at max_tile_bytes: the arena that would hold any tensor whole
 };
 
+// With those of the facts that its inputs look at, which come first.
+double PassesUntilKnown(const graph::Fact& fact) {
+  double before = 0;
+  for (const graph::Fact* needed : CollectFacts(fact.inputs())) before = std::max(before, PassesUntilKnown(*needed));
+  return before + fact.expected_passes();
+}
+
 uint64_t JobSlots(std::span<const Node* const> outs, std::span<const graph::Fact* const> facts, uint64_t tile_bytes,
                   uint64_t tile_elements, uint64_t num_elements) {
   const uint64_t num_tiles = std::max<uint64_t>(1, CeilDiv(num_elements, tile_elements));
@@ -61,7 +68,8 @@ uint64_t JobSlots(std::span<const Node* const> outs, std::span<const graph::Fact
         windows.AddOutput(out->encoding().BytesOf(range.size()));
     }
     for (const graph::Fact* fact : facts) {
-      for (const Node* input : fact->inputs()) windows.AddRoot(input, range, false);
+      const Range of_fact{std::min(range.begin, fact->num_elements()), std::min(range.end, fact->num_elements())};
+      for (const Node* input : fact->inputs()) windows.AddRoot(input, of_fact, false);
     }
     windows.Layout();
     slots = std::max(slots, windows.num_slots());
@@ -111,6 +119,7 @@ void AddGroup(const GroupSource& groups, size_t group, const StreamOptions& opti
   std::vector<const Node*> roots(outs.begin(), outs.end());
   uint64_t state_bytes = 0;
   double passes = 0;
+  uint64_t most_elements = 0;                // that a fact looks at
   bool new_facts = false, of_parts = false;  // a part of a tensor needs facts of all of it
   for (const graph::Fact* fact : facts) {
     const bool is_new = totals->facts_seen.insert(fact->key()).second;
@@ -118,7 +127,8 @@ void AddGroup(const GroupSource& groups, size_t group, const StreamOptions& opti
     of_parts |= fact->num_elements() != num_elements;
     roots.insert(roots.end(), fact->inputs().begin(), fact->inputs().end());
     state_bytes += fact->StateBytes(options.num_threads);
-    passes = std::max(passes, fact->expected_passes());
+    passes = std::max(passes, PassesUntilKnown(*fact));
+    most_elements = std::max(most_elements, fact->num_elements());
     if (!is_new) continue;
     totals->cpu_nanoseconds +=
         fact->NanosecondsPerElement() * fact->expected_passes() * static_cast<double>(fact->num_elements());
@@ -135,7 +145,7 @@ void AddGroup(const GroupSource& groups, size_t group, const StreamOptions& opti
     // A group that is one small tile takes as many slots at the next size: not worth laying out again.
     if (i == 0 || num_elements > tile_elements) slots = JobSlots(outs, facts, tile_bytes, tile_elements, num_elements);
     if (of_parts) {
-      slots = std::max(slots, JobSlots({}, facts, tile_bytes, tile_elements, facts.front()->num_elements()));
+      slots = std::max(slots, JobSlots({}, facts, tile_bytes, tile_elements, most_elements));
     }
     totals->max_job_slots[i] = std::max(totals->max_job_slots[i], slots);
     if (i == 0 && new_facts && (num_elements > tile_elements || of_parts)) {
@@ -233,9 +243,14 @@ std::vector<const graph::Fact*> CollectFacts(std::span<const Node* const> outs) 
   for (const Node* out : outs) VisitNodes(out, &nodes);
   std::vector<const graph::Fact*> facts;
   std::set<graph::Key> keys;
-  for (const Node* node : nodes) {
-    for (const auto& fact : node->facts()) {
-      if (keys.insert(fact->key()).second) facts.push_back(fact.get());
+  for (size_t before = 0; before < nodes.size();) {  // a fact may look at nodes that its own node does not
+    before = nodes.size();
+    for (const Node* node : std::vector<const Node*>(nodes.begin(), nodes.end())) {
+      for (const auto& fact : node->facts()) {
+        if (!keys.insert(fact->key()).second) continue;
+        facts.push_back(fact.get());
+        for (const Node* input : fact->inputs()) VisitNodes(input, &nodes);
+      }
     }
   }
   // In order of key, not of address: runs are to be alike.

@@ -480,6 +480,106 @@ TEST(Stream, RowsOfComputedTensorsAreGathered) {
   }
 }
 
+// A recipe of recipes: the sum of a tensor that itself hangs on a sum.
+TEST(Stream, FactsOfComputedTensorsWaitForTheFactsBelow) {
+  for (const auto& [inner, outer] : std::vector<std::pair<int, int>>{{1, 1}, {3, 1}, {1, 2}, {2, 3}}) {
+    std::map<uint32_t, std::vector<std::vector<float>>> expected;
+    for (const uint64_t working : {12 * kMiB, 64 * kMiB}) {
+      for (const int threads : {1, 3}) {
+        for (const bool hold : {false, true}) {
+          const Model x(kSizes, 2), y(kSizes, 3), z(kSizes, 4);
+          const FunctionGroups groups(kSizes.size(), [&](size_t i, graph::Graph* graph) {
+            const Node* below = graph->Add(std::make_unique<ScaleNode>(x.Add(i, graph), y.Add(i, graph), inner));
+            const Node* above = graph->Add(std::make_unique<ScaleNode>(below, z.Add(i, graph), outer));
+            return std::vector<const Node*>{graph->Add(std::make_unique<ScaleNode>(above, below, 1))};
+          });
+          MemoryBudget budget = Budget(working + tests::kShadowBytes);
+          StreamOptions options = Options(&budget, threads);
+          options.hold = hold ? Hold::kAlways : Hold::kNever;
+          auto stream = Stream::Open(groups, options);
+          ASSERT_TRUE(stream) << stream.error().ToString();
+          Collector collector;
+          Sink* sinks[] = {&collector};
+          const auto pumped = Pump(**stream, sinks);
+          ASSERT_TRUE(pumped) << pumped.error().ToString();
+          if (expected.empty()) {
+            const auto sum_of = [](const std::vector<float>& values) {
+              double sum = 0;  // in blocks, as the fold sums
+              for (uint64_t begin = 0; begin < values.size(); begin += graph::kBlockElements) {
+                double block = 0;
+                for (uint64_t k = begin; k < std::min<uint64_t>(begin + graph::kBlockElements, values.size()); ++k)
+                  block += static_cast<double>(values[k]);
+                sum += block;
+              }
+              return sum;
+            };
+            const auto scaled = [&](const std::vector<float>& values, const std::vector<float>& others) {
+              const double sum = sum_of(values);
+              std::vector<float> out;
+              for (uint64_t k = 0; k < values.size(); ++k)
+                out.push_back(static_cast<float>(values[k] + others[k] / sum));
+              return out;
+            };
+            for (uint32_t i = 0; i < kSizes.size(); ++i) {
+              const auto values = [&](const Model& model) {
+                std::vector<float> all;
+                for (uint64_t k = 0; k < kSizes[i]; ++k) all.push_back(model.Value(i, k));
+                return all;
+              };
+              const std::vector<float> below = scaled(values(x), values(y));
+              expected[i].push_back(scaled(scaled(below, values(z)), below));
+            }
+          }
+          EXPECT_EQ(collector.data, expected) << inner << ", " << outer << " passes, " << threads << " threads";
+          if (hold && working == 64 * kMiB) EXPECT_EQ(TimesRead(x), std::vector<int>{1});
+        }
+      }
+    }
+  }
+}
+
+// Facts of tensors of several sizes in one group: rows are gathered from a computed tensor, and summed.
+TEST(Stream, FactsOfPartsWaitForTheFactsOfTheWhole) {
+  constexpr uint64_t kRows = 3000, kColumns = 96, kFirst = 1000, kCount = 1500;
+  std::vector<std::vector<float>> expected;
+  for (const int passes : {1, 3}) {
+    for (const int threads : {1, 3}) {
+      const Model x({kRows * kColumns}, 2), y({kRows * kColumns}, 3), z({kCount * kColumns}, 4);
+      const FunctionGroups groups(1, [&](size_t, graph::Graph* graph) {
+        const Node* whole = graph->Add(std::make_unique<ScaleNode>(x.Add(0, graph), y.Add(0, graph), passes));
+        const Node* part = graph->Add(std::make_unique<graph::RowGatherNode>(
+            "part", whole, kColumns, std::make_shared<graph::RowRange>(kFirst, kCount)));
+        return std::vector<const Node*>{graph->Add(std::make_unique<ScaleNode>(part, z.Add(0, graph), passes))};
+      });
+      MemoryBudget budget = Budget(16 * kMiB + tests::kShadowBytes);
+      auto stream = Stream::Open(groups, Options(&budget, threads));
+      ASSERT_TRUE(stream) << stream.error().ToString();
+      Collector collector;
+      Sink* sinks[] = {&collector};
+      const auto pumped = Pump(**stream, sinks);
+      ASSERT_TRUE(pumped) << pumped.error().ToString();
+      std::map<std::string, double> sums;
+      for (const auto& [key, value] : (*stream)->facts()) sums[std::to_string(key.hi)] = value[0];
+      EXPECT_EQ(sums.size(), 2u);
+      ASSERT_EQ(collector.data[0][0].size(), kCount * kColumns);
+      if (expected.empty()) expected = collector.data[0];
+      EXPECT_EQ(collector.data[0], expected) << passes << " " << threads;
+    }
+  }
+  // And it is the formula, but for the order of sums: of numbers up to 2 over a sum of some hundreds.
+  const Model x({kRows * kColumns}, 2), y({kRows * kColumns}, 3), z({kCount * kColumns}, 4);
+  double sum = 0, part_sum = 0;
+  for (uint64_t k = 0; k < kRows * kColumns; ++k) sum += static_cast<double>(x.Value(0, k));
+  std::vector<float> part;
+  for (uint64_t k = 0; k < kCount * kColumns; ++k) {
+    part.push_back(static_cast<float>(x.Value(0, k + kFirst * kColumns) + y.Value(0, k + kFirst * kColumns) / sum));
+    part_sum += static_cast<double>(part.back());
+  }
+  for (uint64_t k = 0; k < part.size(); ++k) {
+    ASSERT_NEAR(expected[0][k], part[k] + z.Value(0, k) / part_sum, 1e-6) << k;
+  }
+}
+
 // A part of a computed tensor has the values that it has in the whole, though its facts are of the whole.
 TEST(Stream, PartsOfATensorNeedFactsOfAllOfIt) {
   constexpr uint64_t kRows = 3000, kColumns = 96;

@@ -1,5 +1,7 @@
 #include "verify/verdict.h"
 
+#include <cmath>
+
 #include "base/check.h"
 #include "verify/verification.h"
 
@@ -19,6 +21,8 @@ const char* VerdictName(Verdict verdict) {
       return "SAME_ARCHITECTURE_DIFFERENT_WEIGHTS";
     case Verdict::kDifferentArchitecture:
       return "DIFFERENT_ARCHITECTURE";
+    case Verdict::kSameSample:
+      return "SAME_SAMPLE";
     case Verdict::kSameConfig:
       return "SAME_CONFIG";
     case Verdict::kUndecided:
@@ -43,6 +47,7 @@ int VerdictExitStatus(Verdict verdict) {
   switch (verdict) {
     case Verdict::kIdentical:
     case Verdict::kEqualAfterCast:
+    case Verdict::kSameSample:
     case Verdict::kSameConfig:
       return 0;
     case Verdict::kRounded:
@@ -83,6 +88,18 @@ Verdict DecideTensors(const ConfigDiff& config, const TensorSummary& tensors) {
   return Verdict::kSameWeights;
 }
 
+double MergeAudit::NoticedShare(uint64_t drawn, uint64_t all) {
+  if (drawn == 0) return 1;
+  if (drawn >= all) return 0;
+  return 1 - std::pow(0.01, 1 / static_cast<double>(drawn));
+}
+
+void DecideAudit(MergeAudit* audit) {
+  const bool is_good = audit->contradictions.empty() && audit->not_recomputed.empty() && audit->not_written.empty() &&
+                       audit->other_facts.empty();
+  audit->verdict = is_good ? Verdict::kSameSample : Verdict::kSameArchitectureDifferentWeights;
+}
+
 void DecideStatement(StatementCheck* check) {
   if (check->root == check->stated_root && check->weights_root == check->stated_weights_root) {
     check->verdict = Verdict::kIdentical;
@@ -114,6 +131,8 @@ std::string Proves(Verdict verdict, Level level) {
     case Verdict::kDifferentArchitecture:
       return level == Level::kTensors ? "the tensors, their shapes or the config's architecture differ"
                                       : "the headers, the config or the tokenizer differ";
+    case Verdict::kSameSample:
+      return "what was drawn is equal, byte for byte";
     case Verdict::kSameConfig:
       return "same architecture, tensor names, shapes, effective config and tokenizer; parameters were counted from "
              "headers";
@@ -138,6 +157,8 @@ std::string DoesNotProve(Verdict verdict, Level level) {
     case Verdict::kDifferentArchitecture:
       return level == Level::kTensors ? "that outputs differ on every prompt"
                                       : "anything about the weights: none was read";
+    case Verdict::kSameSample:
+      return "anything about what was not drawn";
     case Verdict::kSameConfig:
       return "anything about the weights: none was read";
     case Verdict::kUndecided:

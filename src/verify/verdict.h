@@ -24,6 +24,7 @@ enum class Verdict {
   kSameWeights,                       // equal weights under another config or tokenizer              exit 1
   kSameArchitectureDifferentWeights,  //                                                              exit 1
   kDifferentArchitecture,             // other tensors, shapes, or keys that change the forward pass  exit 1
+  kSameSample,                        // equal in all parts that were drawn and looked at              exit 0
   kSameConfig,                        // all that the level `config` may say of equals                exit 0
   kUndecided,                         // the level asked for cannot tell                              exit 5
 };

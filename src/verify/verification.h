@@ -42,6 +42,32 @@ struct StatementCheck {
   uint64_t bytes_read = 0;
 };
 
+// `verify MERGED --sample p --facts q`: parts of a merge made again from its parents, held against its statement.
+struct MergeAudit {
+  std::string ref, statement;  // the folder and the statement's file
+  Verdict verdict = Verdict::kUndecided;
+  uint64_t nonce = 0;
+  std::vector<std::string> contradictions;  // what the folder's papers say against each other, sentence by sentence
+  // --sample: chunks of 1 MiB, drawn from all.
+  bool sampled = false;
+  uint64_t chunks = 0, all_chunks = 0;
+  std::vector<std::string> not_recomputed;  // tensors of which a drawn chunk is not what the recipe makes
+  std::vector<std::string> not_written;     // ... is not in the folder as stated
+  // --facts: tensors that have any, drawn from all of those.
+  bool looked_at_facts = false;
+  uint64_t tensors = 0, all_tensors = 0;
+  std::vector<std::string> other_facts;  // tensors whose facts are not those of the parents
+  uint64_t budget_bytes = 0, peak_bytes = 0;
+  double seconds = 0;
+  uint64_t bytes_read = 0;
+
+  // The smallest share of all chunks, or tensors, that would be noticed with a probability of 99%.
+  static double NoticedShare(uint64_t drawn, uint64_t all);
+};
+
+// kSameSample where nothing was found.
+void DecideAudit(MergeAudit* audit);
+
 // From the roots and the tensors that differ; sets `verdict`.
 void DecideStatement(StatementCheck* check);
 

@@ -238,7 +238,7 @@ Result<int> Run(const Values& values, Session& session) {
   session.WarnOf(*finetune);
   std::vector<WatchedFiles> files;
   for (const Checkpoint* model : {base.get(), finetune.get()}) {
-    SLUICE_ASSIGN(WatchedFiles watched, WatchedFiles::Of(*model));
+    SLUICE_ASSIGN(WatchedFiles watched, WatchedFiles::Of(*model, ""));
     files.push_back(std::move(watched));
   }
   const verify::ModelParts parts(base->config() == nullptr ? nullptr : checkpoint::ArchitectureOf(*base->config()));

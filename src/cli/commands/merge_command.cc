@@ -1,7 +1,10 @@
 // sluice merge RECIPE -o DIR: the writer and the digest in one pass over the checkpoint that the recipe makes.
+#include <array>
+#include <map>
 #include <memory>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "base/units.h"
 #include "checkpoint/shard_plan.h"
@@ -10,19 +13,20 @@
 #include "cli/write_checkpoint.h"
 #include "generated/version.h"
 #include "kernels/sha256.h"
+#include "merge/diagnostics.h"
 #include "merge/method.h"
+#include "merge/model_card.h"
 #include "merge/recipe_checkpoint.h"
 #include "merge/statement.h"
 #include "report/model_report.h"
+#include "stream/planner.h"
 #include "verify/nan_sink.h"
 
 namespace sluice::cli::commands {
 namespace {
 
-constexpr char kRecipeFile[] = "mergekit_config.yml";
-
 struct Values {
-  std::string recipe, folder, arithmetic, nan = "keep";
+  std::string recipe, folder, explain, arithmetic, nan = "keep";
   std::optional<uint64_t> seed;
   std::vector<std::string> set;
   bool check = false, list_methods = false;
@@ -49,6 +53,16 @@ Examples:
   sluice verify merged/ recipe.yml                       prove it
 )";
 
+// What was found of whole parents for a tensor, in the order in which its node has them.
+std::vector<std::vector<double>> FactsOf(const merge::RecipeCheckpoint& recipe, std::string_view tensor,
+                                         const std::map<graph::Key, graph::FactValue>& known) {
+  graph::Graph graph;
+  const graph::Node* node = recipe.MakeNode(*recipe.tensors().Find(tensor), &graph);
+  std::vector<std::vector<double>> facts;
+  for (const graph::Fact* fact : stream::CollectFacts(std::array{node})) facts.push_back(known.at(fact->key()));
+  return facts;
+}
+
 Result<int> Check(const merge::RecipeCheckpoint& recipe, Session& session) {
   SLUICE_TRY(session.CheckHeadersFit());
   nlohmann::ordered_json json;
@@ -72,6 +86,7 @@ checkpoint::JournalBinding BindingOf(const merge::RecipeCheckpoint& recipe, cons
   const auto short_hash = [](kernels::Sha256* hash) { return kernels::ToHex(hash->Finish()).substr(0, 32); };
   kernels::Sha256 hash;
   hash.UpdateLengthPrefixed(recipe.recipe().text);
+  hash.UpdateLengthPrefixed(recipe.recipe().document);
   for (const std::string& override : recipe.recipe().overrides) hash.UpdateLengthPrefixed(override);
   checkpoint::JournalBinding binding;
   binding.items = {{"the version of sluice", kVersion},
@@ -118,9 +133,23 @@ int ListMethods(Session& session) {
   return 0;
 }
 
+Result<int> Explain(const std::string& name, Session& session) {
+  const merge::Method* method = merge::FindMethod(name);
+  if (method == nullptr) {
+    std::vector<std::string_view> names;
+    for (const merge::Method* known : merge::AllMethods()) names.push_back(known->name);
+    return Fail(ErrorCode::kUsage, fmt::format("--explain {}: there is no such method{}; these are: {}", name,
+                                               merge::DidYouMean(name, names), fmt::join(names, ", ")));
+  }
+  const std::string page = merge::MethodPage(*method);
+  session.Print({{"name", method->name}, {"page", page}}, page);
+  return 0;
+}
+
 Result<int> Run(const Values& values, Session& session) {
   SLUICE_TRY(values.refused.Check());
   if (values.list_methods) return ListMethods(session);
+  if (!values.explain.empty()) return Explain(values.explain, session);
   for (const auto& [option, note] : values.no_ops) {
     if (option->count() > 0) session.Note(option->get_name() + " changes nothing here: " + note);
   }
@@ -162,10 +191,10 @@ Result<int> Run(const Values& values, Session& session) {
   verify::NanSink nans(recipe->tensors(), shards.order, session.options.threads);
   write.sinks = {&nans};
   write.tally = &nans;
-  SLUICE_ASSIGN(const WatchedFiles files, WatchedFiles::Of(*recipe));
+  SLUICE_ASSIGN(const WatchedFiles files, WatchedFiles::Of(*recipe, recipe->recipe().path));
   write.journal = BindingOf(*recipe, files);
+  write.check_inputs = [&] { return files.CheckUnchanged(); };
   write.accept = [&]() -> Result<void> {
-    SLUICE_TRY(files.CheckUnchanged());
     if (values.nan != "refuse") return {};
     for (const auto& [name, count] : nans.Counts()) {
       return Fail(ErrorCode::kCorrupt,
@@ -176,14 +205,16 @@ Result<int> Run(const Values& values, Session& session) {
     return {};
   };
   write.papers = [&](const checkpoint::ModelDigest& digest,
-                     const PassReport&) -> Result<std::vector<std::pair<std::string, std::string>>> {
+                     const PassReport& pass) -> Result<std::vector<std::pair<std::string, std::string>>> {
     merge::Statement statement = merge::MakeStatement(*recipe);
     statement.root = kernels::ToHex(digest.model_root);
     statement.weights_root = kernels::ToHex(digest.weights_root);
+    const std::map<graph::Key, graph::FactValue> known(pass.facts.begin(), pass.facts.end());
     for (const checkpoint::TensorDigest& tensor : digest.tensors) {
-      statement.tensors.push_back({tensor.name, kernels::ToHex(tensor.root)});
+      statement.tensors.push_back(merge::StatementTensor(tensor, FactsOf(*recipe, tensor.name, known)));
     }
-    return std::vector<std::pair<std::string, std::string>>{{kRecipeFile, recipe->recipe().text},
+    return std::vector<std::pair<std::string, std::string>>{{merge::kRecipeFile, recipe->recipe().text},
+                                                            {merge::kCardFile, merge::ModelCard(statement)},
                                                             {merge::kStatementFile, merge::WriteStatement(statement)}};
   };
   SLUICE_ASSIGN(auto written, WriteCheckpoint(session, recipe, write));
@@ -208,11 +239,16 @@ Action Declare(CLI::App& app) {
   app.add_option("DIR", values->folder, "The folder to write, as mergekit has it; the same as -o")->group("Arguments");
   app.add_option("-o", values->write.output, "The folder to write")->type_name("DIR")->group("Options");
   app.add_flag("--check", values->check, "Validate the recipe and its models; write nothing")->group("Options");
+  app.add_option("--explain", values->explain, "Print what a method does, its parameters and its source")
+      ->type_name("METHOD")
+      ->group("Options");
   app.add_flag("--list-methods", values->list_methods, "Print the methods and their parameters")->group("Options");
   app.add_option("--seed,--random-seed", values->seed, "Seed of the random masks (default: the recipe's, else 0)")
       ->type_name("N")
       ->group("Options");
-  app.add_option("--arithmetic", values->arithmetic, "exact: inputs as stored, sums in f32, one rounding (the default)")
+  app.add_option(
+         "--arithmetic", values->arithmetic,
+         "exact: inputs as stored, sums in f32, one rounding (the default); mergekit: the bits of mergekit 0.1.4")
       ->type_name("MODE")
       ->group("Options");
   app.add_option("--set", values->set, "Set a key of the recipe, as parameters.lambda=0.5. Repeatable")
@@ -244,7 +280,7 @@ Action Declare(CLI::App& app) {
   no_op("--no-write-model-card", false, "no model card is written");
   no_op("--cuda", false, "the merge runs on the CPU, at the disk's rate");
   app.callback([values] {
-    if (values->recipe.empty() && !values->list_methods) throw CLI::RequiredError("RECIPE");
+    if (values->recipe.empty() && !values->list_methods && values->explain.empty()) throw CLI::RequiredError("RECIPE");
   });
   return [values](Session& session) { return Run(*values, session); };
 }

@@ -8,10 +8,12 @@
 
 #include "base/memory_budget.h"
 #include "checkpoint/digest_tree.h"
+#include "cli/audit_merge.h"
 #include "cli/command.h"
 #include "cli/run_pass.h"
 #include "kernels/sha256.h"
 #include "merge/statement.h"
+#include "report/audit_report.h"
 #include "report/verification_report.h"
 #include "stream/checkpoint_groups.h"
 #include "stream/digest_sink.h"
@@ -27,6 +29,8 @@ struct Values {
   std::optional<uint64_t> seed;
   double atol = 0, rtol = 0;
   bool first_difference = false;
+  std::optional<double> sample, facts;
+  std::optional<uint64_t> nonce;
   RefusedOptions refused;
 };
 
@@ -42,6 +46,7 @@ Verdicts and exit status:
   5  UNDECIDED
 
 verify MERGED (one folder) computes its root and compares it with sluice_merge.json, the statement beside it.
+verify MERGED --sample P --facts Q makes parts of the merge again from its parents, by that statement.
 verify MERGED RECIPE makes the merge again, with the seed and the arithmetic of that statement, and compares
 every byte.
 
@@ -49,6 +54,7 @@ Examples:
   sluice verify original/ copy/
   sluice verify model.gguf model-bf16/ --level tensors
   sluice verify merged/ recipe.yml
+  sluice verify merged/ --sample 0.01 --facts 0.1
   sluice verify a/ b/ --atol 1e-6 --rtol 1e-3 --json
 )";
 
@@ -196,6 +202,16 @@ Result<int> Run(const Values& values, Session& session) {
     return Fail(ErrorCode::kUsage,
                 fmt::format("{} models are too many: name two, or one merged folder", values.refs.size()));
   }
+  if (values.sample || values.facts) {
+    if (values.refs.size() != 1) {
+      return Fail(ErrorCode::kUsage, "--sample and --facts look at one merged folder and its statement");
+    }
+    SLUICE_ASSIGN(const auto audit, AuditMerge(session, {values.refs[0], values.sample, values.facts, values.nonce}));
+    if (!audit) return 0;
+    session.Print(report::AuditJson(*audit), report::AuditText(*audit));
+    return verify::VerdictExitStatus(audit->verdict);
+  }
+  if (values.nonce) return Fail(ErrorCode::kUsage, "--nonce goes with --sample and --facts");
   if (values.refs.size() == 1) return VerifyStatement(values, session);
 
   const std::optional<std::string> arithmetic =
@@ -256,11 +272,29 @@ Action Declare(CLI::App& app) {
                "Stop at the first byte that no cast and no rounding explains")
       ->group("Options");
   app.add_option("--seed", values->seed, "For a side that is a recipe")->type_name("N")->group("Options");
-  app.add_option("--arithmetic", values->arithmetic, "For a side that is a recipe: exact")
+  app.add_option("--arithmetic", values->arithmetic, "For a side that is a recipe: exact or mergekit")
       ->type_name("MODE")
       ->group("Options");
-  for (const char* name : {"--against", "--sample", "--facts", "--report", "--evidence", "--replay", "--gamma",
-                           "--alpha", "--challenges", "--challenge-tokens", "--prompts"}) {
+  const auto is_share = CLI::Validator(
+      [](std::string& text) {
+        char* end = nullptr;
+        const double share = std::strtod(text.c_str(), &end);
+        return *end == '\0' && share > 0 && share <= 1 ? std::string() : "want a number above 0, up to 1, not " + text;
+      },
+      "");
+  app.add_option("--sample", values->sample, "Of MERGED: make this share of its 1 MiB chunks again and compare")
+      ->check(is_share)
+      ->type_name("P")
+      ->group("Options");
+  app.add_option("--facts", values->facts, "Of MERGED: find the facts of this share of its tensors again and compare")
+      ->check(is_share)
+      ->type_name("Q")
+      ->group("Options");
+  app.add_option("--nonce", values->nonce, "What --sample and --facts draw by (default: random, and told)")
+      ->type_name("N")
+      ->group("Options");
+  for (const char* name : {"--against", "--report", "--evidence", "--replay", "--gamma", "--alpha", "--challenges",
+                           "--challenge-tokens", "--prompts"}) {
     values->refused.Add(app, name);
   }
   return [values](Session& session) { return Run(*values, session); };

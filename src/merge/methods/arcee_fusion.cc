@@ -8,7 +8,8 @@
 //
 // Deliberate differences from mergekit: the divergence in f64, without the 1e-8 that is added to every probability
 // there (in f32 most of a small divergence is rounding); quantiles of all scores, where mergekit takes a random million
-// of a larger tensor; x itself, not b + (x - b); one rounding at the end.
+// of a larger tensor; x itself, not b + (x - b); one rounding at the end, to the recipe's dtype (of bfloat16 mergekit
+// makes float32).
 #include <memory>
 
 #include "merge/arcee_fusion_node.h"
@@ -35,7 +36,7 @@ const Method& arcee_fusion() {
       .paper = "Arcee AI, as mergekit 0.1.4 has it.",
       .differences =
           "the divergence in f64, with nothing added to probabilities; quantiles of all scores (mergekit: of a random "
-          "million); one rounding at the end.",
+          "million); one rounding at the end, to the recipe's dtype (of bfloat16 mergekit makes float32).",
       .parameters = {},
       .needs_base = true,
       .min_models = 1,

@@ -10,6 +10,7 @@
 //
 // Deliberate differences from mergekit: f32 with one rounding at the end; equal magnitudes count in index order; where
 // trunc(gamma n) is 0 nothing is dropped at the top (in mergekit the whole difference is lost: an empty slice).
+#include "merge/mergekit_task_vectors.h"
 #include "merge/task_vector_node.h"
 
 namespace sluice::merge::methods {
@@ -18,6 +19,12 @@ namespace {
 constexpr TaskVectorSettings kSettings = {.sparsifier = Sparsifier::kOutliers, .consensus = false};
 
 const graph::Node* Build(const BuildArgs& args) { return AddTaskVectorNode(args, kSettings); }
+
+const graph::Node* BuildAsMergekit(const BuildArgs& args) { return AddMergekitTaskVectors(args, kSettings); }
+
+std::string CheckAsMergekit(const ParameterValues& model, std::span<const uint64_t> shape) {
+  return CheckMergekitTensor(model, shape, kSettings);
+}
 
 }  // namespace
 
@@ -36,6 +43,9 @@ const Method& breadcrumbs() {
       .parameters = TaskVectorParameters(kSettings, /*normalize=*/false, /*rescale=*/false),
       .needs_base = true,
       .build = Build,
+      .build_as_mergekit = BuildAsMergekit,
+      .casts_to_base = true,
+      .check_as_mergekit = CheckAsMergekit,
   };
   return method;
 }

@@ -9,6 +9,7 @@
 // Deliberate differences from mergekit: masks come from Philox4x32-10 by tensor and model (docs/formats/mask.md), not
 // from one sequential generator, so that any element can be drawn alone; f32 with one rounding at the end; `rescale:
 // density` is ours.
+#include "merge/mergekit_task_vectors.h"
 #include "merge/task_vector_node.h"
 
 namespace sluice::merge::methods {
@@ -17,6 +18,12 @@ namespace {
 constexpr TaskVectorSettings kSettings = {.sparsifier = Sparsifier::kRandom, .consensus = false};
 
 const graph::Node* Build(const BuildArgs& args) { return AddTaskVectorNode(args, kSettings); }
+
+const graph::Node* BuildAsMergekit(const BuildArgs& args) { return AddMergekitTaskVectors(args, kSettings); }
+
+uint64_t NumDraws(const ParameterValues& model, uint64_t num_elements) {
+  return MergekitDrawsOf(model, num_elements, kSettings.sparsifier);
+}
 
 }  // namespace
 
@@ -34,6 +41,9 @@ const Method& dare_linear() {
       .parameters = TaskVectorParameters(kSettings, /*normalize=*/false, /*rescale=*/true),
       .needs_base = true,
       .build = Build,
+      .build_as_mergekit = BuildAsMergekit,
+      .num_draws = NumDraws,
+      .casts_to_base = true,
   };
   return method;
 }

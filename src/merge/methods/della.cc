@@ -15,6 +15,7 @@
 // the probability above, in bounded memory; f32 with one rounding at the end; of tensors with three or more dimensions
 // rows lie along the last (mergekit: the second); `rescale: density` (an extension) multiplies by 1 / density, whatever
 // the rank.
+#include "merge/mergekit_task_vectors.h"
 #include "merge/task_vector_node.h"
 
 namespace sluice::merge::methods {
@@ -23,6 +24,16 @@ namespace {
 constexpr TaskVectorSettings kSettings = {.sparsifier = Sparsifier::kRank, .consensus = true};
 
 const graph::Node* Build(const BuildArgs& args) { return AddTaskVectorNode(args, kSettings); }
+
+const graph::Node* BuildAsMergekit(const BuildArgs& args) { return AddMergekitTaskVectors(args, kSettings); }
+
+uint64_t NumDraws(const ParameterValues& model, uint64_t num_elements) {
+  return MergekitDrawsOf(model, num_elements, kSettings.sparsifier);
+}
+
+std::string CheckAsMergekit(const ParameterValues& model, std::span<const uint64_t> shape) {
+  return CheckMergekitTensor(model, shape, kSettings);
+}
 
 }  // namespace
 
@@ -48,6 +59,10 @@ const Method& della() {
       .parameters = TaskVectorParameters(kSettings, /*normalize=*/true, /*rescale=*/true),
       .needs_base = true,
       .build = Build,
+      .build_as_mergekit = BuildAsMergekit,
+      .num_draws = NumDraws,
+      .casts_to_base = true,
+      .check_as_mergekit = CheckAsMergekit,
       .check_models = CheckRankDensities,
   };
   return method;

@@ -12,6 +12,7 @@
 
 #include <fmt/format.h>
 
+#include "merge/mergekit_nodes.h"
 #include "merge/method.h"
 #include "merge/weighted_sum_node.h"
 
@@ -34,6 +35,17 @@ const graph::Node* Build(const BuildArgs& args) {
   const bool normalize = (*args.parameters)[kNormalize] != 0;
   return args.graph->Add(
       std::make_unique<WeightedSumNode>(std::move(weights), normalize ? sum : 1.0f, std::move(inputs)));
+}
+
+const graph::Node* BuildAsMergekit(const BuildArgs& args) {
+  std::vector<float> weights;
+  std::vector<const graph::Node*> inputs;
+  for (const ModelInput& model : args.models) {
+    weights.push_back(WeightOf(*model.parameters));
+    inputs.push_back(model.node);
+  }
+  return AddMergekitLinear(args.graph, WorkingTypeOf(args.working), weights, (*args.parameters)[kNormalize] != 0,
+                           inputs);
 }
 
 std::string CheckModels(std::span<const ParameterValues> models, const ParameterValues& recipe) {
@@ -60,6 +72,7 @@ const Method& linear() {
                       .default_value = 1,
                       .help = "divide by the sum of the weights"}},
       .build = Build,
+      .build_as_mergekit = BuildAsMergekit,
       .check_models = CheckModels,
   };
   return method;

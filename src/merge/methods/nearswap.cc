@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 
 #include "merge/float_views.h"
+#include "merge/mergekit_nodes.h"
 #include "merge/method.h"
 
 namespace sluice::merge::methods {
@@ -58,6 +59,11 @@ const graph::Node* Build(const BuildArgs& args) {
       std::make_unique<NearswapNode>(args.base, args.models[0].node, static_cast<float>((*args.parameters)[kT])));
 }
 
+const graph::Node* BuildAsMergekit(const BuildArgs& args) {
+  return AddMergekitNearswap(args.graph, WorkingTypeOf(args.working), args.base, args.models[0].node,
+                             static_cast<float>((*args.parameters)[kT]));
+}
+
 }  // namespace
 
 const Method& nearswap() {
@@ -75,6 +81,7 @@ const Method& nearswap() {
       .min_models = 1,
       .max_models = 1,
       .build = Build,
+      .build_as_mergekit = BuildAsMergekit,
   };
   return method;
 }

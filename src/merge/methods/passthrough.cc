@@ -7,6 +7,7 @@
 // Deliberate differences from mergekit: one rounding at the end.
 #include <memory>
 
+#include "merge/mergekit_nodes.h"
 #include "merge/method.h"
 #include "merge/weighted_sum_node.h"
 
@@ -23,6 +24,12 @@ const graph::Node* Build(const BuildArgs& args) {
       std::make_unique<WeightedSumNode>(std::vector<float>{scale}, 1.0f, std::vector<const graph::Node*>{model.node}));
 }
 
+const graph::Node* BuildAsMergekit(const BuildArgs& args) {
+  const ModelInput& model = args.models[0];
+  const auto scale = static_cast<float>((*model.parameters)[kScale]);
+  return scale == 1 ? model.node : AddMergekitProduct(args.graph, WorkingTypeOf(args.working), model.node, scale);
+}
+
 }  // namespace
 
 const Method& passthrough() {
@@ -36,6 +43,7 @@ const Method& passthrough() {
       .min_models = 1,
       .max_models = 1,
       .build = Build,
+      .build_as_mergekit = BuildAsMergekit,
   };
   return method;
 }

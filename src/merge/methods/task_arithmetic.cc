@@ -7,6 +7,7 @@
 // section 4 (addition).
 //
 // Deliberate differences from mergekit: inputs as stored, differences and sums in f32 with one rounding at the end.
+#include "merge/mergekit_task_vectors.h"
 #include "merge/task_vector_node.h"
 
 namespace sluice::merge::methods {
@@ -15,6 +16,8 @@ namespace {
 constexpr TaskVectorSettings kSettings = {.sparsifier = Sparsifier::kNone, .consensus = false};
 
 const graph::Node* Build(const BuildArgs& args) { return AddTaskVectorNode(args, kSettings); }
+
+const graph::Node* BuildAsMergekit(const BuildArgs& args) { return AddMergekitTaskVectors(args, kSettings); }
 
 }  // namespace
 
@@ -31,6 +34,8 @@ const Method& task_arithmetic() {
       .parameters = TaskVectorParameters(kSettings, /*normalize=*/false, /*rescale=*/false),
       .needs_base = true,
       .build = Build,
+      .build_as_mergekit = BuildAsMergekit,
+      .casts_to_base = true,
   };
   return method;
 }

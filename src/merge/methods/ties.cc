@@ -10,6 +10,7 @@
 //
 // Deliberate differences from mergekit: f32 with one rounding at the end; of equal magnitudes at the threshold the
 // first by index are kept, where mergekit takes what its sort happens to leave first. Exactly k are kept by both.
+#include "merge/mergekit_task_vectors.h"
 #include "merge/task_vector_node.h"
 
 #include <fmt/format.h>
@@ -21,6 +22,12 @@ constexpr TaskVectorSettings kSettings = {.sparsifier = Sparsifier::kMagnitude, 
 constexpr size_t kDensity = 1;
 
 const graph::Node* Build(const BuildArgs& args) { return AddTaskVectorNode(args, kSettings); }
+
+const graph::Node* BuildAsMergekit(const BuildArgs& args) { return AddMergekitTaskVectors(args, kSettings); }
+
+std::string CheckAsMergekit(const ParameterValues& model, std::span<const uint64_t> shape) {
+  return CheckMergekitTensor(model, shape, kSettings);
+}
 
 std::string CheckTensor(const ParameterValues& model, uint64_t num_elements) {
   const double density = model[kDensity];
@@ -49,7 +56,10 @@ const Method& ties() {
       .parameters = TaskVectorParameters(kSettings, /*normalize=*/true, /*rescale=*/false),
       .needs_base = true,
       .build = Build,
+      .build_as_mergekit = BuildAsMergekit,
+      .casts_to_base = true,
       .check_tensor = CheckTensor,
+      .check_as_mergekit = CheckAsMergekit,
   };
   return method;
 }

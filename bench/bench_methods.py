@@ -1,0 +1,78 @@
+"""Item 12: every merge method beside mergekit on the same work. `bench` is the module bench.py, which runs and times commands."""
+
+import shutil
+import subprocess
+import sys
+
+# Of parameters that a method needs: 0.5, but for these.
+VALUES = {("nearswap", "t"): 0.001}
+
+
+def recipe(bench, method, models):
+    """Three models beside the base, or as many as the method takes; each with its own weight and density where it has those."""
+    per_model = {p["name"] for p in method["parameters"] if p["scope"] == "model"}
+    needed = [p["name"] for p in method["parameters"] if p["scope"] == "recipe" and p["default"] is None]
+    lines = [f"merge_method: {method['name']}", "dtype: bfloat16"]
+    if method["needs_base"]:
+        lines.append(f"base_model: {models[0]}")
+    lines.append("models:")
+    if method["needs_base"]:
+        lines.append(f"  - model: {models[0]}")
+    chosen = models[1 : 1 + (method["max_models"] or 3)]
+    for folder, weight, density in zip(chosen, (0.2, 0.3, 0.4), (0.5, 0.6, 0.7)):
+        given = {"weight": weight, "density": density}
+        lines += [f"  - model: {folder}", "    parameters: {" + ", ".join(f"{k}: {v}" for k, v in given.items() if k in per_model) + "}"]
+    lines.append("parameters: {" + ", ".join(f"{name}: {VALUES.get((method['name'], name), 0.5)}" for name in needed) + "}")
+    path = bench.DATA / f"method-{method['name']}.yml"
+    path.write_text("\n".join(lines) + "\n")
+    return path, len(chosen) + method["needs_base"]
+
+
+def measure(bench, args):
+    venv = args.mergekit_venv
+    has_peer = subprocess.run([sys.executable, bench.PEER, "found", "--venv", venv], check=False).returncode == 0
+    if not has_peer:
+        bench.say("mergekit is not set up: sluice alone (bench/run.sh --mergekit fetches it from PyPI, 6 GB on disk)")
+    models = bench.family("smol", ["--shape", "smollm2"])[:4]
+    rows, out = {}, bench.DATA / "merged-method"
+    for method in bench.Run(bench.BIN / "sluice", "merge", "--list-methods", "--json").said["methods"]:
+        name = method["name"]
+        path, parents = recipe(bench, method, models)
+        row = {"parents": parents, "ours": [], "theirs": [], "refused": ""}
+        for rep in range(args.reps):
+            for folder in models:  # into the page cache
+                bench.weights_of(folder).read_bytes()
+            bench.say(f"repetition {rep + 1}: {name}")
+            run = bench.sluice("merge", path, "-o", out, "--force", "--threads", "2", "--max-memory", args.small_budget, cold=False)
+            row["ours"].append({"seconds": run.seconds, "peak": run.peak_bytes, "read": run.said["bytes_read"]})
+            shutil.rmtree(out)
+            if not has_peer or row["refused"]:
+                continue
+            done = bench.Run(bench.PEER, "merge", path, out, "--threads", "2", "--venv", venv, allowed=range(256))
+            shutil.rmtree(out, ignore_errors=True)
+            if "seconds" in done.said:
+                row["theirs"].append({"seconds": done.said["seconds"], "peak": done.said["peak_memory_bytes"]})
+            else:
+                row["refused"] = "fails"
+        rows[name] = row
+    return {"rows": rows, "budget": args.small_budget, "model_bytes": bench.weights_of(models[0]).stat().st_size}
+
+
+def show(bench, result):
+    size = result["model_bytes"]
+    yield (f"bf16, SmolLM2-135M's shapes ({size / 1e6:.0f} MB a model) in the page cache, up to three models beside the base, each method's defaults, two threads each. "
+           f"mergekit's imports and start are not counted, sluice's start is. sluice with `--max-memory {result['budget']}`. Read: in models.")
+    yield ""
+    yield "| method | parents | seconds | read | peak MiB | mergekit, s | its peak MiB | times the speed | of its memory |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for name, row in result["rows"].items():
+        ours = bench.median([x["seconds"] for x in row["ours"]])
+        peak = max(x["peak"] for x in row["ours"])
+        text = (f"| {name} | {row['parents']} | {bench.spread([x['seconds'] for x in row['ours']])} | {row['ours'][0]['read'] / size:.2f} | {peak / 2**20:.0f} | ")
+        if row["theirs"]:
+            theirs = bench.median([x["seconds"] for x in row["theirs"]])
+            their_peak = max(x["peak"] for x in row["theirs"])
+            text += f"{bench.spread([x['seconds'] for x in row['theirs']])} | {their_peak / 2**20:.0f} | **{theirs / ours:.0f}** | 1/{their_peak / peak:.0f} |"
+        else:
+            text += f"{row['refused'] or 'not measured'} | | | |"
+        yield text

@@ -1,0 +1,160 @@
+"""`sluice verify MERGED --sample P --facts Q`: what a tampered recipe, a swapped parent and an edited tensor look like to it, and what a merge leaves
+beside its weights."""
+
+import json
+import shutil
+
+import cli_models
+from cli_models import Case, read_safetensors, write_model, write_safetensors
+
+RECIPE = """merge_method: {method}
+base_model: base
+models:
+  - {{model: one, parameters: {{weight: 0.5, density: 0.5}}}}
+  - {{model: two, parameters: {{weight: 0.3, density: 0.6}}}}
+parameters: {{rescale: true}}
+dtype: bfloat16
+sluice: {{seed: 7}}
+"""
+ALL = ("--sample", "1", "--facts", "1")
+
+
+class Audit(Case):
+    def setUp(self):
+        super().setUp()
+        for seed, name in enumerate(("base", "one", "two", "other"), 1):
+            write_model(self.dir / name, seed=seed)
+
+    def merged(self, method="dare_ties"):
+        (self.dir / "r.yml").write_text(RECIPE.format(method=method))
+        out = self.dir / "merged"
+        self.run_ok("merge", self.dir / "r.yml", "-o", out, "--force")
+        return out
+
+    def statement(self, change):
+        """Changes the statement as `change` does with its JSON."""
+        file = self.dir / "merged" / "sluice_merge.json"
+        statement = json.loads(file.read_text())
+        change(statement)
+        file.write_text(json.dumps(statement))
+
+    def found(self, *flags, status=1):
+        return self.run_ok("verify", self.dir / "merged", *(flags or ALL), "--json", status=status).json()
+
+    def classes(self, result):
+        return {tensor["class"] for tensor in result["tensors"]}
+
+    def test_a_merge_as_it_was_made(self):
+        for method in ("dare_ties", "ties", "task_arithmetic", "della"):
+            self.merged(method)
+            result = self.found(status=0)
+            self.assertEqual(result["verdict"], "SAME_SAMPLE", method)
+            self.assertEqual(result["summary"]["sample"]["chunks"], result["summary"]["sample"]["all_chunks"])
+            self.assertEqual(result["tensors"], [])
+            facts = result["summary"]["facts"]
+            self.assertEqual(facts["tensors"], facts["all_tensors"])
+            self.assertEqual(facts["tensors"] > 0, method != "task_arithmetic")
+        text = self.run_ok("verify", self.dir / "merged", *ALL).out
+        self.assertIn("makes every byte of the folder; all recorded facts are those of the parents", text)
+
+    def test_a_share_of_it_by_a_nonce(self):
+        self.merged()
+        first, again, other = (self.found("--sample", "0.4", "--facts", "0.4", "--nonce", n, status=0) for n in ("1", "1", "2"))
+        drawn = lambda result: (result["summary"]["sample"], result["summary"]["facts"], result["bytes_read"])
+        self.assertEqual(drawn(first), drawn(again))
+        self.assertNotEqual(drawn(first), drawn(other))
+        self.assertLess(first["summary"]["sample"]["chunks"], first["summary"]["sample"]["all_chunks"])
+        self.assertIn("with a probability of 99%", first["proves"])
+        self.assertIn("--facts", self.found("--sample", "0.4", status=0)["does_not_prove"])
+        self.assertIn("--sample", self.found("--facts", "0.4", status=0)["does_not_prove"])
+
+    def test_facts_that_are_recorded_are_not_read_again(self):
+        self.merged()
+        with_facts, without = self.found(status=0), self.found("--sample", "1", status=0)
+        self.assertGreater(with_facts["bytes_read"], without["bytes_read"])
+
+    def test_a_recipe_that_was_tampered_with(self):
+        merged = self.merged()
+        text = (merged / "mergekit_config.yml").read_text().replace("0.3", "0.4")
+        (merged / "mergekit_config.yml").write_text(text)
+        result = self.found()
+        self.assertIn("is not the recipe that the statement holds", result["summary"]["contradictions"][0])
+        self.statement(lambda statement: statement["recipe"].update(text=text))  # in both places
+        result = self.found()
+        self.assertEqual(result["summary"]["contradictions"], [])
+        self.assertEqual(self.classes(result), {"not_recomputed"})
+        self.assertEqual(result["verdict"], "SAME_ARCHITECTURE_DIFFERENT_WEIGHTS")
+
+    def test_another_seed(self):
+        self.merged()
+        self.statement(lambda statement: statement.update(seed=8))
+        self.assertIn("not_recomputed", self.classes(self.found()))
+
+    def test_a_parent_that_was_swapped(self):
+        self.merged()
+        shutil.rmtree(self.dir / "one")
+        (self.dir / "other").rename(self.dir / "one")
+        self.assertEqual(self.classes(self.found()), {"not_recomputed", "other_facts"})
+
+    def test_a_tensor_that_was_edited(self):
+        merged = self.merged()
+        tensors = read_safetensors(merged / "model.safetensors")
+        dtype, shape, data = tensors["model.norm.weight"]
+        tensors["model.norm.weight"] = (dtype, shape, data[:-2] + bytes([data[-2] ^ 1, data[-1]]))
+        write_safetensors(merged / "model.safetensors", tensors)
+        result = self.found()
+        self.assertEqual([(t["name"], t["class"]) for t in result["tensors"]], [("model.norm.weight", "not_written")])
+
+    def test_facts_that_were_made_up(self):
+        self.merged()
+
+        def change(statement):
+            facts = next(t for t in statement["tensors"] if t["name"] == "model.norm.weight")["facts"]
+            facts[0][1] = "3ff0000000000000"
+
+        self.statement(change)
+        self.assertEqual(self.classes(self.found()), {"not_recomputed", "other_facts"})
+        self.statement(lambda statement: statement["tensors"][0].update(facts=[]))
+        self.run_fails(3, ["sluice_merge.json", "has 0 facts, its method looks at 2"], "verify", self.dir / "merged", *ALL)
+
+    def test_roots_that_do_not_fit(self):
+        merged = self.merged()
+        self.statement(lambda statement: statement["tensors"][0].update(root="0" * 64))
+        self.assertIn("do not give its weights_root", self.found()["summary"]["contradictions"][0])
+        self.merged()
+        config = json.loads((merged / "config.json").read_text())
+        (merged / "config.json").write_text(json.dumps({**config, "rope_theta": 5.0}))
+        self.assertIn("config or tokenizer", self.found()["summary"]["contradictions"][0])
+
+    def test_bad_requests(self):
+        merged = self.merged()
+        for share in ("0", "1.5", "x", "-1"):
+            self.run_fails(2, ["above 0, up to 1"], "verify", merged, "--sample", share)
+        self.run_fails(2, ["one merged folder"], "verify", merged, merged, "--sample", "0.1")
+        self.run_fails(2, ["has no sluice_merge.json"], "verify", self.dir / "base", "--facts", "0.1")
+        self.run_fails(2, ["--nonce goes with"], "verify", merged, "--nonce", "1")
+        shutil.rmtree(self.dir / "two")
+        self.run_fails(2, ["'two' does not exist"], "verify", merged, "--sample", "0.1")
+
+    def test_the_card_and_the_recipe_lie_beside_the_weights(self):
+        merged = self.merged()
+        self.assertEqual((merged / "mergekit_config.yml").read_text(), (self.dir / "r.yml").read_text())
+        card = (merged / "README.md").read_text()
+        self.assertTrue(card.startswith('---\nbase_model:\n- "base"\n- "one"\n- "two"\nbase_model_relation: merge\n'), card)
+        self.assertIn((self.dir / "r.yml").read_text(), card)
+        self.assertIn(json.loads((merged / "sluice_merge.json").read_text())["root"], card)
+
+
+class Explain(Case):
+    def test_every_method_has_its_page(self):
+        methods = self.run_ok("merge", "--list-methods", "--json").json()["methods"]
+        for method in methods:
+            page = self.run_ok("merge", "--explain", method["name"]).out
+            self.assertTrue(page.startswith(f"# {method['name']}\n"), page)
+            for parameter in method["parameters"]:
+                self.assertIn(parameter["name"], page)
+        self.run_fails(2, ["no such method: did you mean 'slerp'?"], "merge", "--explain", "slurp")
+
+
+if __name__ == "__main__":
+    cli_models.main()
