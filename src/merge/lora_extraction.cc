@@ -144,7 +144,7 @@ class Pairing {
     if (base_.config() == nullptr) return "";
     const checkpoint::Architecture* known = checkpoint::ArchitectureOf(*base_.config());
     if (known == nullptr) return "";
-    const std::string prefix(checkpoint::PrefixesOf(*known, base_.config()).front());
+    std::string prefix(checkpoint::PrefixesOf(*known, base_.config()).front());
     for (size_t i = 0; i < base_.tensors().size(); ++i) {
       if (base_.tensors()[i].name.starts_with(prefix)) return "";
     }

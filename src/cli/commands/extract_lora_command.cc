@@ -276,7 +276,7 @@ Action Declare(CLI::App& app) {
   app.add_option("--seed", values->recipe.seed, "Of the random test matrices, and of recipes (default 0)")
       ->type_name("N")
       ->group("Options");
-  app.add_option("--arithmetic", values->recipe.arithmetic, "Where FINETUNE or BASE is a recipe: exact")
+  app.add_option("--arithmetic", values->recipe.arithmetic, "Where FINETUNE or BASE is a recipe: exact or mergekit")
       ->type_name("MODE")
       ->group("Options");
   return [values](Session& session) { return Run(*values, session); };
