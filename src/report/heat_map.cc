@@ -19,7 +19,9 @@ constexpr size_t kLayersPerTick = 5;
 HeatScale::HeatScale(std::span<const HeatMap> maps) {
   for (const HeatMap& map : maps) {
     for (const std::optional<double>& value : map.values) {
-      if (!value || !(*value > 0)) continue;
+      if (!value) continue;
+      has_zero_ |= *value == 0;
+      if (!(*value > 0)) continue;
       low_ = high_ > 0 ? std::min(low_, *value) : *value;
       high_ = std::max(high_, *value);
     }
@@ -45,12 +47,13 @@ std::string HeatScale::Legend(std::string (*text)(double value)) const {
     html += fmt::format("<i class=\"h{}\"></i>", Level(high_));
   }
   if (is_logarithmic_) html += "<span>logarithmic</span>";
-  return html + "<i class=\"h0\"></i><span>none at all</span></p>\n";
+  if (has_zero_) html += "<i class=\"h0\"></i><span>none at all</span>";
+  return html + "</p>\n";
 }
 
 std::string HtmlOf(const HeatMap& map, const HeatScale& scale) {
-  std::string html =
-      fmt::format("<h3>{}</h3>\n<div class=\"wide\"><table class=\"heat\">\n<tr><th>layer</th>", EscapeHtml(map.title));
+  std::string html = fmt::format("<section><h3>{}</h3>\n<div class=\"wide\"><table class=\"heat\">\n<tr><th>layer</th>",
+                                 EscapeHtml(map.title));
   for (size_t column = 0; column < map.columns; column += kLayersPerTick) {
     html += fmt::format("<th colspan=\"{}\">{}</th>", std::min(kLayersPerTick, map.columns - column), column);
   }
@@ -68,7 +71,7 @@ std::string HtmlOf(const HeatMap& map, const HeatScale& scale) {
     }
     html += "</tr>\n";
   }
-  return html + "</table></div>\n";
+  return html + "</table></div></section>\n";
 }
 
 std::string HeatStyle() {

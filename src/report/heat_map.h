@@ -32,7 +32,7 @@ class HeatScale {
 
  private:
   double low_ = 0, high_ = 0;
-  bool is_logarithmic_ = false;
+  bool is_logarithmic_ = false, has_zero_ = false;
 };
 
 std::string HtmlOf(const HeatMap& map, const HeatScale& scale);

@@ -24,7 +24,8 @@ using merge::DistanceSums;
 using merge::SignPairs;
 using merge::TensorDistances;
 
-constexpr size_t kMostPoints = 60;  // of a chart of rates
+constexpr size_t kMostPoints = 60;        // of a chart of rates
+constexpr size_t kMostLayersBeside = 40;  // of maps that stand side by side
 constexpr const char* kNothing = "–";
 
 constexpr const char* kStyle =
@@ -32,6 +33,9 @@ constexpr const char* kStyle =
     "pre { overflow-x: auto; font-size: 0.85em; padding: 0.8em; border: 1px solid var(--grid); border-radius: 4px;\n"
     "  overflow-wrap: normal; }\n"
     "summary { cursor: pointer; }\n"
+    ".models th:first-child, .models td:first-child { position: sticky; left: 0; background: var(--back); }\n"
+    ".beside { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26em, 100%), 1fr)); gap: 0 2em; }\n"
+    ".beside > section { min-width: 0; }\n"
     "@media (max-width: 44em) { div.wide svg { width: 38em; max-width: none; } }\n";
 
 // Sums over the tensors of one cell: of the result, and by parent.
@@ -84,12 +88,14 @@ std::string LastPart(const std::string& reference) {
 class Writing {
  public:
   explicit Writing(const MergePage& page) : page_(page) {
+    size_t num_models = 0;
     for (const auto& parent : page.parents) {
       const std::string last = LastPart(parent.reference);
       const bool is_clear = std::ranges::count_if(page.parents, [&](const auto& other) {
                               return LastPart(other.reference) == last;
                             }) == 1;
       names_.push_back(is_clear ? last : parent.reference);
+      roles_.push_back(parent.is_base ? "base" : fmt::format("model {}", ++num_models));
     }
     for (const TensorDistances& tensor : page.distances) {
       references_.insert(tensor.reference);
@@ -173,11 +179,9 @@ class Writing {
       cells.push_back(sums == nullptr ? kNothing : TextOr(Changed(*sums), ShareText));
       table.AddRow(cells);
     };
-    size_t num_models = 0;
     for (size_t parent = 0; parent < page_.parents.size(); ++parent) {
       const auto& info = page_.parents[parent];
-      std::vector<std::string> cells = {info.is_base ? "base" : fmt::format("model {}", ++num_models), info.reference,
-                                        FormatBytes(info.size_bytes)};
+      std::vector<std::string> cells = {roles_[parent], info.reference, FormatBytes(info.size_bytes)};
       for (const size_t parameter : parameters) cells.push_back(ParameterText(parent, parameter));
       add(std::move(cells), SumsOf(all_, parent));
     }
@@ -191,8 +195,8 @@ class Writing {
   std::string Reference() const {
     if (references_.size() != 1) return "the base of each slice";
     const size_t reference = *references_.begin();
-    return names_[reference] +
-           (page_.parents[reference].is_base ? ", the base" : ", the first model, since there is no base");
+    if (page_.parents[reference].is_base) return fmt::format("the base, {}", names_[reference]);
+    return fmt::format("{}, the first of the models, since the recipe names no base", names_[reference]);
   }
 
   HeatMap MapOf(const std::string& title, std::string (*text)(double),
@@ -212,28 +216,29 @@ class Writing {
 
   // A map for each parent and the result, under one scale.
   std::string Maps(Figure figure, std::string (*text)(double)) const {
-    std::vector<HeatMap> maps;
+    std::vector<HeatMap> maps = {MapOf("result", text, [&](const Cell& cell) { return figure(cell.result); })};
     for (const auto& [parent, sums] : all_.parents) {
-      maps.push_back(MapOf(names_[parent], text, [&, parent = parent](const Cell& cell) {
-        const DistanceSums* of_parent = SumsOf(cell, parent);
-        return of_parent == nullptr ? std::nullopt : figure(*of_parent);
-      }));
+      maps.push_back(
+          MapOf(fmt::format("{}: {}", roles_[parent], names_[parent]), text, [&, parent = parent](const Cell& cell) {
+            const DistanceSums* of_parent = SumsOf(cell, parent);
+            return of_parent == nullptr ? std::nullopt : figure(*of_parent);
+          }));
     }
-    maps.push_back(MapOf("result", text, [&](const Cell& cell) { return figure(cell.result); }));
     return Drawn(maps, text);
   }
 
   static std::string Drawn(const std::vector<HeatMap>& maps, std::string (*text)(double)) {
     const HeatScale scale(maps);
     if (scale.empty()) return Note("Nothing is above 0.");
-    std::string html = scale.Legend(text);
+    const bool are_narrow = maps.front().columns <= kMostLayersBeside;
+    std::string html = scale.Legend(text) + (are_narrow ? "<div class=\"beside\">\n" : "<div>\n");
     for (const HeatMap& map : maps) html += HtmlOf(map, scale);
-    return html;
+    return html + "</div>\n";
   }
 
   std::string KindTable() const {
     std::vector<std::string> headings = {"Relative L2", "result"};
-    for (const auto& [parent, sums] : all_.parents) headings.push_back(names_[parent]);
+    for (const auto& [parent, sums] : all_.parents) headings.push_back(roles_[parent]);
     headings.emplace_back("Result changed");
     if (all_.signs.all > 0) headings.emplace_back("Same sign");
     HtmlTable table(headings);
@@ -270,8 +275,8 @@ class Writing {
     std::string html = Heading("How far from the base");
     html +=
         Paragraph(fmt::format("Compared with {}. Relative L2 is the length of the difference over the length of the "
-                              "base, ‖x − b‖ / ‖b‖; 0.01 "
-                              "is a change of about 1 % of each number.",
+                              "base, ‖x − b‖ / ‖b‖; at "
+                              "0.01 the numbers have moved by about a hundredth of their size.",
                               Reference()));
     if (layers_.empty()) return html + KindTable() + NotMeasured();
     html += Maps(RelativeL2, L2Text);
@@ -315,7 +320,11 @@ class Writing {
   }
 
   std::string Charts() const {
-    const std::vector<TraceSample>& samples = page_.samples;
+    // What was read before the first tile came is known when it came.
+    std::vector<TraceSample> samples;
+    for (const TraceSample& sample : page_.samples) {
+      if (samples.empty() || sample.read_bytes > 0) samples.push_back(sample);
+    }
     if (samples.size() < 3) return "";
     ChartSeries read{.name = "read", .points = {}, .colour = 0, .dots = false};
     ChartSeries written{.name = "written", .points = {}, .colour = 1, .dots = false};
@@ -332,7 +341,7 @@ class Writing {
       read.points.push_back({(a.seconds + b.seconds) / 2, rate(a.read_bytes, b.read_bytes)});
       written.points.push_back({(a.seconds + b.seconds) / 2, rate(a.written_bytes, b.written_bytes)});
     }
-    for (const TraceSample& sample : samples) {
+    for (const TraceSample& sample : page_.samples) {
       resident.points.push_back({sample.seconds, static_cast<double>(sample.resident_bytes) / kMiB});
     }
     const double end = samples.back().seconds, planned = static_cast<double>(page_.plan.peak_bytes) / kMiB;
@@ -352,7 +361,7 @@ class Writing {
   }
 
   const MergePage& page_;
-  std::vector<std::string> names_;  // of the parents
+  std::vector<std::string> names_, roles_;  // of the parents: "SmolLM2", "model 1"
   std::set<size_t> references_;
   Cell all_;
   std::map<Kind, Cell> by_kind_;
