@@ -16,7 +16,6 @@
 namespace sluice::merge {
 namespace {
 
-using testing::ElementsAre;
 using testing::SizeIs;
 
 // Sums of n rounded products in any order are within n roundings of each other.
@@ -198,6 +197,22 @@ TEST_F(DistanceSinkTest, ARoundingIsNoChange) {
   EXPECT_GT(*found.result.RelativeL2(), 1e-4);
   EXPECT_LT(*found.result.Changed(), 1e-3);
   EXPECT_GT(*found.parents[0].sums.Changed(), 0.9);
+}
+
+// A merge that is gone on with: the groups of the rest come instead of all.
+TEST_F(DistanceSinkTest, OnlyTheLastPassCounts) {
+  Llama("base", {.seed = 1});
+  Llama("one", {.seed = 1, .update_seed = 2});
+  const auto recipe =
+      Open("merge_method: task_arithmetic\nbase_model: base\nmodels: [{model: one, parameters: {weight: 0.5}}]\n");
+  ASSERT_NE(recipe, nullptr);
+  DistanceSink sink(*recipe, 1);
+  sink.Follow(AllOf(*recipe));
+  const auto rest = sink.Follow({3});
+  stream::Sink* const sinks[] = {&sink};
+  Pump(*rest, sinks, 1, 1u << 20);
+  ASSERT_THAT(sink.Distances(), SizeIs(1));
+  EXPECT_EQ(sink.Distances()[0].name, recipe->tensors()[3].name);
 }
 
 TEST_F(DistanceSinkTest, ZeroLengthsAndNoElementsHaveNoFigures) {

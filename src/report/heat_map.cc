@@ -16,7 +16,7 @@ constexpr size_t kLayersPerTick = 5;
 
 }  // namespace
 
-HeatScale::HeatScale(std::span<const HeatMap> maps) {
+HeatScale::HeatScale(std::span<const HeatMap> maps, double least_span) {
   for (const HeatMap& map : maps) {
     for (const std::optional<double>& value : map.values) {
       if (!value) continue;
@@ -26,7 +26,12 @@ HeatScale::HeatScale(std::span<const HeatMap> maps) {
       high_ = std::max(high_, *value);
     }
   }
-  is_logarithmic_ = high_ > 10 * low_;
+  if (least_span == 0) {
+    is_logarithmic_ = high_ > 10 * low_;
+  } else if (high_ > 0 && high_ - low_ < least_span) {
+    low_ = std::clamp((low_ + high_ - least_span) / 2, 0.0, 1 - least_span);
+    high_ = low_ + least_span;
+  }
 }
 
 int HeatScale::Level(double value) const {
@@ -47,7 +52,7 @@ std::string HeatScale::Legend(std::string (*text)(double value)) const {
     html += fmt::format("<i class=\"h{}\"></i>", Level(high_));
   }
   if (is_logarithmic_) html += "<span>logarithmic</span>";
-  if (has_zero_) html += "<i class=\"h0\"></i><span>none at all</span>";
+  if (has_zero_) html += fmt::format("<i class=\"h0\"></i><span>{}</span>", EscapeHtml(text(0)));
   return html + "</p>\n";
 }
 

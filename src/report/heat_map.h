@@ -22,8 +22,9 @@ struct HeatMap {
 // From values to colours, for all maps that are to be compared.
 class HeatScale {
  public:
-  // Logarithmic where the values above 0 span more than a factor of ten.
-  explicit HeatScale(std::span<const HeatMap> maps);
+  // Logarithmic where the values above 0 span more than a factor of ten. `least_span`: for shares, which lie from 0 to
+  // 1 and are never logarithmic: the scale is at least as wide as this, so that noise looks like noise.
+  explicit HeatScale(std::span<const HeatMap> maps, double least_span = 0);
   // 1 to 9; 0 for 0.
   int Level(double value) const;
   // Whether there is a value above 0.

@@ -26,6 +26,7 @@ using merge::TensorDistances;
 
 constexpr size_t kMostPoints = 60;        // of a chart of rates
 constexpr size_t kMostLayersBeside = 40;  // of maps that stand side by side
+constexpr double kLeastShareSpan = 0.2;
 constexpr const char* kNothing = "–";
 
 constexpr const char* kStyle =
@@ -227,8 +228,8 @@ class Writing {
     return Drawn(maps, text);
   }
 
-  static std::string Drawn(const std::vector<HeatMap>& maps, std::string (*text)(double)) {
-    const HeatScale scale(maps);
+  static std::string Drawn(const std::vector<HeatMap>& maps, std::string (*text)(double), double least_span = 0) {
+    const HeatScale scale(maps, least_span);
     if (scale.empty()) return Note("Nothing is above 0.");
     const bool are_narrow = maps.front().columns <= kMostLayersBeside;
     std::string html = scale.Legend(text) + (are_narrow ? "<div class=\"beside\">\n" : "<div>\n");
@@ -290,13 +291,15 @@ class Writing {
         "The share of the result's numbers that are not those of the base, rounded as the result is: what sparse "
         "methods "
         "let through, less what rounding swallows.");
-    html += Drawn({MapOf("result", ShareText, [](const Cell& cell) { return cell.result.Changed(); })}, ShareText);
+    html += Drawn({MapOf("result", ShareText, [](const Cell& cell) { return cell.result.Changed(); })}, ShareText,
+                  kLeastShareSpan);
     if (all_.signs.all == 0) return html;
     html += Heading("Where the parents agree");
     html += Paragraph(
         "Of all pairs of models, at each number where both differ from the base: the share that moved it the same way. "
         "About 50 % is chance.");
-    html += Drawn({MapOf("models", ShareText, [](const Cell& cell) { return cell.signs.Agreement(); })}, ShareText);
+    html += Drawn({MapOf("models", ShareText, [](const Cell& cell) { return cell.signs.Agreement(); })}, ShareText,
+                  kLeastShareSpan);
     return html;
   }
 

@@ -98,6 +98,14 @@ TEST(HeatScaleTest, IsLogarithmicOverDecadesAndTellsZeroApart) {
   EXPECT_EQ(logarithmic.Level(0.001), 1);
   EXPECT_EQ(logarithmic.Level(0.0317), 5);
   EXPECT_EQ(logarithmic.Level(1), 9);
+  // Of shares: 49 % and 51 % are about the same, 0 % and 100 % are not, and neither is anything beyond.
+  const HeatMap close{.title = "", .rows = {"q"}, .columns = 2, .values = {0.49, 0.51}, .text = nullptr};
+  EXPECT_EQ(HeatScale({&close, 1}, 0.2).Level(0.49), 5);
+  EXPECT_EQ(HeatScale({&close, 1}, 0.2).Level(0.51), 5);
+  EXPECT_EQ(HeatScale({&close, 1}).Level(0.51), 9);
+  const HeatMap full{.title = "", .rows = {"q"}, .columns = 1, .values = {1.0}, .text = nullptr};
+  EXPECT_EQ(HeatScale({&full, 1}, 0.2).Level(1), 9);
+  EXPECT_FALSE(HeatScale({&decades, 1}, 0.2).Level(0.0317) == 5);
   const HeatMap one{.title = "", .rows = {"q"}, .columns = 1, .values = {0.5}, .text = nullptr};
   EXPECT_EQ(HeatScale({&one, 1}).Level(0.5), 5);
   const HeatMap nothing{.title = "", .rows = {"q"}, .columns = 1, .values = {0.0}, .text = nullptr};
