@@ -35,6 +35,7 @@ constexpr const char* kStyle =
     "  overflow-wrap: normal; }\n"
     "summary { cursor: pointer; }\n"
     ".models th:first-child, .models td:first-child { position: sticky; left: 0; background: var(--back); }\n"
+    ".models td:nth-child(2) { white-space: normal; min-width: 9em; }\n"
     ".beside { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26em, 100%), 1fr)); gap: 0 2em; }\n"
     ".beside > section { min-width: 0; }\n"
     "@media (max-width: 44em) { div.wide svg { width: 38em; max-width: none; } }\n";
@@ -164,7 +165,7 @@ class Writing {
   }
 
   std::string ParentsTable() const {
-    std::vector<std::string> headings = {"", "Model", "Of tensors"};
+    std::vector<std::string> headings = {"", "Model", "Size"};
     std::vector<size_t> parameters;
     for (size_t i = 0; page_.method != nullptr && i < page_.method->parameters.size(); ++i) {
       const merge::ParameterInfo& info = page_.method->parameters[i];
