@@ -51,6 +51,12 @@ struct Form {
   std::vector<uint8_t> digested_outs = {};  // of the groups; empty: the first of each
 };
 
+std::unique_ptr<stream::GroupSource> GroupsOf(const checkpoint::Checkpoint& checkpoint, const WriteRequest& request,
+                                              const std::vector<uint32_t>& order) {
+  if (request.groups) return request.groups(order);
+  return std::make_unique<stream::CheckpointGroups>(checkpoint, order);
+}
+
 Result<Form> FormOf(const checkpoint::Checkpoint& checkpoint, const WriteRequest& request, uint64_t max_shard_bytes) {
   const std::string file_name = std::filesystem::path(request.output).filename().string();
   SLUICE_ASSIGN(const bool is_file, IsFileOutput(request.output));
@@ -65,7 +71,7 @@ Result<Form> FormOf(const checkpoint::Checkpoint& checkpoint, const WriteRequest
   }
   SLUICE_ASSIGN(checkpoint::ShardPlan plan, is_file ? checkpoint::PlanOneFile(checkpoint.tensors(), file_name)
                                                     : checkpoint::PlanShards(checkpoint.tensors(), max_shard_bytes));
-  auto groups = std::make_unique<stream::CheckpointGroups>(checkpoint, plan.order);
+  auto groups = GroupsOf(checkpoint, request, plan.order);
   return Form{checkpoint.tensors(), std::move(plan), std::move(groups)};
 }
 
@@ -181,9 +187,7 @@ class Writing {
       nothing.facts = writer_.resumed().facts;
       return nothing;
     }
-    if (writer_.first_place() > 0) {
-      form_.groups = std::make_unique<stream::CheckpointGroups>(*checkpoint_, rest);
-    }
+    if (writer_.first_place() > 0) form_.groups = GroupsOf(*checkpoint_, request_, rest);
     OverflowCount overflows(*form_.groups, request_.count_overflows, session_.options.threads);
     stream::DigestSink digests(form_.tensors, rest, form_.digested_outs);
     stream::WriterSink write(&writer_);

@@ -26,6 +26,9 @@ struct WriteRequest {
   std::shared_ptr<const checkpoint::GgufExport> gguf = nullptr;  // what a .gguf is to hold
   std::string shard_size;                                        // as given to --out-shard-size; empty: the default
   bool force = false;
+  // Of a folder: the groups of these tensors of the checkpoint, in this order, each the tensor itself and what `sinks`
+  // want beside it. Null: each tensor alone.
+  std::function<std::unique_ptr<stream::GroupSource>(std::vector<uint32_t> order)> groups;
   bool count_overflows = false;      // of casts: WriteResult::overflows
   std::vector<stream::Sink*> sinks;  // that see each tensor too, in the plan's order
   // For a folder: a journal bound to this, by which an interrupted run can be gone on with, which `resume` does.

@@ -289,8 +289,10 @@ class RecipeOpener {
                                                                         diagnostic.mark.column);
       result_->problems_.push_back({SeverityOf(diagnostic), place, "", diagnostic.message});
     }
+    result_->parent_places_.resize(opened_.all.size());
     const auto add_parent = [&](bool is_base, size_t index) {
       const Parent& parent = opened_.all[index];
+      result_->parent_places_[index] = result_->parents_.size();
       result_->parents_.push_back({is_base, parent.reference, parent.path, parent.checkpoint->kind(),
                                    parent.checkpoint->tensors().total_bytes()});
     };
@@ -434,34 +436,51 @@ std::optional<Opened> OpenReference(const std::string& ref, const checkpoint::Op
 
 }  // namespace
 
-const graph::Node* RecipeCheckpoint::MakeNode(size_t i, graph::Graph* graph) const {
+std::vector<RecipeCheckpoint::Ingredient> RecipeCheckpoint::Ingredients(size_t i, graph::Graph* graph) const {
   const MergePlan::Tensor& planned = plan_.tensors[i];
   const PlannedSlice& slice = plan_.slices[planned.slice];
   const uint32_t* places = &plan_.places[planned.first_place];
-  if (planned.is_carried) return slice.sources[slice.owner].checkpoint->MakeNode(places[slice.owner], graph);
+  std::vector<Ingredient> ingredients;
+  if (planned.is_carried) return ingredients;
   const checkpoint::TensorInfo tensor = tensors_[i];
   const double t = plan_.GradientAt(tensor.name, planned);
-  const graph::Node* base = nullptr;
-  std::vector<ParameterValues> values(slice.sources.size());
-  std::vector<ModelInput> models;
   std::string_view missing;
   for (size_t k = 0; k < slice.sources.size(); ++k) {
     const PlannedSource& source = slice.sources[k];
     const checkpoint::TensorInfo stored = source.checkpoint->tensors()[places[k]];
     const bool has_token_rows = vocabulary_ && tensor.shape.size() == 2 && IsByToken(tensor.name);
-    const graph::Node* node = has_token_rows ? TokenRowsOf(slice, places, k, tensor.shape[1], graph)
-                                             : source.checkpoint->MakeNode(places[k], graph);
-    const bool is_cut = !has_token_rows && stored.num_elements > tensor.num_elements;
-    if (arithmetic_ == Arithmetic::kExact || is_cut) node = graph->AddCast(node, quant::F32());
-    if (is_cut) node = FirstRows(node, tensor.shape, graph);
-    if (source.is_base) {
-      base = node;
+    const graph::Node* node = has_token_rows
+                                  ? TokenRowsOf(slice, places, k, tensor.shape[1], graph)
+                                  : graph->AddCast(source.checkpoint->MakeNode(places[k], graph), quant::F32());
+    if (!has_token_rows && stored.num_elements > tensor.num_elements) node = FirstRows(node, tensor.shape, graph);
+    ParameterValues values;
+    if (!source.is_base) values = slice.parameters.OfModel(k, stored.name, t, &missing);
+    ingredients.push_back({parent_places_[source.parent], source.is_base, node, std::move(values)});
+  }
+  SLUICE_CHECK(missing.empty());
+  return ingredients;
+}
+
+const graph::Node* RecipeCheckpoint::MakeNode(size_t i, graph::Graph* graph) const {
+  const MergePlan::Tensor& planned = plan_.tensors[i];
+  const PlannedSlice& slice = plan_.slices[planned.slice];
+  if (planned.is_carried) {
+    return slice.sources[slice.owner].checkpoint->MakeNode(plan_.places[planned.first_place + slice.owner], graph);
+  }
+  const checkpoint::TensorInfo tensor = tensors_[i];
+  const std::vector<Ingredient> ingredients = Ingredients(i, graph);
+  const graph::Node* base = nullptr;
+  std::vector<ModelInput> models;
+  for (const Ingredient& ingredient : ingredients) {
+    if (ingredient.is_base) {
+      base = ingredient.node;
     } else {
-      values[k] = slice.parameters.OfModel(k, stored.name, t, &missing);
-      models.push_back({.node = node, .parameters = &values[k]});
+      models.push_back({.node = ingredient.node, .parameters = &ingredient.values});
     }
   }
-  const ParameterValues recipe_values = slice.parameters.OfRecipe(tensor.name, t, &missing);
+  std::string_view missing;
+  const ParameterValues recipe_values =
+      slice.parameters.OfRecipe(tensor.name, plan_.GradientAt(tensor.name, planned), &missing);
   SLUICE_CHECK(missing.empty());
   BuildArgs args = {.graph = graph,
                     .tensor_name = tensor.name,

@@ -34,6 +34,17 @@ class RecipeCheckpoint final : public checkpoint::Checkpoint {
   // The base first, then the models in recipe order.
   const std::vector<ParentInfo>& parents() const { return parents_; }
 
+  // One of what a tensor is merged of.
+  struct Ingredient {
+    size_t parent;            // in parents()
+    bool is_base;             // what the method takes differences from
+    const graph::Node* node;  // F32, of the result's shape: as the method sees it, rows of tokens in their places
+    ParameterValues values;   // of the method's parameters, for this tensor
+  };
+  // In recipe order; nothing where the tensor is carried over as it is stored. Nodes are those of MakeNode in the same
+  // graph.
+  std::vector<Ingredient> Ingredients(size_t i, graph::Graph* graph) const;
+
  private:
   const graph::Node* TokenRowsOf(const PlannedSlice& slice, const uint32_t* places, size_t source, uint64_t columns,
                                  graph::Graph* graph) const;
@@ -48,6 +59,7 @@ class RecipeCheckpoint final : public checkpoint::Checkpoint {
   MergePlan plan_;                                    // but for the catalogue, which is the checkpoint's
   std::unique_ptr<const VocabularyPlan> vocabulary_;  // null where the recipe has no rules for tokenizers
   std::vector<ParentInfo> parents_;
+  std::vector<size_t> parent_places_;  // in parents_, by index in Parents::all
 };
 
 // Opens the parents and checks all that can be known from their headers. Every error of the recipe comes back in one

@@ -201,6 +201,7 @@ ordered_json MergeJson(const MergeResult& result) {
   json["seed"] = result.seed;
   json["nan"] = ordered_json::array();
   for (const TensorNans& nan : result.nans) json["nan"].push_back({{"name", nan.name}, {"count", nan.count}});
+  if (!result.report.empty()) json["report"] = result.report;
   json["bytes_read"] = result.written.bytes_read;
   json["bytes_written"] = result.written.bytes_written;
   json["seconds"] = result.written.seconds;
@@ -216,6 +217,7 @@ std::string MergeText(const MergeResult& result) {
   for (const TensorNans& nan : result.nans) {
     text += fmt::format("  warning: {}: {} NaN\n", nan.name, FormatCount(nan.count));
   }
+  if (!result.report.empty()) text += fmt::format("  a page of it: {}\n", result.report);
   return text + "\n" + FilesText(result.written.files) +
          fmt::format("\n  to check it against the recipe: sluice verify {} RECIPE\n", result.written.output);
 }

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "base/units.h"
+#include "report/html_page.h"
 #include "report/svg_chart.h"
 
 namespace sluice::report {
@@ -14,44 +15,6 @@ using infer::PairedPerplexity;
 using infer::PerplexityStats;
 using infer::PositionBucket;
 using infer::Spread;
-
-constexpr const char* kStyle =
-    ":root { color-scheme: light dark; --text: #1c1c1c; --muted: #5c5c5c; --back: #ffffff; --grid: #dddddd; }\n"
-    "@media (prefers-color-scheme: dark) {\n"
-    "  :root { --text: #e8e8e8; --muted: #a8a8a8; --back: #16181c; --grid: #3a3d44; }\n"
-    "}\n"
-    "body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back);\n"
-    "  max-width: 64em; margin: 2em auto; padding: 0 1em; }\n"
-    "h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }\n"
-    "p.note { color: var(--muted); }\n"
-    "div.wide { overflow-x: auto; }\n"
-    "table { border-collapse: collapse; font-size: 0.9em; margin: 0.8em 0; font-variant-numeric: tabular-nums; }\n"
-    "th, td { text-align: right; padding: 0.2em 0.6em; border-bottom: 1px solid var(--grid); white-space: nowrap; }\n"
-    "th { font-weight: 600; } th:first-child, td:first-child,\n"
-    ".models th:nth-child(2), .models td:nth-child(2) { text-align: left; }\n";
-
-class HtmlTable {
- public:
-  explicit HtmlTable(const std::vector<std::string>& headings, std::string style = "") : style_(std::move(style)) {
-    Add(headings, "th");
-  }
-  void AddRow(const std::vector<std::string>& cells) { Add(cells, "td"); }
-  std::string ToString() const {
-    return fmt::format("<div class=\"wide\"><table class=\"{}\">\n{}</table></div>\n", style_, rows_);
-  }
-
- private:
-  void Add(const std::vector<std::string>& cells, const char* tag) {
-    rows_ += "<tr>";
-    for (const std::string& cell : cells) rows_ += fmt::format("<{0}>{1}</{0}>", tag, EscapeHtml(cell));
-    rows_ += "</tr>\n";
-  }
-  std::string style_, rows_;
-};
-
-std::string Paragraph(const std::string& text, const char* style = "") {
-  return fmt::format("<p{}>{}</p>\n", style, EscapeHtml(text));
-}
 
 std::string PairLabel(const PairedPerplexity& pair) {
   return fmt::format("{} − {}", ModelLabel(pair.b), ModelLabel(pair.a));
@@ -156,10 +119,9 @@ std::string PairsTables(const PerplexityStats& stats) {
     add("Δp (%)", pair.delta_p_spread, 100);
   }
   return pairs.ToString() +
-         Paragraph(
+         Note(
              "Percentiles over tokens; Δp is the change in the probability of the text's own "
-             "token:",
-             " class=\"note\"") +
+             "token:") +
          spreads.ToString();
 }
 
@@ -197,18 +159,13 @@ std::string Setting(const PerplexityReport& report) {
 std::string PerplexityPage(const PerplexityReport& report) {
   const PerplexityStats& stats = report.stats;
   const std::vector<std::string> names = ShortRefs(stats);
-  std::string html =
-      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n";
-  html += fmt::format("<title>Perplexity on {}</title>\n<style>\n{}{}</style>\n</head>\n<body>\n",
-                      EscapeHtml(report.text), kStyle, ChartStyle());
+  std::string html = PageHead("Perplexity on " + report.text);
   html += "<h1>Perplexity</h1>\n" + Paragraph(Setting(report));
-  for (const std::string& note : report.notes) html += Paragraph(note, " class=\"note\"");
+  for (const std::string& note : report.notes) html += Note(note);
   html += ModelsTable(stats);
-  html += Paragraph(
+  html += Note(
       "± is one standard error over tokens, taken as independent. Between models on the same tokens the paired "
-      "differences tell much more than the two figures.",
-      " class=\"note\"");
+      "differences tell much more than the two figures.");
   html += PerplexityChart(stats, names);
   if (!stats.pairs.empty()) {
     html += "<h2>Paired, on the same tokens</h2>\n";
@@ -220,11 +177,10 @@ std::string PerplexityPage(const PerplexityReport& report) {
     html += kl.empty() ? Paragraph("No token has a KL above 0: the distributions are the same.") : kl;
   }
   html += "<h2>By context position</h2>\n" + PositionsTable(stats);
-  html += Paragraph(fmt::format("sluice perplexity: took {}, read {} of weights, {} of memory at most (budget {}).",
-                                FormatSeconds(report.seconds), FormatBytes(report.bytes_read),
-                                FormatMemory(report.peak_bytes), FormatMemory(report.budget_bytes)),
-                    " class=\"note\"");
-  return html + "</body>\n</html>\n";
+  html += Note(fmt::format("sluice perplexity: took {}, read {} of weights, {} of memory at most (budget {}).",
+                           FormatSeconds(report.seconds), FormatBytes(report.bytes_read),
+                           FormatMemory(report.peak_bytes), FormatMemory(report.budget_bytes)));
+  return html + PageEnd();
 }
 
 }  // namespace sluice::report

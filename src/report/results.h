@@ -58,6 +58,7 @@ struct MergeResult {
   std::string method, arithmetic;
   uint64_t seed = 0;
   std::vector<TensorNans> nans;  // tensors of the result that have any
+  std::string report;            // where a page of it was written, or empty
 };
 
 }  // namespace sluice::report

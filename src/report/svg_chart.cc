@@ -184,7 +184,7 @@ class LineDrawing {
           marks += Line("bar", x, top, x, bottom) + Line("bar", x - 3, top, x + 3, top) +
                    Line("bar", x - 3, bottom, x + 3, bottom);
         }
-        marks += fmt::format("<circle cx=\"{}\" cy=\"{}\" r=\"3.2\"/>\n", Px(x), Px(y));
+        if (series.dots) marks += fmt::format("<circle cx=\"{}\" cy=\"{}\" r=\"3.2\"/>\n", Px(x), Px(y));
       }
       text += fmt::format("<g class=\"s{}{}\">\n<path d=\"{}\"/>\n{}</g>\n", series.colour % kColours,
                           series.wide ? " wide" : "", path, marks);

@@ -19,6 +19,7 @@ struct ChartSeries {
   std::vector<ChartPoint> points;
   size_t colour = 0;  // any number: that of what the series shows, in all charts of a page
   bool wide = false;  // a broad pale line, which shows below others that lie on it
+  bool dots = true;   // a mark at each point
 };
 
 struct LineChart {

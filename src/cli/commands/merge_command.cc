@@ -9,15 +9,19 @@
 #include "base/units.h"
 #include "checkpoint/shard_plan.h"
 #include "cli/command.h"
+#include "cli/pass_trace.h"
 #include "cli/watched_files.h"
 #include "cli/write_checkpoint.h"
 #include "generated/version.h"
+#include "io/atomic_file.h"
 #include "kernels/sha256.h"
 #include "merge/diagnostics.h"
+#include "merge/distance_sink.h"
 #include "merge/method.h"
 #include "merge/model_card.h"
 #include "merge/recipe_checkpoint.h"
 #include "merge/statement.h"
+#include "report/merge_page.h"
 #include "report/model_report.h"
 #include "stream/planner.h"
 #include "verify/nan_sink.h"
@@ -26,7 +30,7 @@ namespace sluice::cli::commands {
 namespace {
 
 struct Values {
-  std::string recipe, folder, explain, arithmetic, nan = "keep";
+  std::string recipe, folder, explain, arithmetic, nan = "keep", report;
   std::optional<uint64_t> seed;
   std::vector<std::string> set;
   bool check = false, list_methods = false;
@@ -50,6 +54,7 @@ Examples:
   sluice merge recipe.yml -o merged/ --dry-run           bytes, peak memory and time, without merging
   sluice merge recipe.yml -o merged/ --max-memory 256MiB --seed 7
   sluice merge recipe.yml -o merged/ --resume            after a Ctrl-C, a full disk or a power cut
+  sluice merge recipe.yml -o merged/ --report merged.html
   sluice verify merged/ recipe.yml                       prove it
 )";
 
@@ -146,6 +151,56 @@ Result<int> Explain(const std::string& name, Session& session) {
   return 0;
 }
 
+// What the page of --report tells, gathered while the merge is written.
+class PageFigures {
+ public:
+  PageFigures(const merge::RecipeCheckpoint& recipe, const CommonOptions& options)
+      : recipe_(recipe), dry_run_(options.dry_run), distances_(recipe, options.threads), trace_(recipe.tensors()) {}
+
+  void AddTo(WriteRequest* write) {
+    write->groups = [this](std::vector<uint32_t> order) {
+      num_passed_ = order.size();
+      trace_.Follow(order);
+      if (!dry_run_) trace_.Start();  // facts of whole tensors come before the first tile
+      return distances_.Follow(std::move(order));
+    };
+    write->sinks.push_back(&distances_);
+    write->sinks.push_back(&trace_);
+  }
+  void Note(const PassReport& pass) {
+    has_run_ = pass.ran;
+    plan_ = pass.plan;
+    seconds_ = pass.seconds;
+  }
+  report::MergePage Page(const report::MergeResult& result) const {
+    report::MergePage page;
+    page.result = result;
+    page.recipe_path = recipe_.recipe().path;
+    page.recipe_text = recipe_.recipe().text;
+    page.method = recipe_.recipe().method;
+    page.parents = recipe_.parents();
+    page.has_run = has_run_;
+    if (has_run_) page.distances = distances_.Distances();
+    const size_t num_passed = has_run_ ? num_passed_ : 0;
+    page.num_resumed = recipe_.tensors().size() - num_passed;
+    page.num_carried = num_passed - page.distances.size();
+    page.plan = plan_;
+    page.pass_seconds = seconds_;
+    page.samples = trace_.samples();
+    return page;
+  }
+
+ private:
+  const merge::RecipeCheckpoint& recipe_;
+  const bool dry_run_;
+  merge::DistanceSink distances_;
+  PassTrace trace_;
+  size_t num_passed_ = 0;
+  bool has_run_ = false;
+  stream::Plan plan_;
+  double seconds_ = 0;
+};
+
 Result<int> Run(const Values& values, Session& session) {
   SLUICE_TRY(values.refused.Check());
   if (values.list_methods) return ListMethods(session);
@@ -161,6 +216,10 @@ Result<int> Run(const Values& values, Session& session) {
   if (values.nan != "keep" && values.nan != "refuse")
     return Fail(ErrorCode::kUsage, "--nan is keep or refuse, not " + values.nan);
   if (write.output.empty() && !values.check) return Fail(ErrorCode::kUsage, "no output: give -o DIR");
+  if (!values.report.empty()) {  // that it cannot be written shows before the work
+    if (values.check) return Fail(ErrorCode::kUsage, "--report is of a merge, and --check makes none");
+    SLUICE_TRY(io::CheckWritable(values.report));
+  }
   if (!values.check) {
     SLUICE_ASSIGN(const bool is_file, IsFileOutput(write.output));
     if (is_file) {
@@ -191,6 +250,11 @@ Result<int> Run(const Values& values, Session& session) {
   verify::NanSink nans(recipe->tensors(), shards.order, session.options.threads);
   write.sinks = {&nans};
   write.tally = &nans;
+  std::optional<PageFigures> figures;
+  if (!values.report.empty()) {
+    figures.emplace(*recipe, session.options);
+    figures->AddTo(&write);
+  }
   SLUICE_ASSIGN(const WatchedFiles files, WatchedFiles::Of(*recipe, recipe->recipe().path));
   write.journal = BindingOf(*recipe, files);
   write.check_inputs = [&] { return files.CheckUnchanged(); };
@@ -206,6 +270,7 @@ Result<int> Run(const Values& values, Session& session) {
   };
   write.papers = [&](const checkpoint::ModelDigest& digest,
                      const PassReport& pass) -> Result<std::vector<std::pair<std::string, std::string>>> {
+    if (figures) figures->Note(pass);
     merge::Statement statement = merge::MakeStatement(*recipe);
     statement.root = kernels::ToHex(digest.model_root);
     statement.weights_root = kernels::ToHex(digest.weights_root);
@@ -226,6 +291,10 @@ Result<int> Run(const Values& values, Session& session) {
   result.arithmetic = recipe->arithmetic();
   result.seed = recipe->seed();
   for (const auto& [name, count] : nans.Counts()) result.nans.push_back({name, count});
+  if (figures) {
+    result.report = values.report;
+    SLUICE_TRY(io::WriteFileAtomically(values.report, report::HtmlOf(figures->Page(result))));
+  }
   session.Print(report::MergeJson(result), report::MergeText(result));
   return 0;
 }
@@ -261,6 +330,10 @@ Action Declare(CLI::App& app) {
       ->group("Options");
   app.add_option("--nan", values->nan, "keep: NaN are reported for each tensor (default); refuse: they are an error")
       ->type_name("keep|refuse")
+      ->group("Options");
+  app.add_option("--report", values->report,
+                 "Write a page of what was merged, how far all is from the base, and what it took: one HTML file")
+      ->type_name("FILE")
       ->group("Options");
   app.add_flag("--resume", values->write.resume, "Go on with a merge that was interrupted; else begin")
       ->group("Options");

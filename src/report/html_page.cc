@@ -1,0 +1,61 @@
+#include "report/html_page.h"
+
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "report/svg_chart.h"
+
+namespace sluice::report {
+namespace {
+
+constexpr const char* kStyle =
+    ":root { color-scheme: light dark; --text: #1c1c1c; --muted: #5c5c5c; --back: #ffffff; --grid: #dddddd; }\n"
+    "@media (prefers-color-scheme: dark) {\n"
+    "  :root { --text: #e8e8e8; --muted: #a8a8a8; --back: #16181c; --grid: #3a3d44; }\n"
+    "}\n"
+    "body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back);\n"
+    "  max-width: 64em; margin: 2em auto; padding: 0 1em; }\n"
+    "h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }\n"
+    "p.note { color: var(--muted); }\n"
+    "div.wide { overflow-x: auto; }\n"
+    "table { border-collapse: collapse; font-size: 0.9em; margin: 0.8em 0; font-variant-numeric: tabular-nums; }\n"
+    "th, td { text-align: right; padding: 0.2em 0.6em; border-bottom: 1px solid var(--grid); white-space: nowrap; }\n"
+    "th { font-weight: 600; } th:first-child, td:first-child,\n"
+    ".models th:nth-child(2), .models td:nth-child(2) { text-align: left; }\n";
+
+}  // namespace
+
+HtmlTable::HtmlTable(const std::vector<std::string>& headings, std::string style) : style_(std::move(style)) {
+  Add(headings, "th");
+}
+
+void HtmlTable::AddRow(const std::vector<std::string>& cells) { Add(cells, "td"); }
+
+std::string HtmlTable::ToString() const {
+  return fmt::format("<div class=\"wide\"><table class=\"{}\">\n{}</table></div>\n", style_, rows_);
+}
+
+void HtmlTable::Add(const std::vector<std::string>& cells, const char* tag) {
+  rows_ += "<tr>";
+  for (const std::string& cell : cells) rows_ += fmt::format("<{0}>{1}</{0}>", tag, EscapeHtml(cell));
+  rows_ += "</tr>\n";
+}
+
+std::string PageHead(const std::string& title, const std::string& more_style) {
+  return fmt::format(
+      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+      "<title>{}</title>\n<style>\n{}{}{}</style>\n</head>\n<body>\n",
+      EscapeHtml(title), kStyle, ChartStyle(), more_style);
+}
+
+std::string PageEnd() { return "</body>\n</html>\n"; }
+
+std::string Paragraph(const std::string& text) { return fmt::format("<p>{}</p>\n", EscapeHtml(text)); }
+
+std::string Note(const std::string& text) { return fmt::format("<p class=\"note\">{}</p>\n", EscapeHtml(text)); }
+
+std::string Heading(const std::string& text) { return fmt::format("<h2>{}</h2>\n", EscapeHtml(text)); }
+
+}  // namespace sluice::report
