@@ -114,6 +114,24 @@ class Adapters(Case):
         recipe.write_text(recipe_text("linear", None, [("tune", {"weight": 1})]))
         self.run_ok("convert", f"{recipe}+{self.lora}", "-o", merged)
 
+    def test_lora_merge_dtype_of_mergekits_arithmetic(self):
+        write_model(self.dir / "tune", update_seed=3)
+        recipe = self.dir / "recipe.yml"
+        recipe.write_text(recipe_text("linear", None, [("tune", {"weight": 1}), ("base+lora", {"weight": 0.5})]))
+        roots = set()
+        for dtype in ("float32", "float16", "bfloat16"):
+            out = self.dir / dtype
+            flags = [] if dtype == "float32" else ["--lora-merge-dtype", dtype]  # float32 is the default
+            roots.add(self.run_ok("merge", recipe, "-o", out, "--arithmetic", "mergekit", *flags, "--json").json()["root"])
+            self.assertEqual(json.loads((out / "sluice_merge.json").read_text())["lora_merge_dtype"], dtype)
+            self.assertIn("IDENTICAL", self.run_ok("verify", out, recipe).out)  # made again as its statement says
+            self.assertIn("SAME_SAMPLE", self.run_ok("verify", out, "--sample", "1", "--facts", "1").out)
+        self.assertGreater(len(roots), 1)  # in the type of the result two of them may be one
+        self.run_fails(2, ["--lora-merge-dtype", "mergekit"], "merge", recipe, "-o", self.dir / "x", "--lora-merge-dtype", "float16")
+        self.run_fails(2, ["--lora-merge-dtype", "int8"], "merge", recipe, "-o", self.dir / "x", "--arithmetic", "mergekit",
+                       "--lora-merge-dtype", "int8")
+        self.assertFalse((self.dir / "x").exists())
+
     def test_on_blocks(self):
         gguf = write_gguf(self.dir / "x.gguf")
         self.run_ok("digest", f"{gguf}+{self.lora}")

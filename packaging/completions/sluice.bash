@@ -22,7 +22,7 @@ _sluice() {
       extract-lora) own="--base --rank -o --include-embeddings --force --seed --arithmetic" ;;
       inspect) own="--tensors --check" ;;
       logits) own="--ids --text --tokenizer -o --last --parse-special --force --seed --arithmetic" ;;
-      merge) own="-o --check --list-methods --explain --seed --random-seed --arithmetic --set --out-shard-size --nan --report --resume --force" ;;
+      merge) own="-o --check --list-methods --explain --seed --random-seed --arithmetic --lora-merge-dtype --set --out-shard-size --nan --report --resume --force" ;;
       perplexity) own="--text --tokenizer --convention --context --chunks --report --parse-special --seed --arithmetic" ;;
       tokenize) own="--text --file --decode --parse-special --add-special --skip-special" ;;
       verify) own="--level --atol --rtol --first-difference --sample --facts --nonce --seed --arithmetic" ;;

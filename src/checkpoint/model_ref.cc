@@ -74,6 +74,9 @@ Result<std::shared_ptr<const Checkpoint>> OpenWithLora(const std::string& ref, c
     SLUICE_ASSIGN(folder, FindSnapshot(*hub, parts.adapter));
   }
   SLUICE_ASSIGN(auto base, OpenCheckpoint(parts.base, options));
+  if (options.adapted_dtype.valid()) {
+    SLUICE_ASSIGN(base, CastTo(std::move(base), options.adapted_dtype));
+  }
   return ApplyLora(ref, std::move(base), folder, options);
 }
 

@@ -28,6 +28,10 @@ struct OpenOptions {
   std::vector<Opener> openers;            // asked in order, before the built-in folder, safetensors and GGUF
   std::optional<uint64_t> seed;           // --seed: for references that are recipes
   std::optional<std::string> arithmetic;  // --arithmetic
+  quant::Encoding lora_merge_dtype = {};  // --lora-merge-dtype, for recipes in mergekit's arithmetic; may be invalid
+  // What REF of REF+LORA is cast to before the adapter is applied: set by recipes for their models. Invalid: each
+  // tensor stays as it is stored.
+  quant::Encoding adapted_dtype = {};
 };
 
 // kNotFound, kCorrupt (with file, tensor, byte), kUnsupported (remote, kinds of LoRA: named).

@@ -110,7 +110,7 @@ class Auditor {
   }
 
   Result<void> OpenRecipe() {
-    checkpoint::OpenOptions open = MakeOpenOptions(statement_.seed, statement_.arithmetic);
+    checkpoint::OpenOptions open = MakeOpenOptions(statement_.seed, statement_.arithmetic, statement_.lora_merge_dtype);
     SLUICE_ASSIGN(recipe_, merge::OpenRecipe(merge::RecipeOf(statement_), open));
     for (const merge::RecipeCheckpoint::ParentInfo& parent : recipe_->parents()) {
       const auto stated = std::ranges::find(statement_.parents, parent.reference, &merge::Statement::Parent::reference);

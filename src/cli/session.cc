@@ -14,18 +14,22 @@ double Session::seconds() const {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
 }
 
-checkpoint::OpenOptions MakeOpenOptions(std::optional<uint64_t> seed, std::optional<std::string> arithmetic) {
+checkpoint::OpenOptions MakeOpenOptions(std::optional<uint64_t> seed, std::optional<std::string> arithmetic,
+                                        const std::string& lora_merge_dtype) {
   checkpoint::OpenOptions open;
   open.seed = seed;
   open.arithmetic = std::move(arithmetic);
+  open.lora_merge_dtype = quant::FloatByDtypeName(lora_merge_dtype);
   open.openers.push_back(merge::OpenRecipeReference);
   return open;
 }
 
 Result<std::shared_ptr<const checkpoint::Checkpoint>> Session::Open(const std::string& ref,
                                                                     std::optional<uint64_t> seed,
-                                                                    std::optional<std::string> arithmetic) const {
-  SLUICE_ASSIGN(auto opened, checkpoint::OpenCheckpoint(ref, MakeOpenOptions(seed, std::move(arithmetic))));
+                                                                    std::optional<std::string> arithmetic,
+                                                                    const std::string& lora_merge_dtype) const {
+  SLUICE_ASSIGN(auto opened,
+                checkpoint::OpenCheckpoint(ref, MakeOpenOptions(seed, std::move(arithmetic), lora_merge_dtype)));
   TrimHeap();  // what parsing left behind does not belong to the working memory
   return opened;
 }

@@ -40,9 +40,11 @@ class Session {
   const std::string& command() const { return command_; }
   double seconds() const;  // since the start
 
-  // Opens a reference of any kind (README, "Naming a model"), recipes with this seed and arithmetic where given.
+  // Opens a reference of any kind (README, "Naming a model"), recipes with this seed, arithmetic and dtype of models
+  // with adapters where given.
   Result<std::shared_ptr<const checkpoint::Checkpoint>> Open(const std::string& ref, std::optional<uint64_t> seed = {},
-                                                             std::optional<std::string> arithmetic = {}) const;
+                                                             std::optional<std::string> arithmetic = {},
+                                                             const std::string& lora_merge_dtype = "") const;
 
   // For commands that read headers alone: kBudget where what is resident now does not fit into --max-memory.
   Result<void> CheckHeadersFit() const;
@@ -64,6 +66,8 @@ class Session {
 };
 
 // The table of openers beyond the built-in kinds: recipes. The only place where rooms meet for this.
-checkpoint::OpenOptions MakeOpenOptions(std::optional<uint64_t> seed, std::optional<std::string> arithmetic);
+// lora_merge_dtype: "float32", ..., or empty.
+checkpoint::OpenOptions MakeOpenOptions(std::optional<uint64_t> seed, std::optional<std::string> arithmetic,
+                                        const std::string& lora_merge_dtype);
 
 }  // namespace sluice::cli

@@ -21,7 +21,8 @@ float Uniform(uint32_t word) { return static_cast<float>(static_cast<int32_t>(wo
 // How many of the 2^24 uniform numbers are below p.
 int32_t WordsBelow(float p) { return static_cast<int32_t>(std::ceil(std::clamp(p, 0.0f, 1.0f) * 0x1p24f)); }
 
-// 1 where a word is among the lowest `below`, else 0; by arithmetic on bits, as a branch is guessed wrong half the time.
+// 1 where a word is among the lowest `below`, else 0; by arithmetic on bits, as a branch is guessed wrong half the
+// time.
 float Mask(uint32_t word, int32_t below) {
   const int32_t all_if_below = (static_cast<int32_t>(word & 0xFFFFFF) - below) >> 31;
   return std::bit_cast<float>(all_if_below & std::bit_cast<int32_t>(1.0f));

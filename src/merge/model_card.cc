@@ -60,10 +60,11 @@ std::string ModelCard(const Statement& statement) {
       "```sh\n"
       "sluice verify FOLDER                                # the files are those that were written\n"
       "sluice verify FOLDER --sample 0.01 --facts 0.1      # parts of it, made again from the parents\n"
-      "sluice merge {}{} -o AGAIN --seed {} --arithmetic {}\n"
+      "sluice merge {}{} -o AGAIN --seed {} --arithmetic {}{}\n"
       "sluice verify FOLDER AGAIN                          # IDENTICAL\n"
       "```\n",
-      statement.root, kStatementFile, kRecipeFile, document, statement.seed, statement.arithmetic);
+      statement.root, kStatementFile, kRecipeFile, document, statement.seed, statement.arithmetic,
+      statement.lora_merge_dtype.empty() ? "" : " --lora-merge-dtype " + statement.lora_merge_dtype);
   return card;
 }
 

@@ -82,6 +82,7 @@ struct Recipe {
   std::optional<uint64_t> seed;      // sluice: {seed: ...}
   std::string arithmetic;            // sluice: {arithmetic: ...}, or empty
   Mark arithmetic_mark;
+  quant::Encoding lora_merge_dtype;  // sluice: {lora_merge_dtype: ...}, or invalid
   Diagnostics diagnostics;
 
   // The encoding of the result where the recipe says so, else invalid: as the base stores it.

@@ -88,18 +88,29 @@ class RecipeOpener {
   void CheckArithmetic() {
     const bool by_flag = options_.arithmetic.has_value();
     const std::string arithmetic = by_flag ? *options_.arithmetic : recipe().arithmetic;
-    if (arithmetic.empty() || arithmetic == "exact") return;
+    const quant::Encoding lora =
+        options_.lora_merge_dtype.valid() ? options_.lora_merge_dtype : recipe().lora_merge_dtype;
+    if (arithmetic.empty() || arithmetic == "exact") {
+      if (lora.valid()) {
+        diagnostics().AddError({},
+                               "--lora-merge-dtype, or lora_merge_dtype, is of mergekit's arithmetic: exact rounds an adapter's model as that "
+                               "model is stored; leave it out, or ask for --arithmetic mergekit");
+      }
+      return;
+    }
     const Mark mark = by_flag ? Mark{} : recipe().arithmetic_mark;
     if (arithmetic != "mergekit") {
       diagnostics().AddError(mark, fmt::format("arithmetic is exact or mergekit, not '{}'", arithmetic));
       return;
     }
     result_->arithmetic_ = Arithmetic::kMergekit;
+    result_->lora_merge_dtype_ = lora.valid() ? lora : quant::F32();  // as transformers 4 loads a model
     if (method()) CheckForMergekit(recipe(), result_->seed_, mark, &diagnostics());
   }
 
   void OpenAll() {
     checkpoint::OpenOptions inner = options_;
+    inner.adapted_dtype = result_->lora_merge_dtype_;
     inner.openers.insert(
         inner.openers.begin(),
         [this](const std::string& ref, const checkpoint::OpenOptions& options) -> std::optional<Opened> {

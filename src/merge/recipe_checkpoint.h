@@ -22,6 +22,8 @@ class RecipeCheckpoint final : public checkpoint::Checkpoint {
 
   const Recipe& recipe() const { return recipe_; }
   uint64_t seed() const { return seed_; }
+  // What models are cast to before adapters are applied to them; invalid in Arithmetic::kExact.
+  quant::Encoding lora_merge_dtype() const { return lora_merge_dtype_; }
   const char* arithmetic() const { return arithmetic_ == Arithmetic::kMergekit ? "mergekit" : "exact"; }
   // "bfloat16", ...; empty where each tensor keeps the base's encoding.
   std::string dtype() const;
@@ -55,6 +57,7 @@ class RecipeCheckpoint final : public checkpoint::Checkpoint {
   Recipe recipe_;
   uint64_t seed_ = 0;
   Arithmetic arithmetic_ = Arithmetic::kExact;
+  quant::Encoding lora_merge_dtype_;                  // likewise kMergekit's alone
   MergekitPlan mergekit_;                             // where that is the arithmetic
   MergePlan plan_;                                    // but for the catalogue, which is the checkpoint's
   std::unique_ptr<const VocabularyPlan> vocabulary_;  // null where the recipe has no rules for tokenizers

@@ -201,6 +201,16 @@ TEST_F(RecipeCheckpointTest, TheFlagsArithmeticWinsOverTheRecipes) {
   EXPECT_STREQ(Good(text + "sluice: {arithmetic: mergekit}\n", options)->arithmetic(), "exact");
 }
 
+TEST_F(RecipeCheckpointTest, TheDtypeOfAdaptedModelsIsOfMergekitsArithmetic) {
+  Llama("base", {});
+  const std::string text = "merge_method: linear\nmodels: [{model: base, parameters: {weight: 1}}]\n";
+  EXPECT_EQ(Good(text + "sluice: {arithmetic: mergekit}\n")->lora_merge_dtype(), quant::F32());
+  EXPECT_EQ(Good(text + "sluice: {arithmetic: mergekit, lora_merge_dtype: float16}\n")->lora_merge_dtype(),
+            quant::F16());
+  EXPECT_THAT(ErrorsOf(text + "sluice: {lora_merge_dtype: float16}\n"),
+              ElementsAre(HasSubstr("lora_merge_dtype, is of mergekit's arithmetic")));
+}
+
 TEST_F(RecipeCheckpointTest, WhatMergekitsArithmeticCannotDo) {
   Llama("base", {});
   Llama("one", {.update_seed = 2});

@@ -151,6 +151,7 @@ Parents OpenParents(Recipe* recipe, const checkpoint::OpenOptions& options) {
     if (!found->path.starts_with(recipe->path + "#")) {
       inner.seed.reset();
       inner.arithmetic.reset();
+      inner.lora_merge_dtype = {};
     }
     Result<std::shared_ptr<const checkpoint::Checkpoint>> opened = checkpoint::OpenCheckpoint(found->path, inner);
     if (opened) {

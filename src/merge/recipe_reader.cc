@@ -25,7 +25,7 @@ constexpr std::array<std::string_view, 4> kSliceKeys = {"sources", "base_model",
 constexpr std::array<std::string_view, 3> kSourceKeys = {"model", "layer_range", "parameters"};
 constexpr std::array<std::string_view, 3> kModuleKeys = {"models", "slices", "parameters"};
 constexpr std::array<std::string_view, 2> kModelKeys = {"model", "parameters"};
-constexpr std::array<std::string_view, 2> kSluiceKeys = {"seed", "arithmetic"};
+constexpr std::array<std::string_view, 3> kSluiceKeys = {"seed", "arithmetic", "lora_merge_dtype"};
 constexpr uint64_t kMaxPadding = 1 << 20;
 constexpr std::array<std::string_view, 3> kDtypes = {"bfloat16", "float16", "float32"};
 
@@ -280,7 +280,8 @@ class RecipeReader {
     const YamlNode* node = Present(root, "sluice");
     if (!node) return;
     if (node->kind != Kind::kMapping) {
-      Error(node->mark, fmt::format("sluice wants a mapping of seed and arithmetic, not {}", Quoted(*node)));
+      Error(node->mark,
+            fmt::format("sluice wants a mapping of seed, arithmetic and lora_merge_dtype, not {}", Quoted(*node)));
       return;
     }
     CheckKeys(*node, kSluiceKeys, "sluice");
@@ -299,6 +300,7 @@ class RecipeReader {
         Error(arithmetic->mark, fmt::format("arithmetic is exact or mergekit, not {}", Quoted(*arithmetic)));
       }
     }
+    ReadDtype(*node, "lora_merge_dtype", &recipe_->lora_merge_dtype);
   }
 
   // Of {path, revision} the two as path@revision, else the text itself. Empty where there is none: an error says so.

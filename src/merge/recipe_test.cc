@@ -182,7 +182,7 @@ TEST(Recipe, RefusesEachMistakeWithItsPlace) {
        {"r.yml:3:16: seed wants a whole number from 0 to 2^64 - 1, not '-1'",
         "r.yml:3:32: arithmetic is exact or mergekit, not 'fast'"}},
       {WithModels("merge_method: linear\nsluice: 5\n"),
-       {"r.yml:3:9: sluice wants a mapping of seed and arithmetic, not '5'"}},
+       {"r.yml:3:9: sluice wants a mapping of seed, arithmetic and lora_merge_dtype, not '5'"}},
       {WithModels("merge_method: linear\nparameters: 5\n"),
        {"r.yml:3:13: parameters wants a mapping of names and values, not '5'"}},
       {WithModels("merge_method: linear\nparameters: {density: 0.5}\n"),

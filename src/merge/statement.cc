@@ -44,6 +44,9 @@ class ObjectReader {
   void Text(const char* key, std::string* value) {
     if (const Json* json = Take(key); json && Check(key, json->is_string(), "text")) *value = json->get<std::string>();
   }
+  void OptionalText(const char* key, std::string* value) {
+    if (json_.is_object() && json_.contains(key)) Text(key, value);
+  }
   void Root(const char* key, std::string* value) {
     Text(key, value);
     if (problem_->empty() && !IsRoot(*value))
@@ -189,6 +192,10 @@ void ReadAll(const Json& json, Statement* statement, std::string* problem) {
   reader.Text("merge_method", &statement->method);
   reader.Count("seed", &statement->seed);
   reader.Text("arithmetic", &statement->arithmetic);
+  reader.OptionalText("lora_merge_dtype", &statement->lora_merge_dtype);
+  if (!statement->lora_merge_dtype.empty() && !quant::FloatByDtypeName(statement->lora_merge_dtype).valid()) {
+    reader.Complain(fmt::format("has the unknown lora_merge_dtype '{}'", statement->lora_merge_dtype));
+  }
   reader.Text("dtype", &statement->dtype);
   if (const Json* list = reader.List("parents")) ReadParents(*list, statement, problem);
   reader.Root("root", &statement->root);
@@ -209,6 +216,9 @@ Statement MakeStatement(const RecipeCheckpoint& checkpoint) {
   statement.method = std::string(checkpoint.recipe().method->name);
   statement.seed = checkpoint.seed();
   statement.arithmetic = checkpoint.arithmetic();
+  if (checkpoint.lora_merge_dtype().valid()) {
+    statement.lora_merge_dtype = quant::DtypeName(checkpoint.lora_merge_dtype());
+  }
   statement.dtype = checkpoint.dtype();
   for (const RecipeCheckpoint::ParentInfo& parent : checkpoint.parents()) {
     statement.parents.push_back(
@@ -235,6 +245,7 @@ std::string WriteStatement(const Statement& statement) {
   json["merge_method"] = statement.method;
   json["seed"] = statement.seed;
   json["arithmetic"] = statement.arithmetic;
+  if (!statement.lora_merge_dtype.empty()) json["lora_merge_dtype"] = statement.lora_merge_dtype;
   json["dtype"] = statement.dtype;
   json["parents"] = Json::array();
   for (const Statement::Parent& parent : statement.parents) {

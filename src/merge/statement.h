@@ -38,7 +38,8 @@ struct Statement {
   std::string method;
   uint64_t seed = 0;
   std::string arithmetic;
-  std::string dtype;  // "bfloat16", ...; empty: each tensor as the base stores it
+  std::string lora_merge_dtype;  // "float32", ...: in mergekit's arithmetic; else empty
+  std::string dtype;             // "bfloat16", ...; empty: each tensor as the base stores it
   std::vector<Parent> parents;
   std::string root, weights_root;  // hexadecimal
   std::vector<Tensor> tensors;     // may be empty
@@ -62,8 +63,8 @@ Result<Statement> ParseStatement(std::string_view text, const std::string& file)
 // DIR/sluice_merge.json. kUsage where there is none: exit 2, as for every `verify DIR` of a folder without a statement.
 Result<Statement> ReadStatement(const std::string& folder);
 
-// The recipe that the statement tells of, with its overrides; looked for where the merge found it. The statement's seed
-// and arithmetic are not put into it: hand them over as OpenOptions.
+// The recipe that the statement tells of, with its overrides; looked for where the merge found it. The statement's
+// seed, arithmetic and lora_merge_dtype are not put into it: hand them over as OpenOptions.
 Recipe RecipeOf(const Statement& statement);
 
 }  // namespace sluice::merge

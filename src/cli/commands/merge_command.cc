@@ -30,7 +30,7 @@ namespace sluice::cli::commands {
 namespace {
 
 struct Values {
-  std::string recipe, folder, explain, arithmetic, nan = "keep", report;
+  std::string recipe, folder, explain, arithmetic, lora_merge_dtype, nan = "keep", report;
   std::optional<uint64_t> seed;
   std::vector<std::string> set;
   bool check = false, list_methods = false;
@@ -98,6 +98,9 @@ checkpoint::JournalBinding BindingOf(const merge::RecipeCheckpoint& recipe, cons
                    {"the recipe", short_hash(&hash)},
                    {"the seed", fmt::format("{}", recipe.seed())},
                    {"the arithmetic", recipe.arithmetic()}};
+  if (recipe.lora_merge_dtype().valid()) {
+    binding.items.push_back({"--lora-merge-dtype", std::string(recipe.lora_merge_dtype().name())});
+  }
   hash.Update(recipe.config() == nullptr ? std::string() : recipe.config()->Pretty());
   for (const checkpoint::SideFile& side : recipe.side_files()) {
     hash.UpdateLengthPrefixed(side.name);
@@ -232,8 +235,13 @@ Result<int> Run(const Values& values, Session& session) {
 
   const auto [path, document] = merge::SplitDocument(values.recipe);
   SLUICE_ASSIGN(merge::Recipe read, merge::ReadRecipe(path, values.set, document));
+  if (!values.lora_merge_dtype.empty() && !quant::FloatByDtypeName(values.lora_merge_dtype).valid()) {
+    return Fail(ErrorCode::kUsage,
+                fmt::format("--lora-merge-dtype {}: write bfloat16, float16 or float32", values.lora_merge_dtype));
+  }
   const checkpoint::OpenOptions open =
-      MakeOpenOptions(values.seed, values.arithmetic.empty() ? std::nullopt : std::optional(values.arithmetic));
+      MakeOpenOptions(values.seed, values.arithmetic.empty() ? std::nullopt : std::optional(values.arithmetic),
+                      values.lora_merge_dtype);
   SLUICE_ASSIGN(const auto recipe, merge::OpenRecipe(std::move(read), open));
   TrimHeap();
   session.WarnOf(*recipe);
@@ -339,7 +347,12 @@ Action Declare(CLI::App& app) {
       ->group("Options");
   app.add_flag("--force", values->write.force, "Replace an output that exists, or one that was interrupted")
       ->group("Options");
-  values->refused.Add(app, "--lora-merge-dtype");
+  app.add_option(
+         "--lora-merge-dtype", values->lora_merge_dtype,
+         "With mergekit's arithmetic: cast models to this dtype before adapters are applied to them, as mergekit "
+         "does (default float32)")
+      ->type_name("DTYPE")
+      ->group("Options");
 
   // mergekit-yaml's flags that scripts carry along.
   const auto no_op = [&](const char* name, bool takes_value, std::string note) {
@@ -350,7 +363,7 @@ Action Declare(CLI::App& app) {
   no_op("--copy-tokenizer", false, "tokenizer files are always carried along");
   no_op("--no-copy-tokenizer", false, "tokenizer files are always carried along");
   no_op("--lora-merge-cache", true, "nothing is cached on disk");
-  no_op("--no-write-model-card", false, "no model card is written");
+  no_op("--no-write-model-card", false, "README.md is a part of what proves the merge: it is written");
   no_op("--cuda", false, "the merge runs on the CPU, at the disk's rate");
   app.callback([values] {
     if (values->recipe.empty() && !values->list_methods && values->explain.empty()) throw CLI::RequiredError("RECIPE");

@@ -83,6 +83,7 @@ struct Side {
   std::string ref;
   std::optional<uint64_t> seed;
   std::optional<std::string> arithmetic;
+  std::string lora_merge_dtype;  // only ever a statement's
   std::string note;
 };
 
@@ -91,6 +92,7 @@ Result<void> TakeFromStatement(const Values& values, const std::string& merged, 
   SLUICE_ASSIGN(const merge::Statement statement, merge::ReadStatement(merged));
   if (!recipe->seed) recipe->seed = statement.seed;
   if (!recipe->arithmetic) recipe->arithmetic = statement.arithmetic;
+  if (*recipe->arithmetic == statement.arithmetic) recipe->lora_merge_dtype = statement.lora_merge_dtype;
   recipe->note = fmt::format("seed {} and {} arithmetic, {}", *recipe->seed, *recipe->arithmetic,
                              values.seed && !values.arithmetic.empty() ? "as given" : "as " + merged + " states");
   if (!statement.recipe_overrides.empty()) {
@@ -217,15 +219,17 @@ Result<int> Run(const Values& values, Session& session) {
   const std::optional<std::string> arithmetic =
       values.arithmetic.empty() ? std::nullopt : std::optional(values.arithmetic);
   std::array<Side, 2> sides;
-  for (int i = 0; i < 2; ++i) sides[i] = {values.refs[i], values.seed, arithmetic, ""};
+  for (int i = 0; i < 2; ++i) sides[i] = {values.refs[i], values.seed, arithmetic, "", ""};
   for (int i = 0; i < 2; ++i) {
     if (IsRecipeRef(sides[i].ref) && HasStatement(sides[1 - i].ref)) {
       SLUICE_TRY(TakeFromStatement(values, sides[1 - i].ref, session, &sides[i]));
     }
   }
-  SLUICE_ASSIGN(const auto a, session.Open(sides[0].ref, sides[0].seed, sides[0].arithmetic));
+  SLUICE_ASSIGN(const auto a,
+                session.Open(sides[0].ref, sides[0].seed, sides[0].arithmetic, sides[0].lora_merge_dtype));
   session.WarnOf(*a);
-  SLUICE_ASSIGN(const auto b, session.Open(sides[1].ref, sides[1].seed, sides[1].arithmetic));
+  SLUICE_ASSIGN(const auto b,
+                session.Open(sides[1].ref, sides[1].seed, sides[1].arithmetic, sides[1].lora_merge_dtype));
   session.WarnOf(*b);
 
   verify::Verification result;
