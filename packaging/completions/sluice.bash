@@ -25,7 +25,7 @@ _sluice() {
       merge) own="-o --check --list-methods --explain --seed --random-seed --arithmetic --lora-merge-dtype --set --out-shard-size --nan --report --resume --force" ;;
       perplexity) own="--text --tokenizer --convention --context --chunks --report --parse-special --seed --arithmetic" ;;
       tokenize) own="--text --file --decode --parse-special --add-special --skip-special" ;;
-      verify) own="--level --atol --rtol --first-difference --sample --facts --nonce --seed --arithmetic" ;;
+      verify) own="--level --atol --rtol --first-difference --sample --facts --nonce --seed --arithmetic --report" ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$own $common" -- "$word")
     return

@@ -7,6 +7,8 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "tokenizer/tokenizer_files.h"
+
 namespace sluice::merge {
 namespace {
 
@@ -78,16 +80,6 @@ constexpr std::array<Named, 5> kNamed = {{
 {%- endfor -%})"},
 }};
 
-const SideFile* Find(std::span<const SideFile> files, std::string_view name) {
-  const auto found = std::ranges::find(files, name, &SideFile::name);
-  return found == files.end() ? nullptr : &*found;
-}
-
-std::string Trimmed(const std::string& text) {
-  const size_t first = text.find_first_not_of(" \t\r\n");
-  return first == std::string::npos ? "" : text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1);
-}
-
 Result<Json> ReadConfig(const SideFile& file) {
   SLUICE_ASSIGN(const std::string text, file.Read());
   Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
@@ -110,25 +102,6 @@ bool IsChatTemplate(std::string_view text) {
          std::ranges::find(kNamed, text, &Named::name) != kNamed.end();
 }
 
-Result<std::string> ReadChatTemplate(std::span<const SideFile> files) {
-  if (const SideFile* jinja = Find(files, kJinja)) {
-    SLUICE_ASSIGN(const std::string text, jinja->Read());
-    return Trimmed(text);
-  }
-  const SideFile* file = Find(files, kConfig);
-  if (!file) return std::string();
-  SLUICE_ASSIGN(const Json config, ReadConfig(*file));
-  const auto found = config.find("chat_template");
-  if (found == config.end()) return std::string();
-  if (found->is_string()) return Trimmed(found->get<std::string>());
-  if (found->is_array()) {  // several, by name
-    for (const Json& item : *found) {
-      if (item.is_object() && item.value("name", "") == "default") return Trimmed(item.value("template", ""));
-    }
-  }
-  return std::string();
-}
-
 Result<std::string> ResolveChatTemplate(const std::string& wanted,
                                         std::span<const std::vector<SideFile>> files_of_parents) {
   if (const auto named = std::ranges::find(kNamed, wanted, &Named::name); named != kNamed.end()) {
@@ -137,7 +110,7 @@ Result<std::string> ResolveChatTemplate(const std::string& wanted,
   if (wanted != "auto") return wanted;
   std::vector<std::pair<std::string, size_t>> counts;
   for (const std::vector<SideFile>& files : files_of_parents) {
-    SLUICE_ASSIGN(const std::string text, ReadChatTemplate(files));
+    SLUICE_ASSIGN(const std::string text, tokenizer::ReadChatTemplate(files));
     if (text.empty()) continue;
     const auto found = std::ranges::find(counts, text, &std::pair<std::string, size_t>::first);
     if (found == counts.end()) {

@@ -16,9 +16,6 @@ std::vector<std::string_view> ChatTemplateNames();
 // Whether a recipe may say so: auto, a name, or text with Jinja in it.
 bool IsChatTemplate(std::string_view text);
 
-// The template that a model's files have, without blanks around it; empty where there is none. Errors name the file.
-Result<std::string> ReadChatTemplate(std::span<const checkpoint::SideFile> files);
-
 // The text that `wanted` means: of auto the one that most of the parents' have, the first of them where several are as
 // common, empty where none has one.
 Result<std::string> ResolveChatTemplate(const std::string& wanted,

@@ -11,19 +11,6 @@ using Files = std::vector<SideFile>;
 
 Files WithConfig(const std::string& json) { return {{"tokenizer_config.json", "", json}}; }
 
-TEST(ChatTemplate, IsFoundWhereModelsKeepIt) {
-  EXPECT_EQ(*ReadChatTemplate(Files{}), "");
-  EXPECT_EQ(*ReadChatTemplate(WithConfig("{}")), "");
-  EXPECT_EQ(*ReadChatTemplate(WithConfig(R"({"chat_template": " {{ a }}\n"})")), "{{ a }}");
-  EXPECT_EQ(*ReadChatTemplate(WithConfig(
-                R"({"chat_template": [{"name": "tool", "template": "t"}, {"name": "default", "template": "d"}]})")),
-            "d");
-  EXPECT_EQ(*ReadChatTemplate(Files{{"chat_template.jinja", "", "{{ j }}\n"},
-                                    {"tokenizer_config.json", "", R"({"chat_template": "x"})"}}),
-            "{{ j }}");
-  EXPECT_EQ(ReadChatTemplate(WithConfig("[]")).error().code, ErrorCode::kCorrupt);
-}
-
 TEST(ChatTemplate, AutoIsTheMostCommon) {
   const auto of = [](const std::string& text) { return WithConfig("{\"chat_template\": \"" + text + "\"}"); };
   EXPECT_EQ(*ResolveChatTemplate("auto", std::vector<Files>{of("a"), of("b"), {}, of(" b")}), "b");

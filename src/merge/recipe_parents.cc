@@ -8,8 +8,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "formats/gguf.h"
-#include "tokenizer/gguf_tokenizer_files.h"
+#include "tokenizer/tokenizer_files.h"
 
 namespace sluice::merge {
 namespace {
@@ -67,19 +66,6 @@ Result<std::optional<FoundReference>> FindWithAdapter(const std::string& referen
   SLUICE_ASSIGN(const FoundReference model, FindReference(reference.substr(0, plus), recipe));
   SLUICE_ASSIGN(const FoundReference adapter, FindReference(reference.substr(plus + 1), recipe));
   return FoundReference{model.path + "+" + adapter.path, model.identity + "+" + adapter.identity};
-}
-
-// A merge is a folder, so a tokenizer that lies in a GGUF becomes files: the recipe has what the merge will have.
-Result<std::vector<checkpoint::SideFile>> SideFilesOf(const checkpoint::Checkpoint& model,
-                                                      const checkpoint::OpenOptions& options) {
-  std::vector<checkpoint::SideFile> files = model.side_files();
-  if (model.embedded_tokenizer().empty()) return files;
-  SLUICE_ASSIGN(auto source, options.open_source(model.files()[0].path));
-  SLUICE_ASSIGN(const auto gguf, formats::GgufFile::Open(std::move(source)));
-  SLUICE_ASSIGN(const auto tokenizer, tokenizer::TokenizerFilesOf(*gguf));
-  files.insert(files.end(), tokenizer.begin(), tokenizer.end());
-  std::ranges::sort(files, {}, &checkpoint::SideFile::name);
-  return files;
 }
 
 }  // namespace
@@ -156,7 +142,8 @@ Parents OpenParents(Recipe* recipe, const checkpoint::OpenOptions& options) {
     Result<std::shared_ptr<const checkpoint::Checkpoint>> opened = checkpoint::OpenCheckpoint(found->path, inner);
     if (opened) {
       parent.checkpoint = std::move(*opened);
-      auto files = SideFilesOf(*parent.checkpoint, options);
+      // A merge is a folder, so a tokenizer that lies in a GGUF becomes files: the recipe has what the merge will have.
+      auto files = tokenizer::FilesWithTokenizer(*parent.checkpoint, options.open_source);
       if (!files) {
         recipe->diagnostics.AddWarning(model.mark, fmt::format("'{}' has a tokenizer that cannot be used: {}",
                                                                model.reference, files.error().ToString()));

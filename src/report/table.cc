@@ -76,4 +76,14 @@ std::string Table::ToString(std::string_view indent, size_t max_columns) const {
   return text;
 }
 
+std::string TextOf(const std::vector<Table>& tables) {
+  std::string text;
+  for (const Table& table : tables) {
+    if (table.empty()) continue;
+    text += "\n" + table.ToString("  ");
+    if (!table.note().empty()) text += "  " + table.note() + "\n";
+  }
+  return text;
+}
+
 }  // namespace sluice::report

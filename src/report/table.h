@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace sluice::report {
@@ -18,12 +19,23 @@ class Table {
   std::string ToString(std::string_view indent = "", size_t max_columns = 0) const;
   static constexpr size_t kLeastColumns = 12;
   bool empty() const { return rows_.empty(); }
+  // A line below the table, where it is shown with others (TextOf) or on a page.
+  void SetNote(std::string note) { note_ = std::move(note); }
+
+  const std::vector<std::string>& headings() const { return headings_; }
+  bool is_right(size_t column) const { return right_[column]; }
+  const std::vector<std::vector<std::string>>& rows() const { return rows_; }
+  const std::string& note() const { return note_; }
 
  private:
   std::vector<std::string> headings_;
   std::vector<bool> right_;
   std::vector<std::vector<std::string>> rows_;
+  std::string note_;
 };
+
+// Tables one below the other, an empty line before each, indented by two; those without rows are left out.
+std::string TextOf(const std::vector<Table>& tables);
 
 // Columns that a text takes on a terminal: code points, not bytes.
 size_t DisplayWidth(std::string_view text);

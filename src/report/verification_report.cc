@@ -8,6 +8,7 @@
 #include "base/units.h"
 #include "checkpoint/catalogue.h"
 #include "kernels/sha256.h"
+#include "report/config_report.h"
 #include "report/table.h"
 
 namespace sluice::report {
@@ -17,43 +18,7 @@ using nlohmann::ordered_json;
 using verify::TensorClass;
 using verify::TensorDiff;
 
-constexpr size_t kMostRows = 20;  // of a list in text; JSON has all
-
 ordered_json Both(const auto& a, const auto& b) { return {{"a", a}, {"b", b}}; }
-ordered_json TextOrNull(const std::string& text) { return text.empty() ? ordered_json(nullptr) : ordered_json(text); }
-
-ordered_json ConfigJson(const verify::ConfigDiff& config) {
-  ordered_json json;
-  json["same_architecture"] = config.SameArchitecture();
-  json["same_config"] = config.SameConfig();
-  json["same_tokenizer"] = config.SameTokenizer();
-  json["same_encodings"] = config.SameEncodings();
-  json["architecture"] = {{"a", TextOrNull(config.architecture_a)}, {"b", TextOrNull(config.architecture_b)}};
-  json["parameters"] = Both(config.parameters_a, config.parameters_b);
-  json["tensors"] = Both(config.num_tensors_a, config.num_tensors_b);
-  json["bytes"] = Both(config.bytes_a, config.bytes_b);
-  json["keys"] = ordered_json::array();
-  for (const auto& key : config.keys) {
-    json["keys"].push_back(
-        {{"key", key.key}, {"a", TextOrNull(key.a)}, {"b", TextOrNull(key.b)}, {"architectural", key.architectural}});
-  }
-  json["side_files"] = ordered_json::array();
-  for (const auto& file : config.side_files) {
-    json["side_files"].push_back(
-        {{"name", file.name}, {"in_a", file.in_a}, {"in_b", file.in_b}, {"tokenizer", file.tokenizer}});
-  }
-  json["shapes"] = ordered_json::array();
-  for (const auto& shape : config.shapes)
-    json["shapes"].push_back({{"name", shape.name}, {"a", shape.a}, {"b", shape.b}});
-  json["only_in_a"] = config.only_in_a;
-  json["only_in_b"] = config.only_in_b;
-  json["possibly_tied"] = config.possibly_tied;
-  json["encodings"] = ordered_json::array();
-  for (const auto& [pair, count] : config.encodings) {
-    json["encodings"].push_back({{"a", pair.first}, {"b", pair.second}, {"tensors", count}});
-  }
-  return json;
-}
 
 ordered_json SummaryJson(const verify::Verification& result) {
   ordered_json json;
@@ -113,44 +78,6 @@ ordered_json TensorJson(const TensorDiff& tensor, bool with_digests) {
 
 std::string Short(const kernels::Hash256& hash) { return kernels::ToHex(hash).substr(0, 16) + "…"; }
 
-std::string ConfigFinding(const verify::ConfigDiff& config) {
-  if (config.has_config_a != config.has_config_b) {
-    return fmt::format("{} has no config.json", config.has_config_a ? "B" : "A");
-  }
-  if (config.SameConfig())
-    return config.architecture_a.empty() ? "none on either side" : "same, " + config.architecture_a;
-  const auto architectural = std::ranges::count_if(config.keys, &verify::KeyDifference::architectural);
-  return fmt::format("{} of its keys differ, {} of them change the forward pass", config.keys.size(), architectural);
-}
-
-std::string TokenizerFinding(const verify::ConfigDiff& config) {
-  if (config.SameTokenizer()) return config.tokenizer_hash_a == kernels::HashText("") ? "none on either side" : "same";
-  return "differs";
-}
-
-std::string ShapesFinding(const verify::ConfigDiff& config) {
-  if (config.SameTensorSet() && config.possibly_tied.empty()) {
-    return fmt::format("same {} tensors, {} parameters", FormatCount(config.num_tensors_a),
-                       FormatCount(config.parameters_a));
-  }
-  std::vector<std::string> parts;
-  if (!config.shapes.empty()) parts.push_back(fmt::format("{} of another shape", config.shapes.size()));
-  if (!config.only_in_a.empty()) parts.push_back(fmt::format("{} only in A", config.only_in_a.size()));
-  if (!config.only_in_b.empty()) parts.push_back(fmt::format("{} only in B", config.only_in_b.size()));
-  if (!config.possibly_tied.empty()) parts.push_back(config.possibly_tied.front() + " on one side, perhaps tied");
-  return fmt::format("{}", fmt::join(parts, ", "));
-}
-
-std::string EncodingFinding(const verify::ConfigDiff& config) {
-  std::vector<std::string> parts;
-  parts.reserve(config.encodings.size());
-  for (const auto& [pair, count] : config.encodings) {
-    parts.push_back(pair.first == pair.second ? fmt::format("{} {}", count, pair.first)
-                                              : fmt::format("{} {} against {}", count, pair.first, pair.second));
-  }
-  return parts.empty() ? "no tensors" : fmt::format("{}", fmt::join(parts, ", "));
-}
-
 std::string TensorsFinding(const verify::TensorSummary& summary) {
   if (summary.stopped_early) return "stopped at the first difference";
   std::vector<std::string> parts;
@@ -161,50 +88,6 @@ std::string TensorsFinding(const verify::TensorSummary& summary) {
     parts.push_back(fmt::format("{} {}", FormatCount(summary.counts[i]), name));
   }
   return parts.empty() ? "no tensors" : fmt::format("{}", fmt::join(parts, ", "));
-}
-
-std::string Cut(std::string text) {
-  constexpr size_t kMost = 60;
-  if (text.size() > kMost) text = text.substr(0, kMost - 1) + "…";
-  return text.empty() ? "-" : text;
-}
-
-void AddMore(size_t count, std::string* text) {
-  if (count > kMostRows) *text += fmt::format("  ... and {} more; --json lists all\n", count - kMostRows);
-}
-
-std::string ConfigDetails(const verify::ConfigDiff& config) {
-  std::string text;
-  if (!config.keys.empty()) {
-    Table table({"key of the config", "A", "B", ""});
-    for (const auto& key : config.keys) {
-      table.AddRow({key.key, Cut(key.a), Cut(key.b), key.architectural ? "changes the forward pass" : ""});
-    }
-    text += "\n" + table.ToString("  ");
-  }
-  if (!config.side_files.empty()) {
-    Table table({"file beside the weights", "", ""});
-    for (const auto& file : config.side_files) {
-      table.AddRow({file.name,
-                    file.in_a && file.in_b ? "differs"
-                    : file.in_a            ? "only in A"
-                                           : "only in B",
-                    file.tokenizer ? "tokenizer" : ""});
-    }
-    text += "\n" + table.ToString("  ");
-  }
-  Table tensors({"tensor", "A", "B"});
-  size_t rows = 0;
-  const auto add = [&](std::string name, std::string a, std::string b) {
-    if (rows++ < kMostRows) tensors.AddRow({std::move(name), std::move(a), std::move(b)});
-  };
-  for (const auto& shape : config.shapes)
-    add(shape.name, checkpoint::ShapeText(shape.a), checkpoint::ShapeText(shape.b));
-  for (const auto& name : config.only_in_a) add(name, "has it", "-");
-  for (const auto& name : config.only_in_b) add(name, "-", "has it");
-  if (!tensors.empty()) text += "\n" + tensors.ToString("  ");
-  AddMore(rows, &text);
-  return text;
 }
 
 std::string ClassText(const TensorDiff& tensor) {
@@ -230,11 +113,12 @@ std::string ClassText(const TensorDiff& tensor) {
   return name;
 }
 
-// The largest changes first: what a person wants to see of hundreds.
-std::string TensorDetails(std::vector<TensorDiff> unequal) {
+}  // namespace
+
+Table TensorTable(const verify::Verification& result) {
+  std::vector<TensorDiff> unequal = result.unequal;
   // Nothing is to be seen of numbers that are equal.
   std::erase_if(unequal, [](const TensorDiff& tensor) { return tensor.tensor_class == TensorClass::kEqualAfterCast; });
-  if (unequal.empty()) return "";
   const auto rank = [](const TensorDiff& tensor) {
     if (tensor.tensor_class == TensorClass::kRounded) return 3;
     if (tensor.tensor_class == TensorClass::kWithinTolerance) return 2;
@@ -269,10 +153,11 @@ std::string TensorDetails(std::vector<TensorDiff> unequal) {
     }
     table.AddRow(std::move(row));
   }
-  std::string text = "\n" + table.ToString("  ");
-  AddMore(unequal.size(), &text);
-  return text;
+  NoteMore(unequal.size(), &table);
+  return table;
 }
+
+namespace {
 
 std::string FooterText(double seconds, uint64_t bytes_read, uint64_t peak_bytes, uint64_t budget_bytes) {
   return fmt::format("\n  took {}, read {} of weights, {} of memory at most (budget {})\n", FormatSeconds(seconds),
@@ -298,6 +183,17 @@ ordered_json VerificationJson(const verify::Verification& result) {
   return json;
 }
 
+Table LevelsTable(const verify::Verification& result) {
+  Table table({"compared", "found", "an agreement proves", "and does not prove"});
+  AddConfigRows(result.config, &table);
+  if (result.summary) {
+    table.AddRow({"tensors", TensorsFinding(*result.summary), "equality of every byte", "where they come from"});
+  } else {
+    table.AddRow({"tensors", "not read", "", ""});
+  }
+  return table;
+}
+
 std::string VerificationText(const verify::Verification& result) {
   std::string text =
       fmt::format("{}  (level {})\n\n", verify::VerdictName(result.verdict), verify::LevelName(result.level));
@@ -309,25 +205,15 @@ std::string VerificationText(const verify::Verification& result) {
   if (!result.note_a.empty()) text += fmt::format("  A was computed with {}\n", result.note_a);
   if (!result.note_b.empty()) text += fmt::format("  B was computed with {}\n", result.note_b);
 
-  Table table({"compared", "found", "an agreement proves", "and does not prove"});
-  table.AddRow({"config", ConfigFinding(result.config), "the same effective config", "anything about weights"});
-  table.AddRow({"tokenizer", TokenizerFinding(result.config), "the same tokenizer files", "anything about weights"});
-  table.AddRow({"headers", ShapesFinding(result.config), "the same names and shapes", "anything about weights"});
-  table.AddRow({"encodings", EncodingFinding(result.config), "the same number formats", "anything about weights"});
-  if (result.summary) {
-    table.AddRow({"tensors", TensorsFinding(*result.summary), "equality of every byte", "where they come from"});
-  } else {
-    table.AddRow({"tensors", "not read", "", ""});
-  }
-  text += "\n" + table.ToString("  ");
+  text += "\n" + LevelsTable(result).ToString("  ");
   text += fmt::format("\n  proves          {}\n  does not prove  {}\n", verify::Proves(result.verdict, result.level),
                       verify::DoesNotProve(result.verdict, result.level));
   if (result.summary && (result.atol > 0 || result.rtol > 0)) {
     text += fmt::format("  tolerance       |a - b| <= {} + {} |b|: {} of the tensors that differ are within it\n",
                         result.atol, result.rtol, result.summary->count(TensorClass::kWithinTolerance));
   }
-  text += ConfigDetails(result.config);
-  if (result.summary) text += TensorDetails(result.unequal);
+  text += TextOf(ConfigTables(result.config, result.level == verify::Level::kConfig));
+  if (result.summary) text += TextOf({TensorTable(result)});
   return text + FooterText(result.seconds, result.bytes_read, result.peak_bytes, result.budget_bytes);
 }
 
@@ -390,8 +276,8 @@ std::string StatementCheckText(const verify::StatementCheck& result) {
   add(result.changed, "its bytes are not those of the statement");
   add(result.missing, "only in the statement");
   add(result.extra, "not in the statement");
-  if (!tensors.empty()) text += "\n" + tensors.ToString("  ");
-  AddMore(rows, &text);
+  NoteMore(rows, &tensors);
+  text += TextOf({tensors});
   return text + FooterText(result.seconds, result.bytes_read, result.peak_bytes, result.budget_bytes);
 }
 

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "report/table.h"
 #include "verify/verification.h"
 
 namespace sluice::report {
@@ -13,6 +14,10 @@ namespace sluice::report {
 nlohmann::ordered_json VerificationJson(const verify::Verification& result);
 // The verdict on the first line; then a table of what each level found, proves and does not prove; then what differs.
 std::string VerificationText(const verify::Verification& result);
+// Its tables: a row for each level with what was found, what an agreement proves and does not prove; and the tensors
+// that differ, the largest changes first.
+Table LevelsTable(const verify::Verification& result);
+Table TensorTable(const verify::Verification& result);
 
 nlohmann::ordered_json StatementCheckJson(const verify::StatementCheck& result);
 std::string StatementCheckText(const verify::StatementCheck& result);

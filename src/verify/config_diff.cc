@@ -4,15 +4,11 @@
 #include <array>
 #include <set>
 
-#include <nlohmann/json.hpp>
-
 #include "checkpoint/digest_tree.h"
 #include "io/byte_source.h"
 
 namespace sluice::verify {
 namespace {
-
-using nlohmann::json;
 
 // Keys that enter the forward pass, of the architectures in common use. A key that is not here may still matter: then
 // equal weights are called SAME_WEIGHTS, which claims no more than that.
@@ -66,23 +62,6 @@ constexpr std::array kArchitectural = {
     "use_sliding_window",
     "vocab_size",
 };
-
-void Flatten(const json& value, const std::string& prefix, std::map<std::string, std::string>* flat) {
-  if (value.is_object() && !value.empty()) {
-    for (const auto& [key, inner] : value.items()) {
-      Flatten(inner, prefix.empty() ? key : prefix + "." + key, flat);
-    }
-  } else {
-    flat->emplace(prefix, value.dump(-1, ' ', false, json::error_handler_t::replace));
-  }
-}
-
-std::map<std::string, std::string> FlattenText(std::string_view text) {
-  std::map<std::string, std::string> flat;
-  const json parsed = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (parsed.is_object()) Flatten(parsed, "", &flat);
-  return flat;
-}
 
 bool IsTokenizerFile(std::string_view name) {
   return name.starts_with("tokenizer") || name.starts_with("vocab") || name.starts_with("merges") ||
@@ -149,27 +128,48 @@ void DiffTensorSets(const checkpoint::Catalogue& a, const checkpoint::Catalogue&
 
 }  // namespace
 
+namespace {
+
+// What config.json says otherwise on the two sides without meaning anything else. Rotary keys are written anew in the
+// canonical config: where that differs, they are told of there.
+std::vector<KeyDifference> IdleKeys(const checkpoint::ModelConfig& a, const checkpoint::ModelConfig& b,
+                                    const std::vector<KeyDifference>& meant) {
+  const auto first_part = [](const std::string& key) { return key.substr(0, key.find('.')); };
+  const auto is_rotary = [&](const std::string& key) { return first_part(key).starts_with("rope_"); };
+  std::vector<KeyDifference> idle = DiffJson(a.Pretty(), b.Pretty());
+  std::erase_if(idle, [&](const KeyDifference& key) {
+    return std::ranges::any_of(meant, [&](const KeyDifference& other) {
+      return other.key == key.key || (is_rotary(key.key) && is_rotary(other.key));
+    });
+  });
+  return idle;
+}
+
+// Nothing where a side has no such file: side_files tells of that.
+Result<std::vector<KeyDifference>> DiffGeneration(const checkpoint::Checkpoint& a, const checkpoint::Checkpoint& b) {
+  std::array<std::string, 2> texts;
+  for (int i = 0; i < 2; ++i) {
+    const auto& files = (i == 0 ? a : b).side_files();
+    const auto found = std::ranges::find(files, "generation_config.json", &checkpoint::SideFile::name);
+    if (found == files.end()) return std::vector<KeyDifference>{};
+    SLUICE_ASSIGN(texts[i], found->Read());
+  }
+  return DiffJson(texts[0], texts[1]);
+}
+
+void CountParts(const checkpoint::Checkpoint& model, uint64_t std::pair<uint64_t, uint64_t>::*side, ConfigDiff* diff) {
+  const ModelParts parts(model.config() == nullptr ? nullptr : checkpoint::ArchitectureOf(*model.config()));
+  for (size_t i = 0; i < model.tensors().size(); ++i) {
+    const checkpoint::TensorInfo tensor = model.tensors()[i];
+    diff->parts[parts.Of(tensor.name)].*side += tensor.num_elements;
+  }
+}
+
+}  // namespace
+
 bool IsArchitectural(std::string_view key) {
   return std::ranges::binary_search(kArchitectural, key.substr(0, key.find('.')), std::ranges::less{},
                                     [](const char* name) { return std::string_view(name); });
-}
-
-std::vector<KeyDifference> DiffJson(std::string_view a, std::string_view b) {
-  const auto flat_a = FlattenText(a), flat_b = FlattenText(b);
-  std::vector<KeyDifference> differences;
-  for (const auto& [key, value] : flat_a) {
-    const auto other = flat_b.find(key);
-    if (other == flat_b.end()) {
-      differences.push_back({key, value, "", IsArchitectural(key)});
-    } else if (other->second != value) {
-      differences.push_back({key, value, other->second, IsArchitectural(key)});
-    }
-  }
-  for (const auto& [key, value] : flat_b) {
-    if (!flat_a.contains(key)) differences.push_back({key, "", value, IsArchitectural(key)});
-  }
-  std::ranges::sort(differences, {}, &KeyDifference::key);
-  return differences;
 }
 
 bool ConfigDiff::SameEncodings() const {
@@ -180,7 +180,8 @@ bool ConfigDiff::SameArchitecture() const {
   return SameTensorSet() && std::ranges::none_of(keys, &KeyDifference::architectural);
 }
 
-Result<ConfigDiff> DiffConfigs(const checkpoint::Checkpoint& a, const checkpoint::Checkpoint& b) {
+Result<ConfigDiff> DiffConfigs(const checkpoint::Checkpoint& a, const checkpoint::Checkpoint& b,
+                               const io::SourceFactory& open_source) {
   ConfigDiff diff;
   diff.has_config_a = a.config() != nullptr;
   diff.has_config_b = b.config() != nullptr;
@@ -203,7 +204,15 @@ Result<ConfigDiff> DiffConfigs(const checkpoint::Checkpoint& a, const checkpoint
   // A side without a config differs in no key: it says nothing, and has_config_* tells so.
   if (a.config() != nullptr && b.config() != nullptr) {
     diff.keys = DiffJson(a.config()->Canonical(), b.config()->Canonical());
+    for (KeyDifference& key : diff.keys) key.architectural = IsArchitectural(key.key);
+    diff.idle_keys = IdleKeys(*a.config(), *b.config(), diff.keys);
   }
+  SLUICE_ASSIGN(diff.generation, DiffGeneration(a, b));
+  if (!diff.SameTokenizer()) {
+    SLUICE_ASSIGN(diff.tokenizer, DiffTokenizers(a, b, open_source));
+  }
+  CountParts(a, &std::pair<uint64_t, uint64_t>::first, &diff);
+  CountParts(b, &std::pair<uint64_t, uint64_t>::second, &diff);
   SLUICE_ASSIGN(diff.side_files, DiffSideFiles(a, b));
   DiffTensorSets(a.tensors(), b.tensors(), &diff);
   return diff;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -11,14 +12,11 @@
 #include "base/result.h"
 #include "checkpoint/checkpoint.h"
 #include "kernels/sha256.h"
+#include "verify/json_diff.h"
+#include "verify/model_parts.h"
+#include "verify/tokenizer_diff.h"
 
 namespace sluice::verify {
-
-struct KeyDifference {
-  std::string key;     // "rope_theta", "rope_scaling.factor"
-  std::string a, b;    // as JSON; empty where the side has no such key
-  bool architectural;  // changes what the forward pass computes
-};
 
 struct ShapeDifference {
   std::string name;
@@ -39,10 +37,14 @@ struct ConfigDiff {
   uint64_t num_tensors_a = 0, num_tensors_b = 0;
   kernels::Hash256 config_hash_a{}, config_hash_b{};  // of the canonical effective config
   kernels::Hash256 tokenizer_hash_a{}, tokenizer_hash_b{};
-  std::vector<KeyDifference> keys;                // of the canonical effective configs, sorted
-  std::vector<SideFileDifference> side_files;     // sorted by name
-  std::vector<ShapeDifference> shapes;            // sorted by name
-  std::vector<std::string> only_in_a, only_in_b;  // tensors, sorted, without possibly_tied
+  std::vector<KeyDifference> keys;         // of the canonical effective configs, sorted
+  std::vector<KeyDifference> idle_keys;    // of config.json as written, which change nothing: torch_dtype, ...
+  std::vector<KeyDifference> generation;   // of generation_config.json, where both have one; sorted
+  std::optional<TokenizerDiff> tokenizer;  // where the tokenizers' files are not the same
+  std::map<Part, std::pair<uint64_t, uint64_t>> parts;  // parameters by part, in A and in B
+  std::vector<SideFileDifference> side_files;           // sorted by name
+  std::vector<ShapeDifference> shapes;                  // sorted by name
+  std::vector<std::string> only_in_a, only_in_b;        // tensors, sorted, without possibly_tied
   // lm_head.weight that one side lacks, where the other's may be a copy of its embedding: only reading tells.
   std::vector<std::string> possibly_tied;
   // Pairs of encodings of tensors that both have, with the number of tensors.
@@ -55,13 +57,11 @@ struct ConfigDiff {
   bool SameArchitecture() const;  // no architectural key differs, and the same tensors with the same shapes
 };
 
-// Reads side files (tokenizers), nothing else. kRead, kCorrupt.
-Result<ConfigDiff> DiffConfigs(const checkpoint::Checkpoint& a, const checkpoint::Checkpoint& b);
+// Reads side files and, of a GGUF, the header: no weight. kRead, kCorrupt.
+Result<ConfigDiff> DiffConfigs(const checkpoint::Checkpoint& a, const checkpoint::Checkpoint& b,
+                               const io::SourceFactory& open_source = io::OpenFile);
 
 // Whether a key of config.json, nested ones by their first part, changes what a forward pass computes.
 bool IsArchitectural(std::string_view key);
-
-// Differences of two JSON objects, nested keys joined by dots. Exposed for tests.
-std::vector<KeyDifference> DiffJson(std::string_view a, std::string_view b);
 
 }  // namespace sluice::verify

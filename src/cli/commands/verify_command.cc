@@ -11,9 +11,11 @@
 #include "cli/audit_merge.h"
 #include "cli/command.h"
 #include "cli/run_pass.h"
+#include "io/atomic_file.h"
 #include "kernels/sha256.h"
 #include "merge/statement.h"
 #include "report/audit_report.h"
+#include "report/verification_page.h"
 #include "report/verification_report.h"
 #include "stream/checkpoint_groups.h"
 #include "stream/digest_sink.h"
@@ -31,6 +33,7 @@ struct Values {
   bool first_difference = false;
   std::optional<double> sample, facts;
   std::optional<uint64_t> nonce;
+  std::string report;
   RefusedOptions refused;
 };
 
@@ -193,6 +196,15 @@ Result<bool> CompareTensors(const Values& values, const checkpoint::Checkpoint& 
   return true;
 }
 
+Result<void> WritePage(const std::string& path, const checkpoint::Checkpoint& a, const checkpoint::Checkpoint& b,
+                       const verify::Verification& result) {
+  report::VerificationPage page{.result = result, .tensors = {}};
+  for (const verify::AlignedGroup& group : verify::Align(a.tensors(), b.tensors()).groups) {
+    if (group.a >= 0 && group.b >= 0) page.tensors.emplace_back(a.tensors()[static_cast<size_t>(group.a)].name);
+  }
+  return io::WriteFileAtomically(path, report::HtmlOf(page));
+}
+
 Result<int> Run(const Values& values, Session& session) {
   SLUICE_TRY(values.refused.Check());
   SLUICE_ASSIGN(const verify::Level level, ReadLevel(values.level));
@@ -214,6 +226,10 @@ Result<int> Run(const Values& values, Session& session) {
     return verify::VerdictExitStatus(audit->verdict);
   }
   if (values.nonce) return Fail(ErrorCode::kUsage, "--nonce goes with --sample and --facts");
+  if (!values.report.empty()) {  // that it cannot be written shows before the work
+    if (values.refs.size() == 1) return Fail(ErrorCode::kUsage, "--report is of two models that are compared");
+    SLUICE_TRY(io::CheckWritable(values.report));
+  }
   if (values.refs.size() == 1) return VerifyStatement(values, session);
 
   const std::optional<std::string> arithmetic =
@@ -252,6 +268,7 @@ Result<int> Run(const Values& values, Session& session) {
   result.budget_bytes = session.options.max_memory_bytes;
   result.peak_bytes = PeakResidentBytes();
   result.seconds = session.seconds();
+  if (!values.report.empty()) SLUICE_TRY(WritePage(values.report, *a, *b, result));
   session.Print(report::VerificationJson(result), report::VerificationText(result));
   return verify::VerdictExitStatus(result.verdict);
 }
@@ -297,7 +314,10 @@ Action Declare(CLI::App& app) {
   app.add_option("--nonce", values->nonce, "What --sample and --facts draw by (default: random, and told)")
       ->type_name("N")
       ->group("Options");
-  for (const char* name : {"--against", "--report", "--evidence", "--replay", "--gamma", "--alpha", "--challenges",
+  app.add_option("--report", values->report, "Write a page of the result for people: one HTML file")
+      ->type_name("FILE")
+      ->group("Options");
+  for (const char* name : {"--against", "--evidence", "--replay", "--gamma", "--alpha", "--challenges",
                            "--challenge-tokens", "--prompts"}) {
     values->refused.Add(app, name);
   }

@@ -1,0 +1,23 @@
+// The files that a model's tokenizer is: those beside the weights, or what a GGUF's keys are as files.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "checkpoint/checkpoint.h"
+#include "io/byte_source.h"
+
+namespace sluice::tokenizer {
+
+// The model's side files, sorted by name; of a GGUF those that docs/tokenizers.md makes of its keys as well. Opens the
+// GGUF's header with `open_source`. The file's errors.
+Result<std::vector<checkpoint::SideFile>> FilesWithTokenizer(const checkpoint::Checkpoint& model,
+                                                             const io::SourceFactory& open_source = io::OpenFile);
+
+// The chat template that the files have, without blanks around it: chat_template.jinja, else chat_template of
+// tokenizer_config.json, of several by name the default one. Empty where there is none. Errors name the file.
+Result<std::string> ReadChatTemplate(std::span<const checkpoint::SideFile> files);
+
+}  // namespace sluice::tokenizer

@@ -1,0 +1,26 @@
+#include "tokenizer/tokenizer_files.h"
+
+#include <gtest/gtest.h>
+
+namespace sluice::tokenizer {
+namespace {
+
+using Files = std::vector<checkpoint::SideFile>;
+
+Files WithConfig(const std::string& json) { return {{"tokenizer_config.json", "", json}}; }
+
+TEST(TokenizerFiles, TheChatTemplateIsFoundWhereModelsKeepIt) {
+  EXPECT_EQ(*ReadChatTemplate(Files{}), "");
+  EXPECT_EQ(*ReadChatTemplate(WithConfig("{}")), "");
+  EXPECT_EQ(*ReadChatTemplate(WithConfig(R"({"chat_template": " {{ a }}\n"})")), "{{ a }}");
+  EXPECT_EQ(*ReadChatTemplate(WithConfig(
+                R"({"chat_template": [{"name": "tool", "template": "t"}, {"name": "default", "template": "d"}]})")),
+            "d");
+  EXPECT_EQ(*ReadChatTemplate(Files{{"chat_template.jinja", "", "{{ j }}\n"},
+                                    {"tokenizer_config.json", "", R"({"chat_template": "x"})"}}),
+            "{{ j }}");
+  EXPECT_EQ(ReadChatTemplate(WithConfig("[]")).error().code, ErrorCode::kCorrupt);
+}
+
+}  // namespace
+}  // namespace sluice::tokenizer
