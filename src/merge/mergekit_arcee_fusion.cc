@@ -72,11 +72,9 @@ class FusionFold final : public graph::Fold {
     // Two samples' places and scores, and what a shuffle has displaced meanwhile.
     const uint64_t scores = num_elements <= kMostScores ? num_elements * sizeof(float) : kMostScores * 24 + (17 << 20);
     return sizeof(FusionFold) + num_rows * (sizeof(float) + sizeof(double)) +
-           std::max(WholeRows::StateBytes(num_elements, columns, 2, num_workers) +
-                        static_cast<uint64_t>(num_workers) *
-                            (3 * columns * sizeof(float) + TorchSum::StateBytes(columns, 8, 1)),
-                    scores) +
-           1024;
+           WholeRows::StateBytes(num_elements, columns, 2, num_workers) +
+           static_cast<uint64_t>(num_workers) * (3 * columns * sizeof(float) + TorchSum::StateBytes(columns, 8, 1)) +
+           scores + 1024;
   }
 
   void Add(int worker, graph::Range piece, std::span<const graph::View> in) override {
