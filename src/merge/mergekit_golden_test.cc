@@ -88,6 +88,12 @@ INSTANTIATE_TEST_SUITE_P(
         "task_arithmetic_weights_cancel", "ties_bf16", "ties_f16_no_normalize", "ties_f32", "ties_rescale_lambda"),
     [](const auto& info) { return std::string(info.param); });
 
+// Of sums over whole tensors; those that a golden says vary with the CPU or a set's order are equal too.
+INSTANTIATE_TEST_SUITE_P(MergekitFacts, MergekitGolden,
+                         testing::Values("arcee_fusion_bf16", "arcee_fusion_f32", "model_stock_f32",
+                                         "model_stock_filter_wise", "model_stock_plain", "sce_all", "sce_topk"),
+                         [](const auto& info) { return std::string(info.param); });
+
 TEST_P(MergekitGolden, HasTheSameBits) {
   checkpoint::OpenOptions options;
   options.arithmetic = "mergekit";
@@ -173,6 +179,26 @@ TEST(MergekitGoldens, EveryDocumentHasTheSameBits) {
     }
   }
   EXPECT_EQ(compared, expected.at("tensors").size());
+}
+
+// mergekit rounds each step to the type that torch gives it, of models of several types another one each time.
+TEST(MergekitGoldens, ModelsOfSeveralTypesAreRefusedWhereStepsAreRoundedToSeveral) {
+  for (const char* method : {"model_stock", "sce"}) {
+    const std::string text = fmt::format(
+        "merge_method: {}\nbase_model: models/a_base\nmodels:\n  - model: models/a_ft1\n  - model: models/f_ft1\n",
+        method);
+    const auto open = [&](const std::string& more) {
+      checkpoint::OpenOptions options;
+      options.arithmetic = "mergekit";
+      return OpenRecipe(ParseRecipe(text + more, std::string(kFolder) + "mixed.yml"), options);
+    };
+    const auto refused = open("");
+    ASSERT_FALSE(refused.has_value());
+    EXPECT_THAT(refused.error().ToString(), testing::HasSubstr("F32"));
+    EXPECT_THAT(refused.error().ToString(), testing::HasSubstr("say what they are to be cast to, dtype"));
+    const auto opened = open("dtype: bfloat16\n");
+    EXPECT_TRUE(opened.has_value()) << opened.error().ToString();
+  }
 }
 
 class TokenizerGolden : public testing::TestWithParam<const char*> {};

@@ -226,6 +226,14 @@ const graph::Node* AddMergekitProduct(graph::Graph* graph, WorkingType type, con
                         });
 }
 
+const graph::Node* AddMergekitProductOf(graph::Graph* graph, WorkingType type, const graph::Node* a,
+                                        const graph::Node* b) {
+  return AddElementwise(graph, "product of", type, {a, b},
+                        []<WorkingType kType>(const float* x, const float* y, float* out) {
+                          ForTile(out, [&](uint64_t i) { return RoundTo<kType>(x[i] * y[i]); });
+                        });
+}
+
 // t / d is t times the reciprocal; torch's clamp lets NaN through.
 const graph::Node* AddMergekitNearswap(graph::Graph* graph, WorkingType type, const graph::Node* base,
                                        const graph::Node* x, float t) {

@@ -30,6 +30,10 @@ const graph::Node* AddMergekitLinear(graph::Graph* graph, WorkingType type, cons
 // scale * x.
 const graph::Node* AddMergekitProduct(graph::Graph* graph, WorkingType type, const graph::Node* x, float scale);
 
+// a * b.
+const graph::Node* AddMergekitProductOf(graph::Graph* graph, WorkingType type, const graph::Node* a,
+                                        const graph::Node* b);
+
 // nearswap: w x + (1 - w) base, w = t / |base - x| between 0 and 1.
 const graph::Node* AddMergekitNearswap(graph::Graph* graph, WorkingType type, const graph::Node* base,
                                        const graph::Node* x, float t);

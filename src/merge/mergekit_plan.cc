@@ -66,6 +66,11 @@ class Planner {
       if (!dtype_.valid()) {
         const quant::Encoding type = InType(tensor, input);
         if (source.is_base) base_type = type;
+        if (method_.takes_one_type && working.valid() && working != type) {
+          problems_.push_back(
+              fmt::format("{} of '{}' is {}, other models' is {}: say what they are to be cast to, dtype", tensor.name,
+                          source.reference, type.name(), working.name()));
+        }
         working = working.valid() ? Promoted(working, type) : type;
       }
       if (source.is_base) continue;
@@ -79,7 +84,8 @@ class Planner {
     if (!dtype_.valid() && base_type.valid() && method_.casts_to_base) working = base_type;
     plan_.working.push_back(working);
     plan_.draws.Add(label, tensor.name, draws);
-    return out_dtype_.valid() ? out_dtype_ : working;
+    if (out_dtype_.valid()) return out_dtype_;
+    return method_.makes_f32 ? quant::F32() : working;
   }
 
   quant::Encoding InType(const checkpoint::TensorInfo& tensor, const checkpoint::TensorInfo& input) {

@@ -85,6 +85,10 @@ struct Method {
   uint64_t (*num_draws)(const ParameterValues& model, uint64_t num_elements) = nullptr;
   // kMergekit: where the recipe names no dtype, models are computed in the base's (else in what torch promotes to).
   bool casts_to_base = false;
+  // kMergekit: where the recipe names no dtype, all models must be of one type: steps are rounded to several otherwise.
+  bool takes_one_type = false;
+  // kMergekit: what is written is F32, whatever it was computed in, unless the recipe names an out_dtype.
+  bool makes_f32 = false;
   // What is wrong with merging a tensor of num_elements by a model's parameters, or empty. Null: nothing can be.
   std::string (*check_tensor)(const ParameterValues& model, uint64_t num_elements) = nullptr;
   // kMergekit: the same of what that arithmetic alone cannot do with a tensor of this shape. Null: nothing.

@@ -18,19 +18,37 @@ namespace {
 constexpr uint64_t kBitsPerNumber = 52, kPlacesPerNumber = 4, kPlaceBits = 13;
 static_assert(uint64_t{1} << kPlaceBits == graph::kPieceElements);
 constexpr uint32_t kNan = 0x7FC00000;
-constexpr uint32_t kAboveAll = 0x80000000;
-
-// Bits of |delta|, which order as the numbers do; every NaN is the same and the largest, as torch compares them.
-uint32_t MagnitudeBits(float delta) { return std::min(std::bit_cast<uint32_t>(delta) & 0x7FFFFFFF, kNan); }
 
 std::string Description(WorkingType type, const OrderRange& range, bool with_sums) {
   return fmt::format("mergekit order {} {} {} {} {}", static_cast<int>(type), range.descending, range.first, range.last,
                      with_sums);
 }
 
-struct Record {
-  uint32_t magnitude, place;
-};
+void AppendList(const std::vector<bool>& is_exception, uint64_t exceptions, graph::FactValue* value) {
+  (*value)[KeptElements::kForm] = 1;
+  std::vector<uint64_t> numbers(CeilDiv(exceptions, kPlacesPerNumber));
+  uint64_t count = 0;
+  for (uint64_t i = 0; i < is_exception.size(); ++i) {
+    if (i % graph::kPieceElements == 0) value->push_back(static_cast<double>(count));
+    if (!is_exception[i]) continue;
+    numbers[count / kPlacesPerNumber] |= i % graph::kPieceElements << kPlaceBits * (count % kPlacesPerNumber);
+    ++count;
+  }
+  value->push_back(static_cast<double>(count));
+  (*value)[KeptElements::kListsAt] = static_cast<double>(value->size());
+  for (const uint64_t number : numbers) value->push_back(static_cast<double>(number));
+}
+
+void AppendBits(const std::vector<bool>& is_exception, graph::FactValue* value) {
+  (*value)[KeptElements::kForm] = 2;
+  for (uint64_t begin = 0; begin < is_exception.size(); begin += kBitsPerNumber) {
+    uint64_t number = 0;
+    for (uint64_t i = begin; i < std::min<uint64_t>(begin + kBitsPerNumber, is_exception.size()); ++i) {
+      number |= uint64_t{is_exception[i]} << (i - begin);
+    }
+    value->push_back(static_cast<double>(number));
+  }
+}
 
 class OrderFold final : public graph::Fold {
  public:
@@ -39,7 +57,7 @@ class OrderFold final : public graph::Fold {
         range_(range),
         with_sums_(with_sums),
         num_elements_(num_elements),
-        records_(std::make_unique_for_overwrite<Record[]>(num_elements)) {}
+        records_(std::make_unique_for_overwrite<OrderRecord[]>(num_elements)) {}
 
   void Add(int /*worker*/, graph::Range piece, std::span<const graph::View> in) override {
     for (uint64_t i = 0; i < piece.size(); ++i) {
@@ -50,82 +68,35 @@ class OrderFold final : public graph::Fold {
   }
 
   bool Finish(graph::FactValue* value) override {
-    Record *const begin = records_.get(), *const end = begin + num_elements_;
+    OrderRecord *const begin = records_.get(), *const end = begin + num_elements_;
     if (range_.descending) {
-      std::sort(begin, end, [](const Record& a, const Record& b) { return a.magnitude > b.magnitude; });
+      std::sort(begin, end, [](const OrderRecord& a, const OrderRecord& b) { return a.magnitude > b.magnitude; });
     } else {
-      std::sort(begin, end, [](const Record& a, const Record& b) { return a.magnitude < b.magnitude; });
+      std::sort(begin, end, [](const OrderRecord& a, const OrderRecord& b) { return a.magnitude < b.magnitude; });
     }
-    value->assign(KeptElements::kHeader, 0);
     FindTies(value);
     if (with_sums_) AddSums(value);
     return true;
   }
 
  private:
-  std::span<const Record> All() const { return {records_.get(), num_elements_}; }
+  std::span<const OrderRecord> All() const { return {records_.get(), num_elements_}; }
   bool IsKept(uint64_t rank) const { return rank >= range_.first && rank < range_.last; }
 
   void FindTies(graph::FactValue* value) const {
     if (range_.first >= range_.last) {
-      (*value)[KeptElements::kLow] = (*value)[KeptElements::kHigh] = kAboveAll;
+      WriteKept(All(), 0, 0, kAboveAllMagnitudes, kAboveAllMagnitudes, value);
       return;
     }
     uint32_t low = records_[range_.first].magnitude, high = records_[range_.last - 1].magnitude;
     if (range_.descending) std::swap(low, high);
-    (*value)[KeptElements::kLow] = low;
-    (*value)[KeptElements::kHigh] = high;
-    const auto is_tie = [&](const Record& record) { return record.magnitude == low || record.magnitude == high; };
-    uint64_t kept = 0, dropped = 0;
-    for (uint64_t rank = 0; rank < num_elements_; ++rank) {
-      if (is_tie(records_[rank])) ++(IsKept(rank) ? kept : dropped);
-    }
-    const bool ties_kept = kept >= dropped;
-    (*value)[KeptElements::kTiesKept] = ties_kept;
-    const uint64_t exceptions = ties_kept ? dropped : kept;
-    if (exceptions == 0) return;
-    std::vector<bool> is_exception(num_elements_);
-    for (uint64_t rank = 0; rank < num_elements_; ++rank) {
-      if (is_tie(records_[rank]) && IsKept(rank) != ties_kept) is_exception[records_[rank].place] = true;
-    }
-    const uint64_t as_list = CeilDiv(num_elements_, graph::kPieceElements) + exceptions / kPlacesPerNumber + 2;
-    if (as_list < num_elements_ / kBitsPerNumber) {
-      AppendList(is_exception, exceptions, value);
-    } else {
-      AppendBits(is_exception, value);
-    }
-  }
-
-  void AppendList(const std::vector<bool>& is_exception, uint64_t exceptions, graph::FactValue* value) const {
-    (*value)[KeptElements::kForm] = 1;
-    std::vector<uint64_t> numbers(CeilDiv(exceptions, kPlacesPerNumber));
-    uint64_t count = 0;
-    for (uint64_t i = 0; i < num_elements_; ++i) {
-      if (i % graph::kPieceElements == 0) value->push_back(static_cast<double>(count));
-      if (!is_exception[i]) continue;
-      numbers[count / kPlacesPerNumber] |= i % graph::kPieceElements << kPlaceBits * (count % kPlacesPerNumber);
-      ++count;
-    }
-    value->push_back(static_cast<double>(count));
-    (*value)[KeptElements::kListsAt] = static_cast<double>(value->size());
-    for (const uint64_t number : numbers) value->push_back(static_cast<double>(number));
-  }
-
-  void AppendBits(const std::vector<bool>& is_exception, graph::FactValue* value) const {
-    (*value)[KeptElements::kForm] = 2;
-    for (uint64_t begin = 0; begin < num_elements_; begin += kBitsPerNumber) {
-      uint64_t number = 0;
-      for (uint64_t i = begin; i < std::min(begin + kBitsPerNumber, num_elements_); ++i) {
-        number |= uint64_t{is_exception[i]} << (i - begin);
-      }
-      value->push_back(static_cast<double>(number));
-    }
+    WriteKept(All(), range_.first, range_.last, low, high, value);
   }
 
   // Every magnitude back to its place; then those that are dropped times 0.
   void AddSums(graph::FactValue* value) const {
     std::vector<float> magnitudes(num_elements_);
-    for (const Record& record : All()) magnitudes[record.place] = std::bit_cast<float>(record.magnitude);
+    for (const OrderRecord& record : All()) magnitudes[record.place] = std::bit_cast<float>(record.magnitude);
     const uint64_t lanes = LanesOf(type_);
     (*value)[KeptElements::kBefore] = RoundTo(type_, TorchSumOf(magnitudes, lanes));
     for (uint64_t rank = 0; rank < num_elements_; ++rank) {
@@ -138,7 +109,7 @@ class OrderFold final : public graph::Fold {
   const OrderRange range_;
   const bool with_sums_;
   const uint64_t num_elements_;
-  const std::unique_ptr<Record[]> records_;
+  const std::unique_ptr<OrderRecord[]> records_;
 };
 
 class KeptNode final : public graph::Node {
@@ -172,6 +143,41 @@ class KeptNode final : public graph::Node {
 
 }  // namespace
 
+uint32_t MagnitudeBits(float value) { return std::min(std::bit_cast<uint32_t>(value) & 0x7FFFFFFF, kNan); }
+
+void WriteKept(std::span<const OrderRecord> records, uint64_t first, uint64_t last, uint32_t low, uint32_t high,
+               graph::FactValue* value) {
+  const uint64_t num_elements = records.size();
+  value->assign(KeptElements::kHeader, 0);
+  (*value)[KeptElements::kLow] = low;
+  (*value)[KeptElements::kHigh] = high;
+  if (first >= last) return;
+  const auto is_tie = [&](const OrderRecord& record) { return record.magnitude == low || record.magnitude == high; };
+  const auto is_kept = [&](uint64_t rank) { return rank >= first && rank < last; };
+  uint64_t kept = 0, dropped = 0;
+  for (uint64_t rank = 0; rank < num_elements; ++rank) {
+    if (is_tie(records[rank])) ++(is_kept(rank) ? kept : dropped);
+  }
+  const bool ties_kept = kept >= dropped;
+  (*value)[KeptElements::kTiesKept] = ties_kept;
+  const uint64_t exceptions = ties_kept ? dropped : kept;
+  if (exceptions == 0) return;
+  std::vector<bool> is_exception(num_elements);
+  for (uint64_t rank = 0; rank < num_elements; ++rank) {
+    if (is_tie(records[rank]) && is_kept(rank) != ties_kept) is_exception[records[rank].place] = true;
+  }
+  const uint64_t as_list = CeilDiv(num_elements, graph::kPieceElements) + exceptions / kPlacesPerNumber + 2;
+  if (as_list < num_elements / kBitsPerNumber) {
+    AppendList(is_exception, exceptions, value);
+  } else {
+    AppendBits(is_exception, value);
+  }
+}
+
+uint64_t WriteKeptBytes(uint64_t num_elements) {
+  return num_elements / 8 + (num_elements / kBitsPerNumber + 16) * sizeof(double) * 2;
+}
+
 OrderFact::OrderFact(WorkingType type, const graph::Node* delta, const OrderRange& range, bool with_sums)
     : Fact(Description(type, range, with_sums), {delta}), type_(type), range_(range), with_sums_(with_sums) {
   SLUICE_CHECK(delta->num_elements() <= uint64_t{1} << 32 && range.last <= delta->num_elements());
@@ -182,7 +188,7 @@ uint64_t OrderFact::StateBytes(int /*num_workers*/) const {
   // The records; while it finishes a bit for each exception, or the magnitudes and the pieces of a sum; the value.
   const uint64_t finishing =
       std::max(n / 8, with_sums_ ? n * sizeof(float) + TorchSum::StateBytes(n, LanesOf(type_), 1) : 0);
-  return sizeof(OrderFold) + n * sizeof(Record) + finishing + (n / kBitsPerNumber + 16) * sizeof(double) * 2;
+  return sizeof(OrderFold) + n * sizeof(OrderRecord) + finishing + (n / kBitsPerNumber + 16) * sizeof(double) * 2;
 }
 
 std::unique_ptr<graph::Fold> OrderFact::Begin(int /*num_workers*/) const {

@@ -4,11 +4,19 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "graph/graph.h"
 #include "merge/working_type.h"
 
 namespace sluice::merge {
+
+// A number's magnitude and place, as they are sorted.
+struct OrderRecord {
+  uint32_t magnitude, place;
+};
+// Bits of |value|, which order as the numbers do; every NaN is the same and the largest, as torch compares them.
+uint32_t MagnitudeBits(float value);
 
 struct OrderRange {
   bool descending = false;
@@ -49,6 +57,15 @@ class KeptElements {
  private:
   const graph::FactValue& value_;
 };
+
+// Writes what KeptElements reads, but for the sums: kept are the records [first, last). low, high: the least magnitude
+// among them, and the greatest or one above all; kept are all that lie between the two.
+void WriteKept(std::span<const OrderRecord> records, uint64_t first, uint64_t last, uint32_t low, uint32_t high,
+               graph::FactValue* value);
+// Bytes that WriteKept takes, and its value.
+uint64_t WriteKeptBytes(uint64_t num_elements);
+// Above every magnitude.
+constexpr uint32_t kAboveAllMagnitudes = 0x80000000;
 
 // delta where it is kept, else 0; with_sums: rescaled.
 const graph::Node* AddKeptInOrder(graph::Graph* graph, WorkingType type, const OrderRange& range, bool rescale,

@@ -9,11 +9,13 @@
 // equation 2 (its one angle is here the mean over pairs, as in mergekit 0.1.4).
 //
 // Deliberate differences from mergekit: inner products and the sum in f64 with one rounding at the end; where the
-// differences' directions add up to nothing (1 + (N - 1) c = 0) the base, not a division by zero.
+// differences' directions add up to nothing (1 + (N - 1) c = 0) the base, not a division by zero. In mergekit's
+// arithmetic (mergekit_model_stock.h) none.
 #include <algorithm>
 #include <memory>
 
 #include "merge/combination_node.h"
+#include "merge/mergekit_model_stock.h"
 #include "merge/method.h"
 
 namespace sluice::merge::methods {
@@ -44,6 +46,14 @@ const graph::Node* Build(const BuildArgs& args) {
   return args.graph->Add(std::make_unique<CombinationNode>(args.base, x, vectors, Combination{"model_stock", Factors}));
 }
 
+const graph::Node* BuildAsMergekit(const BuildArgs& args) {
+  std::vector<const graph::Node*> x;
+  for (const ModelInput& model : args.models) x.push_back(model.node);
+  const Vectors vectors =
+      (*args.parameters)[kFilterWise] != 0 ? Vectors::Rows(args.shape) : Vectors::Whole(args.base->num_elements());
+  return AddMergekitModelStock(args.graph, WorkingTypeOf(args.working), vectors, args.base, x);
+}
+
 }  // namespace
 
 const Method& model_stock() {
@@ -57,7 +67,8 @@ const Method& model_stock() {
       .paper = "Jang, Yun, Han, \"Model Stock\", ECCV 2024, arXiv 2403.19522, section 4, equation 2.",
       .differences =
           "inner products and the sum in f64, one rounding at the end; differences whose directions add up to nothing "
-          "leave the base.",
+          "leave the base. In mergekit's arithmetic none: the bits are its own, with one thread there, and differences "
+          "whose directions add up to nothing divide by zero.",
       .parameters = {{.name = "filter_wise",
                       .scope = ParameterScope::kRecipe,
                       .type = ParameterType::kBool,
@@ -66,6 +77,8 @@ const Method& model_stock() {
       .needs_base = true,
       .min_models = 2,
       .build = Build,
+      .build_as_mergekit = BuildAsMergekit,
+      .takes_one_type = true,
   };
   return method;
 }

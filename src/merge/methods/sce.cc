@@ -11,9 +11,11 @@
 // mergekit 0.1.4 has it.
 //
 // Deliberate differences from mergekit: differences and sums in f64 with one rounding at the end; equal variances count
-// in index order.
+// in index order. In mergekit's arithmetic (mergekit_sce.h) one: where no position is kept mergekit writes the base
+// once for each model, in a tensor of one dimension more; here it stays the base.
 #include <memory>
 
+#include "merge/mergekit_sce.h"
 #include "merge/method.h"
 #include "merge/sce_node.h"
 
@@ -30,6 +32,19 @@ const graph::Node* Build(const BuildArgs& args) {
   return args.graph->Add(std::make_unique<SceNode>(inputs, select_topk));
 }
 
+const graph::Node* BuildAsMergekit(const BuildArgs& args) {
+  std::vector<const graph::Node*> x;
+  for (const ModelInput& model : args.models) x.push_back(model.node);
+  return AddMergekitSce(args.graph, WorkingTypeOf(args.working), (*args.parameters)[kTopk], args.base, x);
+}
+
+std::string CheckAsMergekit(const ParameterValues& /*model*/, std::span<const uint64_t> shape) {
+  uint64_t num_elements = 1;
+  for (const uint64_t length : shape) num_elements *= length;
+  if (num_elements <= uint64_t{1} << 32) return {};
+  return "has more than 2^32 elements, which mergekit's arithmetic would have to sort; use the exact one";
+}
+
 }  // namespace
 
 const Method& sce() {
@@ -43,7 +58,14 @@ const Method& sce() {
           "s = +1 where sum_m d_m >= 0, else -1;  A = the models with d_m != 0 and sign(d_m) = s\n"
           "out = b + sum_A w_m d_m / max(sum_A w_m, 1e-6)",
       .paper = "Wan et al., \"FuseChat\", arXiv 2408.07990, section 3.3, as mergekit 0.1.4 has it.",
-      .differences = "differences and sums in f64, one rounding at the end; equal variances count in index order.",
+      .differences =
+          "differences and sums in f64, one rounding at the end; equal variances count in index order. In mergekit's "
+          "arithmetic the bits are its own, models in the recipe's order (there in that of a Python set, which from "
+          "two "
+          "on changes the sums' last bits); where no position is kept (select_topk n' below 1: a tensor that all "
+          "models "
+          "leave alone, or select_topk 0) mergekit writes the base once for each model, in one dimension more: here it "
+          "stays the base.",
       .parameters = {{.name = "select_topk",
                       .scope = ParameterScope::kRecipe,
                       .min = 0,
@@ -58,6 +80,9 @@ const Method& sce() {
                       .help = "how mergekit stores masks; it changes no number"}},
       .needs_base = true,
       .build = Build,
+      .build_as_mergekit = BuildAsMergekit,
+      .takes_one_type = true,
+      .check_as_mergekit = CheckAsMergekit,
   };
   return method;
 }

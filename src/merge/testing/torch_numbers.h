@@ -1,0 +1,45 @@
+// Numbers that tests and tools/goldens/torch_tables.py make alike, and digests of what torch makes of them.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/sha256.h"
+#include "merge/working_type.h"
+
+namespace sluice::tests {
+
+// Of very different sizes, so that every other order of adding shows; rounded to the type.
+inline std::vector<float> TorchNumbers(merge::WorkingType type, uint64_t count, uint64_t seed) {
+  std::vector<float> numbers(count);
+  for (float& number : numbers) {
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    const float fraction = static_cast<float>(seed >> 40) * 0x1p-24f - 0.5f;
+    number = merge::RoundTo(type, std::ldexp(fraction, static_cast<int>(seed >> 33 & 7) - 4));
+  }
+  return numbers;
+}
+
+// A base (model 0) and fine-tunes of it.
+inline std::vector<float> TorchModel(merge::WorkingType type, uint64_t count, uint64_t model) {
+  std::vector<float> numbers = TorchNumbers(merge::WorkingType::kF32, count, count);
+  for (float& number : numbers) number = merge::RoundTo(type, number * 0x1p-4f);
+  if (model == 0) return numbers;
+  const std::vector<float> deltas = TorchNumbers(merge::WorkingType::kF32, count, count + model);
+  for (uint64_t i = 0; i < count; ++i) numbers[i] = merge::RoundTo(type, numbers[i] + deltas[i] * 0x1p-7f);
+  return numbers;
+}
+
+// The first 16 digits of SHA-256 of f32 numbers.
+inline std::string TorchDigest(std::span<const float> numbers) {
+  const std::span<const uint8_t> bytes(reinterpret_cast<const uint8_t*>(numbers.data()), numbers.size_bytes());
+  return kernels::ToHex(kernels::HashBytes(bytes)).substr(0, 16);
+}
+
+constexpr merge::WorkingType kTorchTypes[] = {merge::WorkingType::kF32, merge::WorkingType::kBf16,
+                                              merge::WorkingType::kF16};
+
+}  // namespace sluice::tests
