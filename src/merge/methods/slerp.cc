@@ -16,6 +16,7 @@
 #include <fmt/format.h>
 
 #include "merge/combination_node.h"
+#include "merge/mergekit_slerp.h"
 #include "merge/method.h"
 #include "merge/plain_math.h"
 
@@ -46,6 +47,11 @@ const graph::Node* Build(const BuildArgs& args) {
                                         Vectors::Whole(args.base->num_elements()), combination));
 }
 
+const graph::Node* BuildAsMergekit(const BuildArgs& args) {
+  return AddMergekitSlerp(args.graph, WorkingTypeOf(args.working), args.base, args.models[0].node,
+                          (*args.parameters)[kT]);
+}
+
 }  // namespace
 
 const Method& slerp() {
@@ -67,6 +73,7 @@ const Method& slerp() {
       .min_models = 1,
       .max_models = 1,
       .build = Build,
+      .build_as_mergekit = BuildAsMergekit,
   };
   return method;
 }
