@@ -82,11 +82,12 @@ INSTANTIATE_TEST_SUITE_P(
                     "dare_ties_no_rescale", "dare_ties_qwen2", "dare_ties_seed", "dare_ties_seed_7", "della_bf16",
                     "della_linear_f16", "della_plain", "linear_eight", "linear_extra_tensor", "linear_f16",
                     "linear_f32_work", "linear_mixed_dtypes", "linear_normalize", "linear_qwen2", "linear_raw",
-                    "linear_shards", "linear_tied", "slerp_far", "slerp_far_f32", "slerp_filters", "slerp_scalar",
-                    "nearswap_bf16", "nearswap_f32", "passthrough_copy", "passthrough_out_dtype",
-                    "strings_and_booleans", "task_arithmetic_f16", "task_arithmetic_mixed_dtypes",
-                    "task_arithmetic_plain", "task_arithmetic_weights_cancel", "ties_bf16", "ties_f16_no_normalize",
-                    "ties_f32", "ties_rescale_lambda"),
+                    "linear_shards", "linear_tied", "karcher_bf16", "karcher_f32", "multislerp_base",
+                    "multislerp_plain", "nuslerp_base", "nuslerp_default", "nuslerp_column_wise", "nuslerp_row_wise",
+                    "slerp_far", "slerp_far_f32", "slerp_filters", "slerp_scalar", "nearswap_bf16", "nearswap_f32",
+                    "passthrough_copy", "passthrough_out_dtype", "strings_and_booleans", "task_arithmetic_f16",
+                    "task_arithmetic_mixed_dtypes", "task_arithmetic_plain", "task_arithmetic_weights_cancel",
+                    "ties_bf16", "ties_f16_no_normalize", "ties_f32", "ties_rescale_lambda"),
     [](const auto& info) { return std::string(info.param); });
 
 TEST_P(MergekitGolden, HasTheSameBits) {

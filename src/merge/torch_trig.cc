@@ -1,9 +1,8 @@
 #include "merge/torch_trig.h"
 
+#include <bit>
 #include <cmath>
 #include <limits>
-
-#include "merge/plain_math.h"
 
 namespace sluice::merge {
 namespace {
@@ -32,8 +31,23 @@ float TorchSin(WorkingType type, float x) { return RoundTo(type, MklSine(static_
 
 float TorchCos(WorkingType type, float x) { return RoundTo(type, MklSine(std::fabs(static_cast<double>(x)), 0.5)); }
 
+// f32 throughout: asin x = x + x x^2 Q(x^2) up to 1/2, above that twice the arc sine of sqrt((1 - x) / 2), whose root's
+// own rounding is taken away again.
 float TorchAcos(WorkingType type, float x) {
-  return RoundTo(type, static_cast<float>(PlainAcos(static_cast<double>(x))));
+  constexpr float kHalfPiHigh = 0x1.921fb6p+0f, kHalfPiLow = -0x1.777a5cp-25f;
+  const auto scaled = [](float s) {
+    constexpr float kThird = 0x1.5556p-3f, kFifth = 0x1.32f76ap-4f, kSeventh = 0x1.754924p-5f, kNinth = 0x1.85867ep-6f,
+                    kEleventh = 0x1.5e6f7ap-5f;
+    return s * ((((kEleventh * s + kNinth) * s + kSeventh) * s + kFifth) * s + kThird);
+  };
+  const float magnitude = std::fabs(x);
+  if (!(magnitude <= 1)) return std::numeric_limits<float>::quiet_NaN();
+  if (magnitude < 0.5f) return RoundTo(type, kHalfPiHigh - (x + (x * scaled(x * x) - kHalfPiLow)));
+  const float z = (1 - magnitude) * 0.5f, root = std::sqrt(z);
+  const auto error = static_cast<float>(static_cast<double>(z) - static_cast<double>(root) * static_cast<double>(root));
+  const float rest = root * scaled(z) + (z == 0 ? 0 : error / (2 * root));
+  if (x > 0) return RoundTo(type, 2 * (root + rest));
+  return RoundTo(type, 2 * (kHalfPiHigh - (root + (rest - kHalfPiLow))));
 }
 
 float NumpySin(float x) {
