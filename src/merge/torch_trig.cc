@@ -44,8 +44,9 @@ float TorchAcos(WorkingType type, float x) {
   if (!(magnitude <= 1)) return std::numeric_limits<float>::quiet_NaN();
   if (magnitude < 0.5f) return RoundTo(type, kHalfPiHigh - (x + (x * scaled(x * x) - kHalfPiLow)));
   const float z = (1 - magnitude) * 0.5f, root = std::sqrt(z);
-  const auto error = static_cast<float>(static_cast<double>(z) - static_cast<double>(root) * static_cast<double>(root));
-  const float rest = root * scaled(z) + (z == 0 ? 0 : error / (2 * root));
+  const auto of_root = static_cast<double>(root);
+  const double error = z == 0 ? 0 : (static_cast<double>(z) - of_root * of_root) / (2 * of_root);
+  const float rest = root * scaled(z) + static_cast<float>(error);
   if (x > 0) return RoundTo(type, 2 * (root + rest));
   return RoundTo(type, 2 * (kHalfPiHigh - (root + (rest - kHalfPiLow))));
 }

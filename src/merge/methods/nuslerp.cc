@@ -93,7 +93,7 @@ const Method& nuslerp() {
           "which "
           "torch has from MKL, differs by one unit in the last place for up to 2 of 1,000 angles, and then the result "
           "by "
-          "up to 8 2^-24 of its two parts. There parallel vectors are NaN in f16, as mergekit has them.",
+          "up to 2^-20 of its two parts. There parallel vectors are NaN in f16, as mergekit has them.",
       .parameters = {{.name = "weight", .help = "share of the model; any scale"},
                      {.name = "nuslerp_flatten",
                       .scope = ParameterScope::kRecipe,
