@@ -66,8 +66,8 @@ const Method& slerp() {
           "Shoemake, \"Animating rotation with quaternion curves\", SIGGRAPH 1985, section 3.3, as mergekit 0.1.4 has "
           "it.",
       .differences =
-          "inner products and the sum in f64, one rounding at the end. --arithmetic mergekit: none, with glibc 2.40 or "
-          "older (numpy's arc cosine is the C library's).",
+          "inner products and the sum in f64, one rounding at the end. --arithmetic mergekit: none, with the arc "
+          "cosine of glibc 2.36 (numpy's is the C library's).",
       .parameters = {{.name = "t",
                       .scope = ParameterScope::kRecipe,
                       .help = "how far from the base, at 0, to the other model, at 1"}},
