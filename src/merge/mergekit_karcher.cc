@@ -291,7 +291,7 @@ class KarcherFact final : public graph::Fact {
            2 * numbers * sizeof(double) + k * (sizeof(TorchNorm) + sizeof(TorchDot) + 64);
   }
   // Steps begin anew with the models' numbers and go through what is known of the iterations.
-  double NanosecondsPerElement() const override { return 10 * static_cast<double>(inputs().size()); }
+  double NanosecondsPerElement() const override { return 20 * static_cast<double>(inputs().size()); }
   std::unique_ptr<graph::Fold> Begin(int num_workers) const override {
     return std::make_unique<KarcherFold>(settings_, inputs().size(), num_elements(), num_workers);
   }
