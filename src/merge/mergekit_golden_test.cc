@@ -85,7 +85,9 @@ INSTANTIATE_TEST_SUITE_P(
         "linear_f16", "linear_f32_work", "linear_mixed_dtypes", "linear_normalize", "linear_qwen2", "linear_raw",
         "linear_shards", "linear_tied", "nearswap_bf16", "nearswap_f32", "passthrough_copy", "passthrough_out_dtype",
         "strings_and_booleans", "task_arithmetic_f16", "task_arithmetic_mixed_dtypes", "task_arithmetic_plain",
-        "task_arithmetic_weights_cancel", "ties_bf16", "ties_f16_no_normalize", "ties_f32", "ties_rescale_lambda"),
+        "task_arithmetic_weights_cancel", "ties_bf16", "ties_f16_no_normalize", "ties_f32", "ties_rescale_lambda",
+        "karcher_bf16", "karcher_f32", "multislerp_base", "multislerp_plain", "nuslerp_base", "nuslerp_column_wise",
+        "nuslerp_default", "nuslerp_row_wise", "slerp_far", "slerp_far_f32", "slerp_filters", "slerp_scalar"),
     [](const auto& info) { return std::string(info.param); });
 
 // Of sums over whole tensors; those that a golden says vary with the CPU or a set's order are equal too.

@@ -204,6 +204,14 @@ const graph::Node* AddMergekitDelta(graph::Graph* graph, WorkingType type, const
                         });
 }
 
+const graph::Node* AddMergekitSum(graph::Graph* graph, WorkingType type, const graph::Node* base,
+                                  const graph::Node* x) {
+  return AddElementwise(graph, "sum", type, {base, x},
+                        []<WorkingType kType>(const float* a, const float* b, float* out) {
+                          ForTile(out, [&](uint64_t i) { return RoundTo<kType>(a[i] + b[i]); });
+                        });
+}
+
 const graph::Node* AddMergekitMix(graph::Graph* graph, const MergekitMix& mix, const graph::Node* base,
                                   const std::vector<const graph::Node*>& deltas) {
   MergekitMix rounded = mix;

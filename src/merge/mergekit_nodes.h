@@ -13,6 +13,9 @@ namespace sluice::merge {
 const graph::Node* AddMergekitDelta(graph::Graph* graph, WorkingType type, const graph::Node* x,
                                     const graph::Node* base);
 
+// base + x.
+const graph::Node* AddMergekitSum(graph::Graph* graph, WorkingType type, const graph::Node* base, const graph::Node* x);
+
 // base + lambda * (sum of w_m d_m) [/ divisor], the sums over models in torch's order.
 struct MergekitMix {
   WorkingType type = WorkingType::kF32;

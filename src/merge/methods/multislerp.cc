@@ -18,6 +18,7 @@
 #include <fmt/format.h>
 
 #include "merge/combination_node.h"
+#include "merge/mergekit_multislerp.h"
 #include "merge/method.h"
 
 namespace sluice::merge::methods {
@@ -70,6 +71,19 @@ const graph::Node* Build(const BuildArgs& args) {
       std::make_unique<CombinationNode>(args.base, x, Vectors::Whole(x[0]->num_elements()), combination));
 }
 
+const graph::Node* BuildAsMergekit(const BuildArgs& args) {
+  if (args.models.size() == 1) return args.models[0].node;
+  const ParameterValues& recipe = *args.parameters;
+  MergekitMultislerp multislerp = {
+      .type = WorkingTypeOf(args.working), .weights = {}, .normalize = recipe[kNormalize] != 0, .eps = recipe[kEps]};
+  std::vector<const graph::Node*> x;
+  for (const ModelInput& model : args.models) {
+    multislerp.weights.push_back(static_cast<float>((*model.parameters)[kWeight]));
+    x.push_back(model.node);
+  }
+  return AddMergekitMultislerp(args.graph, multislerp, args.base, x);
+}
+
 std::string CheckModels(std::span<const ParameterValues> models, const ParameterValues& recipe) {
   const double sum = SumOfWeights(models);
   if (recipe[kNormalize] == 0 || std::abs(sum) >= 1e-8) return {};
@@ -95,7 +109,7 @@ const Method& multislerp() {
       .differences =
           "the tangent step, nothing but rounding, is left out; inner products and the sum in f64, one rounding at the "
           "end; directions that cancel out are added with their weights whatever their number (mergekit gives up above "
-          "two).",
+          "two). --arithmetic mergekit: none, but for directions that cancel out.",
       .parameters = {{.name = "weight", .help = "share of the model"},
                      {.name = "normalize_weights",
                       .scope = ParameterScope::kRecipe,
@@ -109,6 +123,7 @@ const Method& multislerp() {
                       .help = "lengths below it are nothing"}},
       .takes_base = true,
       .build = Build,
+      .build_as_mergekit = BuildAsMergekit,
       .check_models = CheckModels,
   };
   return method;

@@ -16,6 +16,7 @@
 #include <fmt/format.h>
 
 #include "merge/combination_node.h"
+#include "merge/mergekit_slerp.h"
 #include "merge/method.h"
 #include "merge/plain_math.h"
 
@@ -46,6 +47,11 @@ const graph::Node* Build(const BuildArgs& args) {
                                         Vectors::Whole(args.base->num_elements()), combination));
 }
 
+const graph::Node* BuildAsMergekit(const BuildArgs& args) {
+  return AddMergekitSlerp(args.graph, WorkingTypeOf(args.working), args.base, args.models[0].node,
+                          (*args.parameters)[kT]);
+}
+
 }  // namespace
 
 const Method& slerp() {
@@ -59,7 +65,9 @@ const Method& slerp() {
       .paper =
           "Shoemake, \"Animating rotation with quaternion curves\", SIGGRAPH 1985, section 3.3, as mergekit 0.1.4 has "
           "it.",
-      .differences = "inner products and the sum in f64, one rounding at the end.",
+      .differences =
+          "inner products and the sum in f64, one rounding at the end. --arithmetic mergekit: none, with the arc "
+          "cosine of glibc 2.36 (numpy's is the C library's).",
       .parameters = {{.name = "t",
                       .scope = ParameterScope::kRecipe,
                       .help = "how far from the base, at 0, to the other model, at 1"}},
@@ -67,6 +75,7 @@ const Method& slerp() {
       .min_models = 1,
       .max_models = 1,
       .build = Build,
+      .build_as_mergekit = BuildAsMergekit,
   };
   return method;
 }
