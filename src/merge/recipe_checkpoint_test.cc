@@ -209,8 +209,11 @@ TEST_F(RecipeCheckpointTest, WhatMergekitsArithmeticCannotDo) {
   EXPECT_THAT(ErrorsOf(text + "sluice: {arithmetic: mergekit, seed: 4294967296}\n"),
               ElementsAre(HasSubstr("seed 4294967296 is too large for mergekit's arithmetic")));
   EXPECT_NE(Good(text + "sluice: {arithmetic: mergekit, seed: 4294967295}\n"), nullptr);
-  EXPECT_THAT(ErrorsOf(text + "parameters: {rescale: density}\nsluice: {arithmetic: mergekit}\n"),
-              ElementsAre(HasSubstr("rescale: density is not mergekit's: say true or false")));
+  for (const char* rescale : {"density", "[{filter: mlp, value: density}, {value: true}]"}) {
+    EXPECT_THAT(
+        ErrorsOf(fmt::format("{}parameters: {{rescale: {}}}\nsluice: {{arithmetic: mergekit}}\n", text, rescale)),
+        ElementsAre(HasSubstr("rescale: density is not mergekit's: say true or false")));
+  }
 }
 
 // Each tensor in the type that torch would compute it in, and stored so.
