@@ -106,9 +106,14 @@ class RecipeOpener {
           if (!ref.starts_with(recipe().path + "#") || ref.find('+') != std::string::npos) {
             return OpenReference(ref, options, chain_);
           }
-          // Another document of this file: of the text that was read.
-          const std::string name = ref.substr(recipe().path.size() + 1);
-          return OpenWithin(ParseRecipe(recipe().text, recipe().path, {}, name), options, chain_);
+          // Another document of this file: of the text that was read. What it does not say for itself is as here, so
+          // that the seed and the arithmetic of the document that is merged tell those of all of them.
+          Recipe other =
+              ParseRecipe(recipe().text, recipe().path, {}, /*document=*/ref.substr(recipe().path.size() + 1));
+          checkpoint::OpenOptions own = options;
+          own.seed = other.seed.value_or(result_->seed_);
+          own.arithmetic = other.arithmetic.empty() ? result_->arithmetic() : other.arithmetic;
+          return OpenWithin(std::move(other), own, chain_);
         });
     opened_ = OpenParents(&recipe(), inner);
   }

@@ -478,6 +478,40 @@ TEST_F(RecipeCheckpointTest, DocumentsOfOneFileAreModelsOfEachOther) {
               ElementsAre(HasSubstr("r.yml#a' is this recipe, or one that it is a part of")));
 }
 
+// What a statement tells, the seed and the arithmetic of the document that was merged, makes all documents again.
+TEST_F(RecipeCheckpointTest, TheSeedOfADocumentIsThatOfThoseItUses) {
+  Llama("base", {.seed = 1});
+  Llama("one", {.seed = 1, .update_seed = 2});
+  const auto recipe_of = [](const std::string& of_step, const std::string& of_end) {
+    return "name: step\nmerge_method: dare_linear\nbase_model: base\n" + of_step +
+           "models: [{model: one, parameters: {weight: 1, density: 0.5}}]\n---\n" + of_end +
+           "merge_method: linear\nmodels: [{model: step, parameters: {weight: 1}}]\n";
+  };
+  const auto head = [&](const std::string& text, std::optional<uint64_t> seed = std::nullopt,
+                        std::optional<std::string> arithmetic = std::nullopt) {
+    OpenOptions options = WithRecipes();
+    options.seed = seed;
+    options.arithmetic = std::move(arithmetic);
+    const auto recipe = Good(text, options);
+    SLUICE_CHECK(recipe != nullptr);
+    const auto made = Tensor(*recipe, "lm_head.weight");
+    options.seed = recipe->seed();  // as it is made again from its statement
+    options.arithmetic = recipe->arithmetic();
+    EXPECT_EQ(Tensor(*Good(text, options), "lm_head.weight"), made) << text;
+    return made;
+  };
+  const std::string five = "sluice: {seed: 5}\n", seven = "sluice: {seed: 7}\n";
+  const auto with_five = head(recipe_of("", five));
+  EXPECT_NE(with_five, head(recipe_of("", "")));
+  EXPECT_EQ(with_five, head(recipe_of("", ""), 5));
+  EXPECT_EQ(with_five, head(recipe_of("", seven), 5));
+  EXPECT_EQ(with_five, head(recipe_of(five, seven)));  // its own
+  EXPECT_EQ(with_five, head(recipe_of(five, ""), 9));
+  const auto as_mergekit = head(recipe_of("", "sluice: {arithmetic: mergekit}\n"));
+  EXPECT_EQ(as_mergekit, head(recipe_of("", ""), std::nullopt, "mergekit"));
+  EXPECT_NE(as_mergekit, head(recipe_of("sluice: {arithmetic: exact}\n", ""), std::nullopt, "mergekit"));
+}
+
 TEST_F(RecipeCheckpointTest, AStoredCopyOfATiedHeadIsLeftOut) {
   Llama("base", {.tied = true});
   auto tensors = tests::TinyLlamaTensors({.update_seed = 2, .tied = true});
