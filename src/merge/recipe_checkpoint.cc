@@ -66,8 +66,12 @@ class RecipeOpener {
         const bool as_mergekit = result_->arithmetic_ == Arithmetic::kMergekit;
         result_->vocabulary_ = VocabularyPlan::Make(recipe(), opened_, /*keeps_rows=*/!as_mergekit, &diagnostics());
         if (result_->vocabulary_) MapTokens(&slices);
+        const checkpoint::Checkpoint* described = opened_.base != Parents::kNone
+                                                      ? opened_.all[opened_.base].checkpoint.get()
+                                                      : slices[0].sources[slices[0].owner].checkpoint.get();
+        const bool wants_head = described != nullptr && HasOwnHead(*described);
         result_->plan_ = PlanMerge(std::move(slices), *method(), recipe().output(), result_->vocabulary_.get(),
-                                   /*cuts_vocabulary=*/as_mergekit && !recipe().tokenizer, &diagnostics());
+                                   /*cuts_vocabulary=*/as_mergekit && !recipe().tokenizer, wants_head, &diagnostics());
         if (as_mergekit && !diagnostics().has_errors()) {
           result_->mergekit_ =
               PlanMergekit(*method(), recipe().dtype, recipe().out_dtype, &result_->plan_, &diagnostics());
@@ -311,7 +315,12 @@ class RecipeOpener {
   std::shared_ptr<const checkpoint::ModelConfig> ConfigOf(const checkpoint::ModelConfig& owner) {
     nlohmann::ordered_json json = owner.json();
     if (recipe().output().valid()) SetDtype(recipe().output(), &json);
-    if (result_->plan_.unties_head) json["tie_word_embeddings"] = false;
+    if (owner.TiedEmbeddings() && result_->tensors_.Find("lm_head.weight")) {
+      json["tie_word_embeddings"] = false;
+      diagnostics().AddNote({},
+                            "the result has a head of its own, so its config does not tie it to the embedding, as "
+                            "that of the base does");
+    }
     if (result_->vocabulary_) {
       json["vocab_size"] = result_->vocabulary_->rows();
       SetTokenIds(&json);
