@@ -289,7 +289,9 @@ class RecipeOpener {
         if (counts && seen.insert(file.path).second) result_->definitions_.push_back(file.path);
       }
       for (const checkpoint::Problem& problem : parent.checkpoint->problems()) {
-        if (problem.severity != checkpoint::Problem::Severity::kNote) result_->problems_.push_back(problem);
+        const bool is_told =
+            problem.severity != checkpoint::Problem::Severity::kNote || parent.checkpoint->kind() == "recipe";
+        if (is_told) result_->problems_.push_back(problem);
       }
     }
     for (const Diagnostic& diagnostic : diagnostics().all()) {
