@@ -11,6 +11,7 @@
 #include "base/units.h"
 #include "checkpoint/shard_plan.h"
 #include "cli/command.h"
+#include "cli/fold_facts.h"
 #include "cli/pass_trace.h"
 #include "cli/watched_files.h"
 #include "cli/write_checkpoint.h"
@@ -61,13 +62,40 @@ Examples:
   sluice verify merged/ recipe.yml                       prove it
 )";
 
+using KnownFacts = std::map<graph::Key, graph::FactValue>;
+
+// The facts of all tensors: those of the pass, and those of tensors that an earlier run finished, found again where the
+// keys in its journal are not theirs any more.
+Result<KnownFacts> AllFacts(Session& session, const std::shared_ptr<const merge::RecipeCheckpoint>& recipe,
+                            const PassReport& pass) {
+  KnownFacts known(pass.facts.begin(), pass.facts.end());
+  std::vector<uint32_t> lacking;
+  for (uint32_t i = 0; i < recipe->tensors().size(); ++i) {
+    graph::Graph graph;
+    const std::vector<const graph::Fact*> facts = stream::CollectFacts(std::array{recipe->MakeNode(i, &graph)});
+    if (!std::ranges::all_of(facts, [&](const graph::Fact* fact) { return known.contains(fact->key()); })) {
+      lacking.push_back(i);
+    }
+  }
+  if (lacking.empty()) return known;
+  session.Note(
+      fmt::format("the files' devices have other numbers than in the earlier run: the facts of {} tensors that it "
+                  "finished are found again",
+                  lacking.size()));
+  SLUICE_ASSIGN(const PassReport again, FoldFacts(session, recipe, lacking, "facts"));
+  known.insert(again.facts.begin(), again.facts.end());
+  return known;
+}
+
 // What was found of whole parents for a tensor, in the order in which its node has them.
-std::vector<std::vector<double>> FactsOf(const merge::RecipeCheckpoint& recipe, std::string_view tensor,
-                                         const std::map<graph::Key, graph::FactValue>& known) {
+std::vector<merge::Statement::Fact> FactsOf(const merge::RecipeCheckpoint& recipe, std::string_view tensor,
+                                            const KnownFacts& known) {
   graph::Graph graph;
   const graph::Node* node = recipe.MakeNode(*recipe.tensors().Find(tensor), &graph);
-  std::vector<std::vector<double>> facts;
-  for (const graph::Fact* fact : stream::CollectFacts(std::array{node})) facts.push_back(known.at(fact->key()));
+  std::vector<merge::Statement::Fact> facts;
+  for (const graph::Fact* fact : stream::CollectFacts(std::array{node})) {
+    facts.push_back(merge::StatementFact(known.at(fact->key())));
+  }
   return facts;
 }
 
@@ -303,7 +331,7 @@ Result<int> Run(const Values& values, Session& session) {
     merge::Statement statement = merge::MakeStatement(*recipe);
     statement.root = kernels::ToHex(digest.model_root);
     statement.weights_root = kernels::ToHex(digest.weights_root);
-    const std::map<graph::Key, graph::FactValue> known(pass.facts.begin(), pass.facts.end());
+    SLUICE_ASSIGN(const KnownFacts known, AllFacts(session, recipe, pass));
     for (const checkpoint::TensorDigest& tensor : digest.tensors) {
       statement.tensors.push_back(merge::StatementTensor(tensor, FactsOf(*recipe, tensor.name, known)));
     }
