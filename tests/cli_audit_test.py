@@ -117,6 +117,24 @@ class Audit(Case):
         self.statement(lambda statement: statement["tensors"][0].update(facts=[]))
         self.run_fails(3, ["sluice_merge.json", "has 0 facts, its method looks at 2"], "verify", self.dir / "merged", *ALL)
 
+    def test_facts_of_many_numbers_are_told_by_their_hash(self):
+        (self.dir / "r.yml").write_text("merge_method: nuslerp\nmodels:\n  - {model: one, parameters: {weight: 0.5}}\n"
+                                        "  - {model: two, parameters: {weight: 0.3}}\nparameters: {nuslerp_flatten: false}\n")
+        self.run_ok("merge", self.dir / "r.yml", "-o", self.dir / "merged")
+        name = "model.layers.0.self_attn.q_proj.weight"  # 32 rows and 2 factors: 64 numbers are told, 96 (of 48 rows) are not
+        told = {tensor["name"]: tensor["facts"][0]
+                for tensor in json.loads((self.dir / "merged" / "sluice_merge.json").read_text())["tensors"]}
+        self.assertIsInstance(told[name], list)
+        gate = "model.layers.0.mlp.gate_proj.weight"
+        self.assertRegex(told[gate], "^[0-9a-f]{64}$")
+        self.assertEqual(self.found(status=0)["verdict"], "SAME_SAMPLE")
+
+        def forge(statement):
+            next(tensor for tensor in statement["tensors"] if tensor["name"] == gate)["facts"] = ["0" * 64]
+
+        self.statement(forge)
+        self.assertEqual([tensor["name"] for tensor in self.found()["tensors"]], [gate])
+
     def test_roots_that_do_not_fit(self):
         merged = self.merged()
         self.statement(lambda statement: statement["tensors"][0].update(root="0" * 64))
@@ -125,6 +143,11 @@ class Audit(Case):
         config = json.loads((merged / "config.json").read_text())
         (merged / "config.json").write_text(json.dumps({**config, "rope_theta": 5.0}))
         self.assertIn("config or tokenizer", self.found()["summary"]["contradictions"][0])
+
+    def test_tensors_that_the_statement_makes_up(self):
+        self.merged()
+        self.statement(lambda statement: statement["tensors"].append({**statement["tensors"][0], "name": "model.more"}))
+        self.assertIn("the recipe makes 21 tensors, the statement tells of 22", self.found()["summary"]["contradictions"])
 
     def test_bad_requests(self):
         merged = self.merged()

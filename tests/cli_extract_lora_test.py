@@ -218,6 +218,13 @@ class ExtractLora(Case):
         self.run_ok(*run, "--force")
         self.assertFalse((self.out / "mine").exists())
 
+    def test_a_base_whose_name_is_no_utf_8(self):
+        base = self.dir / "ba\udcffse"  # the byte 255
+        self.base.rename(base)
+        self.run_ok("extract-lora", self.tune, "--base", base, "--rank", RANK, "-o", self.out, "--json")
+        config = json.loads((self.out / "adapter_config.json").read_text(encoding="utf-8"))
+        self.assertEqual(config["base_model_name_or_path"], str(self.dir / "ba\ufffdse"))
+
     def test_a_budget_that_is_too_small_names_one_that_does(self):
         run = ["extract-lora", self.tune, "--base", self.base, "--rank", RANK, "-o", self.out]
         result = self.run_fails(4, ["--max-memory"], *run, "--max-memory", "1MiB")

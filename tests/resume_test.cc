@@ -476,6 +476,47 @@ TEST_F(Resume, ADamagedJournalTellsLess) {
   }
 }
 
+// A reboot may give a disk another number, and two disks each other's: keys of facts are made of them. A fact that is
+// another file's now is not used, and one that is not known any more is found again for the statement.
+TEST_F(Resume, FactsOfOtherDevicesAreNotUsed) {
+  WriteRecipe("ties", ", density: 0.5");
+  MakeExpected();
+  Interrupt();
+  const std::string path = partial() + "/" + checkpoint::kJournalFile;
+  checkpoint::JournalContents contents = *checkpoint::ReadJournal(path);
+  ASSERT_FALSE(contents.facts.empty());
+  ASSERT_FALSE(contents.tensors.empty());
+  const auto rewrite = [&](const std::string& devices, bool wrong_facts) {
+    checkpoint::JournalContents changed = contents;
+    for (auto& item : changed.binding.items) {
+      if (item.what == checkpoint::JournalBinding::kDevices && !devices.empty()) item.value = devices;
+    }
+    for (auto& [key, value] : changed.facts) {
+      if (wrong_facts) {
+        for (double& number : value) number += 1;
+      } else {
+        ++key.lo;  // of nothing
+      }
+    }
+    fs::remove(path);
+    ASSERT_TRUE(
+        checkpoint::WriteJournal::Create(path, changed.binding)->Append(changed.tensors, changed.facts).has_value());
+  };
+  const std::string saved = dir_ / "saved";
+  fs::copy(partial(), saved, fs::copy_options::recursive);
+  for (const bool wrong_facts : {true, false}) {
+    fs::remove_all(out());
+    fs::remove_all(partial());
+    fs::copy(saved, partial(), fs::copy_options::recursive);
+    rewrite(wrong_facts ? "others" : "", wrong_facts);
+    const Ran ran = Merge({"--resume"});
+    ASSERT_EQ(ran.status, 0) << ran.err;
+    EXPECT_THAT(ran.err, HasSubstr(fmt::format("{} of ", contents.tensors.size())));  // they are there
+    EXPECT_THAT(ran.err, HasSubstr("are found again"));
+    ExpectWhole();
+  }
+}
+
 // Shards that are not what the journal tells of are not taken for finished.
 TEST_F(Resume, AMissingShardIsTold) {
   Interrupt();

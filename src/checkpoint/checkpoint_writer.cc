@@ -62,6 +62,7 @@ Result<void> CheckBinding(const std::string& path, const std::string& partial, c
     if (i == then.items.size()) return Fail(Differs(path, partial, {now.items[i].what, "nothing"}, now.items[i].value));
     if (then.items[i] == now.items[i]) continue;
     if (then.items[i].what == now.items[i].what) {
+      if (now.items[i].what == JournalBinding::kDevices) continue;
       return Fail(Differs(path, partial, then.items[i], now.items[i].value));
     }
     return Fail(Differs(path, partial, {"what it is made of", then.items[i].what}, now.items[i].what));
@@ -167,6 +168,16 @@ Result<void> CheckpointWriter::FindLeftover(const std::string& path, const Write
       return Fail(ErrorCode::kCorrupt, fmt::format("{}: tells of more tensors than the output has; start from the "
                                                    "beginning with --force and without --resume",
                                                    PathOf(kJournalFile)));
+    }
+    if (contents->binding.Devices() != options.journal->Devices()) {
+      // A key might be that of another file's fact now; and one recorded now, of another's when the devices change
+      // back.
+      contents->facts.clear();
+      keeps_facts_ = false;
+      if (contents->empty()) {
+        keeps_facts_ = true;
+        return folder_->Clear();
+      }
     }
     resumed_ = std::move(*contents);
     return PrepareLeftover();

@@ -65,6 +65,8 @@ class CheckpointWriter {
   uint32_t first_place() const { return static_cast<uint32_t>(resumed_.tensors.size()); }
   // Null where none is kept. Append tells of tensors up to what SyncWritten returned.
   WriteJournal* journal() { return journal_ ? &*journal_ : nullptr; }
+  // Whether facts belong into the journal: not into one whose keys were made of other devices.
+  bool keeps_facts() const { return keeps_facts_; }
   // Puts what was written onto the disk. Returns the place before which all tensors are there, whole. One thread, which
   // may be another than the writer's; as BlockWriter::SyncWritten.
   Result<uint32_t> SyncWritten();
@@ -108,6 +110,7 @@ class CheckpointWriter {
   bool finished_ = false;
 
   JournalContents resumed_;
+  bool keeps_facts_ = true;
   std::optional<WriteJournal> journal_;
   size_t first_shard_ = 0;     // the first that the writer began
   uint32_t synced_place_ = 0;  // SyncWritten's thread alone

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <filesystem>
@@ -109,6 +110,11 @@ bool ReadFinished(std::string_view payload, JournalContents* contents) {
 }
 
 }  // namespace
+
+std::string JournalBinding::Devices() const {
+  const auto found = std::ranges::find(items, kDevices, &Item::what);
+  return found == items.end() ? std::string() : found->value;
+}
 
 Result<JournalContents> ReadJournal(const std::string& path) {
   std::error_code error;

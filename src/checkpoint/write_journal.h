@@ -21,13 +21,17 @@ namespace sluice::checkpoint {
 // Within the folder in which the output grows.
 inline constexpr char kJournalFile[] = ".sluice-journal";
 
-// What an output is made of and how it is laid out: a run may only go on with what was begun under the same. In the
-// order in which differences are told.
+// What an output is made of and how it is laid out: a run may only go on with what was begun under the same, but for
+// the item kDevices. In the order in which differences are told.
 struct JournalBinding {
   struct Item {
     std::string what, value;  // "the recipe", its hash
     bool operator==(const Item&) const = default;
   };
+  // Devices and inodes of the files that are read, of which keys of facts are made. Where they are others (a disk got
+  // another number at a reboot), work goes on without the journal's facts.
+  static constexpr char kDevices[] = "the devices of the files";
+  std::string Devices() const;  // its value, or empty
   std::vector<Item> items;
 };
 

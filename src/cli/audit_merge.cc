@@ -11,6 +11,7 @@
 
 #include "base/memory_budget.h"
 #include "checkpoint/digest_tree.h"
+#include "cli/fold_facts.h"
 #include "cli/run_pass.h"
 #include "io/byte_source.h"
 #include "kernels/sha256.h"
@@ -27,6 +28,13 @@ namespace {
 using kernels::Hash256;
 using verify::ChunkSample;
 using Facts = std::vector<std::pair<graph::Key, graph::FactValue>>;
+
+// Of numbers, NaN too.
+bool SameBits(const merge::Statement::Fact& a, const merge::Statement::Fact& b) {
+  return a.hash == b.hash && std::ranges::equal(a.numbers, b.numbers, [](double x, double y) {
+           return std::bit_cast<uint64_t>(x) == std::bit_cast<uint64_t>(y);
+         });
+}
 
 class Auditor {
  public:
@@ -89,8 +97,8 @@ class Auditor {
       }
       digests.push_back(std::move(digest));
     }
-    leaves_of_.clear();
     for (const checkpoint::TensorDigest& digest : digests) leaves_of_[digest.name] = digest.leaves;
+    for (const merge::Statement::Tensor& stated : statement_.tensors) stated_[stated.name] = &stated;
     SLUICE_ASSIGN(const checkpoint::ModelDigest model, checkpoint::MakeModelDigest(std::move(digests), *merged_));
     if (kernels::ToHex(model.weights_root) != statement_.weights_root) {
       audit_.contradictions.push_back("the statement's roots of tensors do not give its weights_root");
@@ -141,27 +149,27 @@ class Auditor {
       audit_.contradictions.push_back(fmt::format("the recipe makes {} tensors, the folder has {}",
                                                   recipe_->tensors().size(), merged_->tensors().size()));
     }
+    if (statement_.tensors.size() != recipe_->tensors().size()) {
+      audit_.contradictions.push_back(fmt::format("the recipe makes {} tensors, the statement tells of {}",
+                                                  recipe_->tensors().size(), statement_.tensors.size()));
+    }
     return audit_.contradictions.empty();
   }
 
-  const merge::Statement::Tensor& Stated(std::string_view name) const {
-    return *std::ranges::find(statement_.tensors, name, &merge::Statement::Tensor::name);
-  }
+  const merge::Statement::Tensor& Stated(std::string_view name) const { return *stated_.at(name); }
 
-  // The statement's facts by the keys that they have here.
-  Result<Facts> StatedFacts(const std::vector<ChunkSample>& samples) const {
-    Facts facts;
-    for (const ChunkSample& sample : samples) {
-      graph::Graph graph;
-      const graph::Node* node = recipe_->MakeNode(sample.tensor, &graph);
-      const std::vector<const graph::Fact*> wanted = stream::CollectFacts(std::array{node});
-      const merge::Statement::Tensor& stated = Stated(recipe_->tensors()[sample.tensor].name);
-      if (wanted.size() != stated.facts.size()) {
-        return Fail(ErrorCode::kCorrupt, fmt::format("{}: {} has {} facts, its method looks at {}", audit_.statement,
-                                                     stated.name, stated.facts.size(), wanted.size()));
-      }
-      for (size_t i = 0; i < wanted.size(); ++i) facts.emplace_back(wanted[i]->key(), stated.facts[i]);
+  // The statement's facts of a tensor by the keys that they have here.
+  Result<std::vector<std::pair<graph::Key, const merge::Statement::Fact*>>> StatedFacts(uint32_t tensor) const {
+    graph::Graph graph;
+    const graph::Node* node = recipe_->MakeNode(tensor, &graph);
+    const std::vector<const graph::Fact*> wanted = stream::CollectFacts(std::array{node});
+    const merge::Statement::Tensor& stated = Stated(recipe_->tensors()[tensor].name);
+    if (wanted.size() != stated.facts.size()) {
+      return Fail(ErrorCode::kCorrupt, fmt::format("{}: {} has {} facts, its method looks at {}", audit_.statement,
+                                                   stated.name, stated.facts.size(), wanted.size()));
     }
+    std::vector<std::pair<graph::Key, const merge::Statement::Fact*>> facts;
+    for (size_t i = 0; i < wanted.size(); ++i) facts.emplace_back(wanted[i]->key(), &stated.facts[i]);
     return facts;
   }
 
@@ -171,7 +179,13 @@ class Auditor {
       audit_.all_chunks += verify::CountChunks(recipe_->tensors()[i]);
     const std::vector<ChunkSample> samples = verify::DrawChunks(recipe_->tensors(), *request_.sample, audit_.nonce);
     for (const ChunkSample& sample : samples) audit_.chunks += sample.chunks.size();
-    SLUICE_ASSIGN(Facts facts, StatedFacts(samples));
+    Facts facts;
+    for (const ChunkSample& sample : samples) {
+      SLUICE_ASSIGN(const auto of_tensor, StatedFacts(sample.tensor));
+      for (const auto& [key, fact] : of_tensor) {
+        if (fact->hash.empty()) facts.emplace_back(key, fact->numbers);  // else it is found again
+      }
+    }
     SLUICE_ASSIGN(const bool computed,
                   HashChunks(recipe_, samples, std::move(facts), "recompute", &audit_.not_recomputed));
     if (!computed) return false;
@@ -199,37 +213,30 @@ class Auditor {
     return true;
   }
 
-  // Folds the facts of some tensors again. The first chunk of each is computed, since values are what asks for facts.
+  // Folds the facts of some tensors again.
   Result<bool> CheckFacts() {
     audit_.looked_at_facts = true;
     std::mt19937_64 generator(audit_.nonce + 1);
-    std::vector<ChunkSample> all, drawn;
+    std::vector<uint32_t> all, drawn;
     for (uint32_t i = 0; i < recipe_->tensors().size(); ++i) {
-      if (!Stated(recipe_->tensors()[i].name).facts.empty()) all.push_back({i, {0}});
+      if (!Stated(recipe_->tensors()[i].name).facts.empty()) all.push_back(i);
     }
     audit_.all_tensors = all.size();
-    for (const ChunkSample& one : all) {
+    for (const uint32_t one : all) {
       if (static_cast<double>(generator()) < *request_.facts * 18446744073709551616.0) drawn.push_back(one);
     }
     if (drawn.empty() && !all.empty()) drawn.push_back(all[generator() % all.size()]);
     audit_.tensors = drawn.size();
     if (drawn.empty()) return true;
-    SLUICE_ASSIGN(const Facts stated, StatedFacts(drawn));
-    const verify::SampledCheckpoint sampled(recipe_, drawn);
-    const stream::CheckpointGroups groups(sampled);
-    stream::DigestSink sink(sampled.tensors());
-    SLUICE_ASSIGN(const PassReport pass, RunPass(session_, groups, std::array<stream::Sink*, 1>{&sink}, "facts"));
+    SLUICE_ASSIGN(const PassReport pass, FoldFacts(session_, recipe_, drawn, "facts"));
     if (!pass.ran) return false;
     audit_.bytes_read += pass.stats.payload_bytes;
     const std::map<graph::Key, graph::FactValue> found(pass.facts.begin(), pass.facts.end());
-    for (const ChunkSample& one : drawn) {
-      SLUICE_ASSIGN(const Facts of_one, StatedFacts({one}));
-      const bool is_same = std::ranges::all_of(of_one, [&](const auto& fact) {
-        return std::ranges::equal(found.at(fact.first), fact.second, [](double a, double b) {
-          return std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b);
-        });
-      });
-      if (!is_same) audit_.other_facts.emplace_back(recipe_->tensors()[one.tensor].name);
+    for (const uint32_t one : drawn) {
+      SLUICE_ASSIGN(const auto stated, StatedFacts(one));
+      const bool is_same = std::ranges::all_of(
+          stated, [&](const auto& fact) { return SameBits(merge::StatementFact(found.at(fact.first)), *fact.second); });
+      if (!is_same) audit_.other_facts.emplace_back(recipe_->tensors()[one].name);
     }
     return true;
   }
@@ -241,6 +248,7 @@ class Auditor {
   std::shared_ptr<const checkpoint::Checkpoint> merged_;
   std::shared_ptr<const merge::RecipeCheckpoint> recipe_;
   std::map<std::string, std::vector<Hash256>, std::less<>> leaves_of_;
+  std::map<std::string_view, const merge::Statement::Tensor*> stated_;  // by name; all of the recipe's, after Align
 };
 
 }  // namespace

@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include "kernels/sha256.h"
+
 namespace sluice::cli {
 namespace {
 
@@ -41,7 +43,12 @@ Result<WatchedFiles> WatchedFiles::Of(const checkpoint::Checkpoint& checkpoint, 
 }
 
 void WatchedFiles::AddTo(checkpoint::JournalBinding* binding) const {
-  for (const File& file : files_) binding->items.push_back({file.path, file.stamp.ToString()});
+  kernels::Sha256 places;
+  for (const File& file : files_) {
+    binding->items.push_back({file.path, file.stamp.ToString()});
+    places.UpdateLengthPrefixed(fmt::format("{} {}", file.stamp.device, file.stamp.inode));
+  }
+  binding->items.push_back({checkpoint::JournalBinding::kDevices, kernels::ToHex(places.Finish()).substr(0, 16)});
 }
 
 Result<void> WatchedFiles::CheckUnchanged() const {

@@ -30,7 +30,8 @@ Result<FileStamp> StampOf(const std::string& path) {
     return Fail(errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kRead,
                 fmt::format("{}: {}", path, std::strerror(errno)));
   }
-  return FileStamp{static_cast<uint64_t>(status.st_size), Nanoseconds(status.st_mtim), Nanoseconds(status.st_ctim)};
+  return FileStamp{static_cast<uint64_t>(status.st_size), Nanoseconds(status.st_mtim), Nanoseconds(status.st_ctim),
+                   static_cast<uint64_t>(status.st_dev), static_cast<uint64_t>(status.st_ino)};
 }
 
 }  // namespace sluice::io

@@ -12,8 +12,9 @@ namespace sluice::io {
 struct FileStamp {
   uint64_t size_bytes = 0;
   int64_t modified_nanoseconds = 0, changed_nanoseconds = 0;  // mtime and ctime, since 1970
+  uint64_t device = 0, inode = 0;                             // a file's device may have another number after a reboot
   bool operator==(const FileStamp&) const = default;
-  std::string ToString() const;  // all of it, for comparing and for people
+  std::string ToString() const;  // size and times, for comparing and for people
 };
 
 // Of the file behind a symlink. kNotFound, kRead.

@@ -276,7 +276,8 @@ std::string AdapterConfigText(const Checkpoint& base, const std::vector<TensorPa
   json["init_lora_weights"] = true;
   json["modules_to_save"] = nullptr;
   json["inference_mode"] = true;
-  return json.dump(2) + "\n";
+  // A path need not be UTF-8; JSON must be.
+  return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace sluice::merge

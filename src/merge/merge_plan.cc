@@ -26,14 +26,14 @@ constexpr size_t kNamed = 3;  // tensors told by name in one message
 // Computed from the config by whoever loads the model; some old checkpoints store it, most do not.
 bool IsBuffer(std::string_view name) { return name.ends_with(".rotary_emb.inv_freq"); }
 
+// GPT-NeoX calls its head embed_out.
 bool IsEmbedding(std::string_view name) {
+  if (name.find("embed_out") != std::string_view::npos) return false;
   return name.find("emb") != std::string_view::npos || name.find("wte.") != std::string_view::npos ||
          name.find("wpe.") != std::string_view::npos;
 }
 
 bool IsTied(const Checkpoint& model) { return model.config() != nullptr && model.config()->TiedEmbeddings(); }
-// Whether the model's head holds numbers of its own.
-bool HasOwnHead(const Checkpoint& model) { return model.tensors().Find(kHead).has_value() && !IsTied(model); }
 
 bool CanMerge(quant::Encoding encoding) { return encoding->is_float && graph::Graph::CanCast(encoding, quant::F32()); }
 
@@ -68,11 +68,12 @@ struct SourceTally {
 class Planner {
  public:
   Planner(std::vector<PlannedSlice> slices, const Method& method, quant::Encoding output,
-          const VocabularyPlan* vocabulary, bool cuts_vocabulary, Diagnostics* diagnostics)
+          const VocabularyPlan* vocabulary, bool cuts_vocabulary, bool wants_head, Diagnostics* diagnostics)
       : method_(method),
         output_(output),
         vocabulary_(vocabulary),
         cuts_vocabulary_(cuts_vocabulary),
+        wants_head_(wants_head),
         diagnostics_(diagnostics) {
     plan_.slices = std::move(slices);
     for (PlannedSlice& slice : plan_.slices) {
@@ -85,15 +86,19 @@ class Planner {
 
   MergePlan Plan() {
     for (const PlannedSlice& slice : plan_.slices) {
-      for (const PlannedSource& source : slice.sources) CheckArchitecture(source);
+      for (const PlannedSource& source : slice.sources) {
+        CheckArchitecture(source);
+        CheckDecoded(source);
+      }
     }
     const auto& last = plan_.slices.back();
     owner_head_is_tied_ = !HasOwnHead(*Owner(plan_.slices.size() - 1).checkpoint);
-    plan_.unties_head = owner_head_is_tied_ && std::ranges::any_of(last.sources, [](const PlannedSource& source) {
-                          return HasOwnHead(*source.checkpoint);
-                        });
+    adds_head_ =
+        owner_head_is_tied_ && (wants_head_ || std::ranges::any_of(last.sources, [](const PlannedSource& source) {
+                                  return HasOwnHead(*source.checkpoint);
+                                }));
     for (uint32_t s = 0; s < plan_.slices.size(); ++s) AddSlice(s);
-    if (plan_.unties_head) AddUntiedHead();
+    if (adds_head_) AddHead();
     Sort();
     for (uint32_t s = 0; s < plan_.slices.size(); ++s) {
       CheckModels(s);
@@ -118,6 +123,29 @@ class Planner {
                                                     source.reference, theirs, owner.reference, ours));
   }
 
+  // Weights as integers and scales are numbers of the model only together: merged one by one they are nothing. (What is
+  // decoded has no quantization_config any more; what has one over plain floats was left behind by training.)
+  void CheckDecoded(const PlannedSource& source) {
+    if (source.checkpoint->config() == nullptr) return;
+    const nlohmann::ordered_json& config = source.checkpoint->config()->json();
+    const auto found = config.find("quantization_config");
+    if (found == config.end() || found->is_null()) return;
+    const Catalogue& tensors = source.checkpoint->tensors();
+    for (size_t i = 0; i < tensors.size(); ++i) {
+      const TensorInfo tensor = tensors[i];
+      constexpr int kFewestBits = 8;  // of a significand that is no quantisation: BF16's
+      const bool is_plain = tensor.encoding->is_float ? tensor.encoding->significand_bits >= kFewestBits
+                                                      : tensor.encoding.BytesOf(1) > sizeof(uint32_t);
+      if (is_plain) continue;
+      diagnostics_->AddError(
+          source.mark,
+          fmt::format("'{}' is quantised in a form that is not decoded yet ({} is {}; its config.json has a "
+                      "quantization_config): merge the model that it was made from",
+                      source.reference, tensor.name, tensor.encoding.name()));
+      return;
+    }
+  }
+
   // Whether tensors of no layer come from this slice.
   bool HasLoose(uint32_t slice, std::string_view name) const {
     return slice == (IsEmbedding(name) ? 0 : plan_.slices.size() - 1);
@@ -127,7 +155,7 @@ class Planner {
     const PlannedSlice& slice = plan_.slices[s];
     const PlannedSource& owner = Owner(s);
     const Catalogue& tensors = owner.checkpoint->tensors();
-    std::vector<bool> has_layer(slice.layers);
+    std::vector<bool> has_layer(is_whole_ ? 0 : slice.layers);
     for (uint32_t i = 0; i < tensors.size(); ++i) {
       const TensorInfo tensor = tensors[i];
       const std::optional<LayerNumber> number = LayerNumberOf(tensor.name);
@@ -137,7 +165,7 @@ class Planner {
       }
       if (number->number < owner.first_layer || number->number - owner.first_layer >= slice.layers) continue;
       const auto layer = static_cast<uint32_t>(number->number - owner.first_layer);
-      has_layer[layer] = true;
+      if (!is_whole_) has_layer[layer] = true;
       AddTensor(s, layer, i, tensor, WithLayer(tensor.name, *number, slice.first_layer + layer));
     }
     if (is_whole_) return;
@@ -150,7 +178,7 @@ class Planner {
 
   void AddTensor(uint32_t s, uint32_t layer, uint32_t i, const TensorInfo& tensor, const std::string& name) {
     if (owner_head_is_tied_ && tensor.name == kHead) {
-      if (plan_.unties_head) return;
+      if (adds_head_) return;
       diagnostics_->AddNote(Owner(s).mark,
                             fmt::format("'{}' stores lm_head.weight beside the embedding that it is tied to: "
                                         "the copy is left out",
@@ -170,19 +198,23 @@ class Planner {
   }
 
   // Of models whose owner ties its head: the head that others have, the embedding where they are tied too.
-  void AddUntiedHead() {
+  void AddHead() {
     const auto s = static_cast<uint32_t>(plan_.slices.size() - 1);
     const PlannedSlice& slice = plan_.slices[s];
     const auto own =
         std::ranges::find_if(slice.sources, [](const PlannedSource& source) { return HasOwnHead(*source.checkpoint); });
-    const Catalogue& tensors = own->checkpoint->tensors();
-    const TensorInfo head = tensors[*tensors.Find(kHead)];
+    const bool has_own = own != slice.sources.end();
+    const Catalogue& tensors = (has_own ? *own : Owner(s)).checkpoint->tensors();
+    const std::optional<size_t> place = tensors.Find(has_own ? kHead : kEmbedding);
+    if (!place) return tallies_[s][slice.owner].missing.Add(std::string(kHead));
+    const TensorInfo head = tensors[*place];
     std::vector<uint64_t> shape(head.shape.begin(), head.shape.end());
     std::vector<uint32_t> places(slice.sources.size(), MergePlan::kNone);
     Place(s, 0, kHead, &shape, &places);
-    diagnostics_->AddNote(own->mark, fmt::format("'{}' has a head of its own: the result has one too, and its config "
-                                                 "does not tie it to the embedding, as that of '{}' does",
-                                                 own->reference, Owner(s).reference));
+    if (has_own) {
+      diagnostics_->AddNote(own->mark,
+                            fmt::format("'{}' has a head of its own: the result has one too", own->reference));
+    }
     Append(std::string(kHead), OutputEncoding(head), shape, {s, 0, 0, false}, places);
   }
 
@@ -423,10 +455,11 @@ class Planner {
   const Method& method_;
   const quant::Encoding output_;
   const VocabularyPlan* const vocabulary_;
-  const bool cuts_vocabulary_;
+  const bool cuts_vocabulary_, wants_head_;
   Diagnostics* const diagnostics_;
   bool is_whole_ = false;                          // one slice, of all layers
   bool owner_head_is_tied_ = false;                // of the last slice's owner
+  bool adds_head_ = false;                         // where it is, the result has a head nonetheless
   std::vector<std::vector<SourceTally>> tallies_;  // of each slice's sources
   Tally unreadable_, unwritable_;
   MergePlan plan_;
@@ -434,13 +467,15 @@ class Planner {
 
 }  // namespace
 
+bool HasOwnHead(const Checkpoint& model) { return model.tensors().Find(kHead).has_value() && !IsTied(model); }
+
 std::optional<LayerNumber> LayerNumberOf(std::string_view tensor) {
   for (size_t dot = tensor.find('.'); dot != std::string_view::npos;) {
     const size_t next = tensor.find('.', dot + 1);
     if (next == std::string_view::npos) break;
     LayerNumber found{dot + 1, next, 0};
     const auto [end, error] = std::from_chars(tensor.data() + found.begin, tensor.data() + found.end, found.number);
-    if (error == std::errc() && end == tensor.data() + found.end) return found;
+    if (error == std::errc() && end == tensor.data() + found.end && found.number < kMaxLayers) return found;
     dot = next;
   }
   return std::nullopt;
@@ -459,8 +494,8 @@ double MergePlan::GradientAt(std::string_view name, const Tensor& tensor) const 
 }
 
 MergePlan PlanMerge(std::vector<PlannedSlice> slices, const Method& method, quant::Encoding output,
-                    const VocabularyPlan* vocabulary, bool cuts_vocabulary, Diagnostics* diagnostics) {
-  return Planner(std::move(slices), method, output, vocabulary, cuts_vocabulary, diagnostics).Plan();
+                    const VocabularyPlan* vocabulary, bool cuts_vocabulary, bool wants_head, Diagnostics* diagnostics) {
+  return Planner(std::move(slices), method, output, vocabulary, cuts_vocabulary, wants_head, diagnostics).Plan();
 }
 
 }  // namespace sluice::merge

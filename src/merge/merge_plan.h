@@ -50,7 +50,6 @@ struct MergePlan {
   std::vector<Tensor> tensors;
   std::vector<uint32_t> places;  // kNone: there is none (an error says so), or nobody needs it
   static constexpr uint32_t kNone = std::numeric_limits<uint32_t>::max();
-  bool unties_head = false;  // a head of its own where the owner's config ties it to the embedding
 
   // Where a tensor's layer stands in its slice, from 0 to 1: what a gradient is read at. `name`: the result's.
   double GradientAt(std::string_view name, const Tensor& tensor) const;
@@ -61,9 +60,11 @@ struct MergePlan {
 // else to the last.
 //   - a float tensor must be in every source, of the same shape; of the encoding `output`, or the owner's where that is
 //   invalid
-//   - other tensors, and rotary buffers, are carried from the owner
+//   - other tensors, and rotary buffers, are carried from the owner; a model whose weights are quantised in a form that
+//   is not decoded is an error
 //   - tensors that the owner lacks are left out, with a warning
-//   - a tied model's head is its embedding; where all are tied the result has none of its own
+//   - a tied model's head is its embedding; where all of the last slice are tied the result has a head of its own only
+//   if `wants_head`: its config ties none
 //   - where there is a `vocabulary`, embeddings and heads have its rows
 //   - where `cuts_vocabulary`, embeddings and heads of different vocabularies lose their last rows, as mergekit has it:
 //   to the base's rows where the method needs one, else to the fewest; with a warning
@@ -71,9 +72,12 @@ struct MergePlan {
 // each tensor and source.
 // slices: all set; one alone may have no `layers` (0): it is of all layers, and each source's names are the result's.
 MergePlan PlanMerge(std::vector<PlannedSlice> slices, const Method& method, quant::Encoding output,
-                    const VocabularyPlan* vocabulary, bool cuts_vocabulary, Diagnostics* diagnostics);
+                    const VocabularyPlan* vocabulary, bool cuts_vocabulary, bool wants_head, Diagnostics* diagnostics);
 
-// The layer that a tensor's name tells: where its number stands in the name, and the number.
+// Whether the model's head (lm_head.weight) holds numbers of its own: it is stored, and not tied to the embedding.
+bool HasOwnHead(const checkpoint::Checkpoint& model);
+
+// The layer that a tensor's name tells: where its number stands in the name, and the number, below kMaxLayers.
 struct LayerNumber {
   size_t begin = 0, end = 0;
   uint64_t number = 0;

@@ -105,7 +105,7 @@ class Planner {
 
 // Whether a scope of the recipe gives the parameter the word.
 bool SaysDensity(const ParameterSettings& settings, size_t parameter) {
-  return parameter < settings.size() && settings[parameter] && settings[parameter]->At("", 0) == kDensityWord;
+  return parameter < settings.size() && settings[parameter] && settings[parameter]->Has(kDensityWord);
 }
 
 }  // namespace

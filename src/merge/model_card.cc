@@ -20,6 +20,15 @@ std::string Quoted(const std::string& text) {
   return quoted + "\"";
 }
 
+// As one word of a shell's line.
+std::string Word(const std::string& text) {
+  constexpr std::string_view kPlain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-+=.,:/@%#";
+  if (!text.empty() && text.find_first_not_of(kPlain) == std::string::npos) return text;
+  std::string quoted = "'";
+  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
 // In a cell of a table.
 std::string Cell(std::string text) {
   std::ranges::replace_if(
@@ -54,17 +63,19 @@ std::string ModelCard(const Statement& statement) {
     card += fmt::format("\nmerged with `--set {}`\n", Cell(override));
   }
   const std::string document = statement.recipe_document.empty() ? "" : "#" + statement.recipe_document;
+  std::string overrides;
+  for (const std::string& override : statement.recipe_overrides) overrides += " --set " + Word(override);
   card += fmt::format(
       "\n## Check it\n\nThe root of config, tokenizer and weights is `{}`; `{}` beside this file has it with those of "
       "all tensors. With the parents where the recipe names them:\n\n"
       "```sh\n"
       "sluice verify FOLDER                                # the files are those that were written\n"
       "sluice verify FOLDER --sample 0.01 --facts 0.1      # parts of it, made again from the parents\n"
-      "sluice merge {}{} -o AGAIN --seed {} --arithmetic {}{}\n"
+      "sluice merge {} -o AGAIN --seed {} --arithmetic {}{}{}\n"
       "sluice verify FOLDER AGAIN                          # IDENTICAL\n"
       "```\n",
-      statement.root, kStatementFile, kRecipeFile, document, statement.seed, statement.arithmetic,
-      statement.lora_merge_dtype.empty() ? "" : " --lora-merge-dtype " + statement.lora_merge_dtype);
+      statement.root, kStatementFile, Word(kRecipeFile + document), statement.seed, statement.arithmetic,
+      statement.lora_merge_dtype.empty() ? "" : " --lora-merge-dtype " + statement.lora_merge_dtype, overrides);
   return card;
 }
 

@@ -29,7 +29,13 @@ TEST(ModelCard, HasTheHubsMetadataTheParentsAndTheRecipe) {
   EXPECT_THAT(card, HasSubstr("````yaml\nmerge_method: ties # ```\n````\n"));
   EXPECT_THAT(card, HasSubstr("merged with `--set parameters.density=0.5`"));
   EXPECT_THAT(card, HasSubstr(statement.root));
-  EXPECT_THAT(card, HasSubstr("sluice merge mergekit_config.yml -o AGAIN --seed 7 --arithmetic exact"));
+  // With all that the merge was given: without the override AGAIN would be another model.
+  EXPECT_THAT(card, HasSubstr("sluice merge mergekit_config.yml -o AGAIN --seed 7 --arithmetic exact"
+                              " --set parameters.density=0.5\n"));
+  statement.recipe_overrides = {"chat_template={{ it's }}"};
+  statement.recipe_document = "step 1";
+  EXPECT_THAT(ModelCard(statement), HasSubstr("sluice merge 'mergekit_config.yml#step 1' -o AGAIN --seed 7 "
+                                              "--arithmetic exact --set 'chat_template={{ it'\\''s }}'\n"));
 }
 
 }  // namespace

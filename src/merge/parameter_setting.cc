@@ -25,6 +25,11 @@ std::optional<double> ParameterSetting::At(std::string_view tensor, double t) co
   return std::nullopt;
 }
 
+bool ParameterSetting::Has(double value) const {
+  return std::ranges::any_of(cases_,
+                             [&](const Case& c) { return std::ranges::find(c.values, value) != c.values.end(); });
+}
+
 SliceParameters::SliceParameters(const Method* method, std::vector<const ParameterSettings*> scopes,
                                  std::vector<const ParameterSettings*> sources)
     : method_(method), scopes_(std::move(scopes)), sources_(std::move(sources)) {

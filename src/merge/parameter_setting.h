@@ -29,6 +29,8 @@ class ParameterSetting {
   // Of the first case that is for the tensor; nothing where none is. `t`: where the layer stands in its slice, from 0
   // to 1; between two values of a gradient lies what is between them.
   std::optional<double> At(std::string_view tensor, double t) const;
+  // Whether it may be this value for some tensor.
+  bool Has(double value) const;
   // Whether it is the same for all tensors.
   bool is_constant() const { return cases_.size() == 1 && !cases_[0].filter && cases_[0].values.size() == 1; }
 

@@ -28,6 +28,13 @@ TEST(ParameterSetting, TheFirstFilterThatMatchesWins) {
   EXPECT_FALSE(some.is_constant());
 }
 
+TEST(ParameterSetting, KnowsWhatItMayBe) {
+  const ParameterSetting setting({{"mlp", {2}}, {std::nullopt, {0, 1}}});
+  EXPECT_TRUE(setting.Has(2));
+  EXPECT_TRUE(setting.Has(1));
+  EXPECT_FALSE(setting.Has(0.5));
+}
+
 TEST(SliceParameters, TheNearestScopeWinsAndAFilterThatDoesNotMatchFallsThrough) {
   const Method& method = *FindMethod("linear");  // weight of models, normalize of the recipe
   const size_t weight = method.Index("weight"), normalize = method.Index("normalize");

@@ -19,7 +19,8 @@ std::string NameOf(const YamlNode::Pointer& root) {
   return name && name->kind == YamlNode::Kind::kString ? name->text : std::string();
 }
 
-// The document that the recipe is of; null, and an error, where there is none or more than one.
+// The document that the recipe is of; where none is asked for by name, the one without a name, else the last. Null, and
+// an error, where there is none or more than one.
 YamlNode::Pointer Choose(const std::vector<YamlNode::Pointer>& documents, Recipe* recipe) {
   YamlNode::Pointer chosen;
   std::vector<std::string>& names = recipe->document_names;
@@ -32,8 +33,7 @@ YamlNode::Pointer Choose(const std::vector<YamlNode::Pointer>& documents, Recipe
       }
       names.push_back(name);
     }
-    const bool is_only = documents.size() == 1 && recipe->document.empty();
-    if (name != recipe->document && !is_only) continue;
+    if (name != recipe->document) continue;
     if (chosen) {
       recipe->diagnostics.AddError(root->mark,
                                    "a second document without a name begins here: give all but one of them a name");
@@ -41,17 +41,13 @@ YamlNode::Pointer Choose(const std::vector<YamlNode::Pointer>& documents, Recipe
     }
     chosen = root;
   }
-  if (!chosen && !recipe->document.empty()) {
-    recipe->diagnostics.AddError({}, names.empty()
-                                         ? fmt::format("no document is called '{}'", recipe->document)
-                                         : fmt::format("no document is called '{}'; there {} {}", recipe->document,
-                                                       names.size() == 1 ? "is" : "are", fmt::join(names, ", ")));
-  } else if (!chosen) {
-    recipe->diagnostics.AddError(
-        {}, fmt::format("every document has a name: say which one is meant, {}#{} for instance", recipe->path,
-                        names.back()));
-  }
-  return chosen;
+  if (chosen) return chosen;
+  if (recipe->document.empty()) return documents.back();
+  recipe->diagnostics.AddError({}, names.empty()
+                                       ? fmt::format("no document is called '{}'", recipe->document)
+                                       : fmt::format("no document is called '{}'; there {} {}", recipe->document,
+                                                     names.size() == 1 ? "is" : "are", fmt::join(names, ", ")));
+  return nullptr;
 }
 
 }  // namespace

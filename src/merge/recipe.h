@@ -18,7 +18,10 @@
 
 namespace sluice::merge {
 
-struct LayerRange {
+// Of one model. A number of this or more is not taken for a layer's.
+constexpr uint64_t kMaxLayers = 1 << 20;
+
+struct LayerRange {  // ends at kMaxLayers at most
   uint64_t begin = 0, end = 0;
   uint64_t size() const { return end - begin; }
 };
@@ -92,7 +95,7 @@ struct Recipe {
 constexpr uint64_t kMaxRecipeBytes = 1 << 20;
 
 // Never fails: see diagnostics. `path` is for messages and for finding models. Of several documents the one that is
-// called `document`; where that is empty, the one without a name. No files are touched.
+// called `document`; where that is empty, the one without a name, else the last. No files are touched.
 Recipe ParseRecipe(std::string text, std::string path, std::span<const std::string> overrides = {},
                    std::string document = {});
 

@@ -66,8 +66,12 @@ class RecipeOpener {
         const bool as_mergekit = result_->arithmetic_ == Arithmetic::kMergekit;
         result_->vocabulary_ = VocabularyPlan::Make(recipe(), opened_, /*keeps_rows=*/!as_mergekit, &diagnostics());
         if (result_->vocabulary_) MapTokens(&slices);
+        const checkpoint::Checkpoint* described = opened_.base != Parents::kNone
+                                                      ? opened_.all[opened_.base].checkpoint.get()
+                                                      : slices[0].sources[slices[0].owner].checkpoint.get();
+        const bool wants_head = described != nullptr && HasOwnHead(*described);
         result_->plan_ = PlanMerge(std::move(slices), *method(), recipe().output(), result_->vocabulary_.get(),
-                                   /*cuts_vocabulary=*/as_mergekit && !recipe().tokenizer, &diagnostics());
+                                   /*cuts_vocabulary=*/as_mergekit && !recipe().tokenizer, wants_head, &diagnostics());
         if (as_mergekit && !diagnostics().has_errors()) {
           result_->mergekit_ =
               PlanMergekit(*method(), recipe().dtype, recipe().out_dtype, &result_->plan_, &diagnostics());
@@ -117,9 +121,14 @@ class RecipeOpener {
           if (!ref.starts_with(recipe().path + "#") || ref.find('+') != std::string::npos) {
             return OpenReference(ref, options, chain_);
           }
-          // Another document of this file: of the text that was read.
-          const std::string name = ref.substr(recipe().path.size() + 1);
-          return OpenWithin(ParseRecipe(recipe().text, recipe().path, {}, name), options, chain_);
+          // Another document of this file: of the text that was read. What it does not say for itself is as here, so
+          // that the seed and the arithmetic of the document that is merged tell those of all of them.
+          Recipe other =
+              ParseRecipe(recipe().text, recipe().path, {}, /*document=*/ref.substr(recipe().path.size() + 1));
+          checkpoint::OpenOptions own = options;
+          own.seed = other.seed.value_or(result_->seed_);
+          own.arithmetic = other.arithmetic.empty() ? result_->arithmetic() : other.arithmetic;
+          return OpenWithin(std::move(other), own, chain_);
         });
     opened_ = OpenParents(&recipe(), inner);
   }
@@ -291,7 +300,9 @@ class RecipeOpener {
         if (counts && seen.insert(file.path).second) result_->definitions_.push_back(file.path);
       }
       for (const checkpoint::Problem& problem : parent.checkpoint->problems()) {
-        if (problem.severity != checkpoint::Problem::Severity::kNote) result_->problems_.push_back(problem);
+        const bool is_told =
+            problem.severity != checkpoint::Problem::Severity::kNote || parent.checkpoint->kind() == "recipe";
+        if (is_told) result_->problems_.push_back(problem);
       }
     }
     for (const Diagnostic& diagnostic : diagnostics().all()) {
@@ -317,7 +328,12 @@ class RecipeOpener {
   std::shared_ptr<const checkpoint::ModelConfig> ConfigOf(const checkpoint::ModelConfig& owner) {
     nlohmann::ordered_json json = owner.json();
     if (recipe().output().valid()) SetDtype(recipe().output(), &json);
-    if (result_->plan_.unties_head) json["tie_word_embeddings"] = false;
+    if (owner.TiedEmbeddings() && result_->tensors_.Find("lm_head.weight")) {
+      json["tie_word_embeddings"] = false;
+      diagnostics().AddNote({},
+                            "the result has a head of its own, so its config does not tie it to the embedding, as "
+                            "that of the base does");
+    }
     if (result_->vocabulary_) {
       json["vocab_size"] = result_->vocabulary_->rows();
       SetTokenIds(&json);

@@ -219,8 +219,11 @@ TEST_F(RecipeCheckpointTest, WhatMergekitsArithmeticCannotDo) {
   EXPECT_THAT(ErrorsOf(text + "sluice: {arithmetic: mergekit, seed: 4294967296}\n"),
               ElementsAre(HasSubstr("seed 4294967296 is too large for mergekit's arithmetic")));
   EXPECT_NE(Good(text + "sluice: {arithmetic: mergekit, seed: 4294967295}\n"), nullptr);
-  EXPECT_THAT(ErrorsOf(text + "parameters: {rescale: density}\nsluice: {arithmetic: mergekit}\n"),
-              ElementsAre(HasSubstr("rescale: density is not mergekit's: say true or false")));
+  for (const char* rescale : {"density", "[{filter: mlp, value: density}, {value: true}]"}) {
+    EXPECT_THAT(
+        ErrorsOf(fmt::format("{}parameters: {{rescale: {}}}\nsluice: {{arithmetic: mergekit}}\n", text, rescale)),
+        ElementsAre(HasSubstr("rescale: density is not mergekit's: say true or false")));
+  }
 }
 
 // Each tensor in the type that torch would compute it in, and stored so.
@@ -410,7 +413,8 @@ TEST_F(RecipeCheckpointTest, OneHeadOfItsOwnGivesTheResultOne) {
   ASSERT_NE(recipe, nullptr);
   EXPECT_THAT(Messages(*recipe, Problem::Severity::kNote),
               ElementsAre(HasSubstr("'own' has a head of its own: the result has one too"),
-                          "'tied' is tied: its embedding is merged as its head"));
+                          "'tied' is tied: its embedding is merged as its head",
+                          HasSubstr("its config does not tie it to the embedding")));
   EXPECT_FALSE(recipe->config()->TiedEmbeddings());
   EXPECT_EQ(Tensor(*recipe, "lm_head.weight"), Tensor(*recipe, "model.embed_tokens.weight"));
   const auto tied = *checkpoint::OpenCheckpoint(dir_ / "tied", {});
@@ -439,6 +443,78 @@ TEST_F(RecipeCheckpointTest, SlicesStackLayersOfSeveralModels) {
   EXPECT_EQ(Tensor(*recipe, "model.norm.weight"), Tensor(*two, "model.norm.weight"));
   EXPECT_EQ(Tensor(*recipe, "lm_head.weight"), Tensor(*two, "lm_head.weight"));
   EXPECT_FALSE(recipe->tensors().Find(layer(5)));
+}
+
+// Slices of tied models and others: the config, which is the first slice's or the base's, must say what the files hold.
+TEST_F(RecipeCheckpointTest, SlicesOfTiedModelsHaveTheHeadThatTheirConfigSays) {
+  Llama("own", {.seed = 1});
+  Llama("tied", {.seed = 2, .tied = true});
+  const auto recipe_of = [](const std::string& first, const std::string& last, const std::string& more = "") {
+    return fmt::format(
+        "merge_method: passthrough\n{}slices:\n  - sources: [{{model: {}, layer_range: [0, 1]}}]\n"
+        "  - sources: [{{model: {}, layer_range: [1, 2]}}]\n",
+        more, first, last);
+  };
+  const auto own = *checkpoint::OpenCheckpoint(dir_ / "own", {}), tied = *checkpoint::OpenCheckpoint(dir_ / "tied", {});
+  const auto embedding = [](const checkpoint::Checkpoint& model) { return Tensor(model, "model.embed_tokens.weight"); };
+
+  const auto to_tied = Good(recipe_of("own", "tied"));
+  ASSERT_NE(to_tied, nullptr);
+  EXPECT_FALSE(to_tied->config()->TiedEmbeddings());
+  EXPECT_EQ(embedding(*to_tied), embedding(*own));
+  ASSERT_TRUE(to_tied->tensors().Find("lm_head.weight"));  // or a loader would draw one by chance
+  EXPECT_EQ(Tensor(*to_tied, "lm_head.weight"), embedding(*tied));
+
+  for (const auto& from_tied : {Good(recipe_of("tied", "own")), Good(recipe_of("own", "own", "base_model: tied\n"))}) {
+    ASSERT_NE(from_tied, nullptr);
+    EXPECT_EQ(Tensor(*from_tied, "lm_head.weight"), Tensor(*own, "lm_head.weight"));
+    EXPECT_FALSE(from_tied->config()->TiedEmbeddings());  // or a loader would not look at it
+    EXPECT_THAT(Messages(*from_tied, Problem::Severity::kNote),
+                testing::Contains(HasSubstr("the result has a head of its own, so its config does not tie it")));
+  }
+
+  const auto all_tied = Good(recipe_of("tied", "tied"));
+  ASSERT_NE(all_tied, nullptr);
+  EXPECT_TRUE(all_tied->config()->TiedEmbeddings());
+  EXPECT_FALSE(all_tied->tensors().Find("lm_head.weight"));
+}
+
+// GPT-NeoX's head is called embed_out: it stands behind the layers all the same.
+TEST_F(RecipeCheckpointTest, SlicesTakeGptNeoxsHeadFromTheLast) {
+  for (const auto& [name, seed] : {std::pair("one", 1), std::pair("two", 2)}) {
+    std::filesystem::create_directories(dir_ / name);
+    std::vector<tests::TestTensor> tensors;
+    for (const char* tensor :
+         {"gpt_neox.embed_in.weight", "gpt_neox.layers.0.mlp.dense_h_to_4h.weight",
+          "gpt_neox.layers.1.mlp.dense_h_to_4h.weight", "gpt_neox.final_layer_norm.weight", "embed_out.weight"}) {
+      tensors.push_back(tests::RandomTensor(tensor, "F32", {4, 8}, static_cast<uint64_t>(seed)));
+    }
+    tests::WriteSafetensors(dir_ / name + "/model.safetensors", tensors);
+    tests::WriteText(dir_ / name + "/config.json", R"({"model_type": "gpt_neox", "num_hidden_layers": 2})");
+  }
+  const auto recipe = Good(
+      "merge_method: passthrough\nslices:\n  - sources: [{model: one, layer_range: [0, 1]}]\n"
+      "  - sources: [{model: two, layer_range: [1, 2]}]\n");
+  ASSERT_NE(recipe, nullptr);
+  const auto one = *checkpoint::OpenCheckpoint(dir_ / "one", {}), two = *checkpoint::OpenCheckpoint(dir_ / "two", {});
+  EXPECT_EQ(Tensor(*recipe, "gpt_neox.embed_in.weight"), Tensor(*one, "gpt_neox.embed_in.weight"));
+  EXPECT_EQ(Tensor(*recipe, "gpt_neox.final_layer_norm.weight"), Tensor(*two, "gpt_neox.final_layer_norm.weight"));
+  EXPECT_EQ(Tensor(*recipe, "embed_out.weight"), Tensor(*two, "embed_out.weight"));
+}
+
+// A number that no layer has is part of a name like any other: its tensor is merged, and costs no memory.
+TEST_F(RecipeCheckpointTest, ANumberThatNoLayerHasDropsNothing) {
+  for (const char* number : {"18446744073709551615", "4611686018427387904", "4294967297"}) {
+    const std::string name = fmt::format("model.layers.{}.w.weight", number);
+    Llama("odd", {});
+    auto tensors = tests::TinyLlamaTensors({});
+    tensors.push_back(tests::RandomTensor(name, "BF16", {4}, 1));
+    tests::WriteSafetensors(dir_ / "odd/model.safetensors", tensors);
+    const auto recipe = Good("merge_method: linear\nmodels: [{model: odd, parameters: {weight: 1}}]\n");
+    ASSERT_NE(recipe, nullptr);
+    ASSERT_TRUE(recipe->tensors().Find(name)) << name;
+    EXPECT_EQ(Tensor(*recipe, name), tensors.back().bytes);
+  }
 }
 
 TEST_F(RecipeCheckpointTest, DifferencesOfASliceAreFromTheBasesLayers) {
@@ -485,6 +561,40 @@ TEST_F(RecipeCheckpointTest, DocumentsOfOneFileAreModelsOfEachOther) {
               ElementsAre(HasSubstr("r.yml#a' is this recipe, or one that it is a part of")));
 }
 
+// What a statement tells, the seed and the arithmetic of the document that was merged, makes all documents again.
+TEST_F(RecipeCheckpointTest, TheSeedOfADocumentIsThatOfThoseItUses) {
+  Llama("base", {.seed = 1});
+  Llama("one", {.seed = 1, .update_seed = 2});
+  const auto recipe_of = [](const std::string& of_step, const std::string& of_end) {
+    return "name: step\nmerge_method: dare_linear\nbase_model: base\n" + of_step +
+           "models: [{model: one, parameters: {weight: 1, density: 0.5}}]\n---\n" + of_end +
+           "merge_method: linear\nmodels: [{model: step, parameters: {weight: 1}}]\n";
+  };
+  const auto head = [&](const std::string& text, std::optional<uint64_t> seed = std::nullopt,
+                        std::optional<std::string> arithmetic = std::nullopt) {
+    OpenOptions options = WithRecipes();
+    options.seed = seed;
+    options.arithmetic = std::move(arithmetic);
+    const auto recipe = Good(text, options);
+    SLUICE_CHECK(recipe != nullptr);
+    const auto made = Tensor(*recipe, "lm_head.weight");
+    options.seed = recipe->seed();  // as it is made again from its statement
+    options.arithmetic = recipe->arithmetic();
+    EXPECT_EQ(Tensor(*Good(text, options), "lm_head.weight"), made) << text;
+    return made;
+  };
+  const std::string five = "sluice: {seed: 5}\n", seven = "sluice: {seed: 7}\n";
+  const auto with_five = head(recipe_of("", five));
+  EXPECT_NE(with_five, head(recipe_of("", "")));
+  EXPECT_EQ(with_five, head(recipe_of("", ""), 5));
+  EXPECT_EQ(with_five, head(recipe_of("", seven), 5));
+  EXPECT_EQ(with_five, head(recipe_of(five, seven)));  // its own
+  EXPECT_EQ(with_five, head(recipe_of(five, ""), 9));
+  const auto as_mergekit = head(recipe_of("", "sluice: {arithmetic: mergekit}\n"));
+  EXPECT_EQ(as_mergekit, head(recipe_of("", ""), std::nullopt, "mergekit"));
+  EXPECT_NE(as_mergekit, head(recipe_of("sluice: {arithmetic: exact}\n", ""), std::nullopt, "mergekit"));
+}
+
 TEST_F(RecipeCheckpointTest, AStoredCopyOfATiedHeadIsLeftOut) {
   Llama("base", {.tied = true});
   auto tensors = tests::TinyLlamaTensors({.update_seed = 2, .tied = true});
@@ -525,6 +635,34 @@ TEST_F(RecipeCheckpointTest, OtherTensorsAreCarriedOrToldOf) {
   ASSERT_TRUE(buffer);
   EXPECT_EQ(recipe->tensors()[*buffer].encoding, quant::F32());
   EXPECT_EQ(recipe->tensors()[*recipe->tensors().Find("lm_head.weight")].encoding, quant::F16());
+}
+
+// GPTQ's integers would be carried from one model and its scales averaged with another's.
+TEST_F(RecipeCheckpointTest, GptqParentsAreRefused) {
+  const auto config = [](const tests::TinyLlama& options) {
+    std::string text = tests::TinyLlamaConfig(options);
+    return text.insert(text.find('{') + 1, R"("quantization_config": {"quant_method": "gptq", "bits": 4},)");
+  };
+  for (const uint64_t update : {2, 3}) {
+    const tests::TinyLlama options = {.update_seed = update};
+    const std::string folder = Llama(fmt::format("q{}", update), options);
+    auto tensors = tests::TinyLlamaTensors(options);
+    tensors.push_back({"model.layers.0.mlp.up_proj.qweight", "I32", {2, 2}, std::vector<uint8_t>(16)});
+    tests::WriteSafetensors(folder + "/model.safetensors", tensors);
+    tests::WriteText(folder + "/config.json", config(options));
+    tests::WriteText(Llama(fmt::format("stale{}", update), options) + "/config.json", config(options));
+  }
+  const auto of = [](const char* name) {
+    return fmt::format(
+        "merge_method: linear\nmodels: [{{model: {0}2, parameters: {{weight: 1}}}}, {{model: {0}3, parameters: "
+        "{{weight: 1}}}}]\n",
+        name);
+  };
+  const std::vector<std::string> errors = ErrorsOf(of("q"));
+  EXPECT_THAT(errors, ElementsAre(HasSubstr("'q2' is quantised in a form that is not decoded yet "
+                                            "(model.layers.0.mlp.up_proj.qweight is I32"),
+                                  HasSubstr("'q3' is quantised")));
+  EXPECT_NE(Good(of("stale")), nullptr);  // plain weights, and a config that training left so
 }
 
 TEST_F(RecipeCheckpointTest, WhatNothingDecodesIsRefused) {

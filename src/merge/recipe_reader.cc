@@ -21,6 +21,7 @@ constexpr std::array<std::string_view, 13> kTopKeys = {
 constexpr std::array<std::string_view, 3> kTokenizerKeys = {"source", "tokens", "pad_to_multiple_of"};
 constexpr std::array<std::string_view, 2> kTokenKeys = {"source", "force"};
 constexpr std::array<std::string_view, 4> kTokenSourceKeys = {"kind", "model", "token", "token_id"};
+constexpr std::array<std::string_view, 1> kZeroSourceKeys = {"kind"};
 constexpr std::array<std::string_view, 4> kSliceKeys = {"sources", "base_model", "parameters", "residual_weight"};
 constexpr std::array<std::string_view, 3> kSourceKeys = {"model", "layer_range", "parameters"};
 constexpr std::array<std::string_view, 3> kModuleKeys = {"models", "slices", "parameters"};
@@ -241,6 +242,7 @@ class RecipeReader {
   void ReadTokenSource(const YamlNode& node, TokenRule* rule) {
     const YamlNode* kind = node.kind == Kind::kMapping ? Present(node, "kind") : nullptr;
     if (kind && kind->text == "zero") {
+      CheckKeys(node, kZeroSourceKeys, "a token's source of kind zero");
       rule->is_zero = true;
       return;
     }
@@ -469,6 +471,11 @@ class RecipeReader {
     if (*begin >= *end) {
       Error(node->mark, fmt::format("layer_range [{}, {}] has no layers: the second number is the layer after the last",
                                     *begin, *end));
+      return std::nullopt;
+    }
+    if (*end > kMaxLayers) {
+      Error(node->mark,
+            fmt::format("layer_range [{}, {}]: no model has more than {} layers", *begin, *end, kMaxLayers));
       return std::nullopt;
     }
     return LayerRange{*begin, *end};

@@ -144,6 +144,8 @@ TEST(Recipe, RefusesEachMistakeWithItsPlace) {
        {"r.yml:3:34: a model_token has one of token and token_id",
         "r.yml:3:85: the kind of a token's source is model_token or zero, not 'one'",
         "r.yml:3:124: a model_token without a model", "r.yml:3:154: token_id wants a whole number, not '-1'"}},
+      {WithModels("merge_method: linear\ntokenizer: {tokens: {x: {source: {kind: zero, model: a}}}}\n"),
+       {"r.yml:3:47: unknown key 'model' in a token's source of kind zero"}},
       {WithModels("merge_method: linear\ntokenizer: {source: union}\ntokenizer_source: base\n"),
        {"r.yml:3:1: tokenizer and tokenizer_source are both given; a recipe takes one"}},
       {WithModels("merge_method: linear\nchat_template: gpt\n"),
@@ -166,6 +168,8 @@ TEST(Recipe, RefusesEachMistakeWithItsPlace) {
       {"merge_method: linear\nslices: [{sources: [{model: a, layer_range: [0, 2]}, {model: b, layer_range: [0, "
        "3]}]}]\n",
        {"r.yml:2:62: 'b' gives 3 layers to this slice, 'a' 2: the sources of a slice have as many layers each"}},
+      {"merge_method: linear\nslices: [{sources: [{model: a, layer_range: [0, 1048577]}]}]\n",
+       {"r.yml:2:45: layer_range [0, 1048577]: no model has more than 1048576 layers"}},
       {"merge_method: linear\nmodules: {a: {models: [{model: a}]}, b: {models: [{model: b}]}}\n",
        {"r.yml:2:38: models of several modules are not supported yet; this is a second one"}},
       {"merge_method: linear\nmodules: {a: {parameters: {weight: 1}}}\n",
@@ -231,7 +235,6 @@ TEST(Recipe, RefusesEachMistakeWithItsPlace) {
       {WithModels("merge_method: linear\n---\nmerge_method: ties\n"),
        {"r.yml:4:1: a second document without a name begins here: give all but one of them a name"}},
       {"name: a\n---\nname: a\n", {"r.yml:3:1: a second document is called 'a'"}},
-      {"name: a\n---\nname: b\n", {"r.yml: every document has a name: say which one is meant, r.yml#b for instance"}},
       {WithModels("merge_method: linear\nmerge_method: ties\n"),
        {"r.yml:3:1: 'merge_method' is written twice: first on line 2, column 1"}},
   };
@@ -344,6 +347,8 @@ TEST(Recipe, ChoosesADocument) {
   ASSERT_NE(two.method, nullptr);
   EXPECT_EQ(two.method->name, "dare_ties");
   EXPECT_EQ(two.name, "two");
+  const Recipe all_named = ParseRecipe(text.substr(0, text.find("---")) + text.substr(text.rfind("---")), "r.yml");
+  EXPECT_EQ(all_named.name, "two");  // the last
   const Recipe none = ParseRecipe(text, "r.yml", {}, "three");
   EXPECT_THAT(none.diagnostics.ToError().context,
               ElementsAre("r.yml: no document is called 'three'; there are one, two"));

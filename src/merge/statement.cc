@@ -126,14 +126,19 @@ std::optional<double> FromBits(const Json& json) {
   return std::bit_cast<double>(bits);
 }
 
-bool ReadFacts(const Json& list, std::vector<std::vector<double>>* facts) {
+bool ReadFacts(const Json& list, std::vector<Statement::Fact>* facts) {
   for (const Json& item : list) {
-    if (!item.is_array()) return false;
-    std::vector<double>& values = facts->emplace_back();
+    Statement::Fact& fact = facts->emplace_back();
+    if (item.is_string()) {
+      fact.hash = item.get<std::string>();
+      if (!IsRoot(fact.hash)) return false;
+      continue;
+    }
+    if (!item.is_array() || item.size() > Statement::Fact::kMostNumbers) return false;
     for (const Json& number : item) {
       const std::optional<double> value = FromBits(number);
       if (!value) return false;
-      values.push_back(*value);
+      fact.numbers.push_back(*value);
     }
   }
   return true;
@@ -152,7 +157,7 @@ void ReadTensors(const Json& list, Statement* statement, std::string* problem) {
     if (tensor.leaves.size() % 64 != 0 || tensor.leaves.find_first_not_of("0123456789abcdef") != std::string::npos) {
       reader.Complain("has 'leaves' that are not hashes of 64 hexadecimal digits");
     } else if (!ReadFacts(*facts, &tensor.facts)) {
-      reader.Complain("has 'facts' that are not lists of 16 hexadecimal digits");
+      reader.Complain("has 'facts' that are neither lists of 16 hexadecimal digits nor hashes");
     }
     if (!problem->empty()) return;
     statement->tensors.push_back(std::move(tensor));
@@ -227,7 +232,14 @@ Statement MakeStatement(const RecipeCheckpoint& checkpoint) {
   return statement;
 }
 
-Statement::Tensor StatementTensor(const checkpoint::TensorDigest& digest, std::vector<std::vector<double>> facts) {
+Statement::Fact StatementFact(const std::vector<double>& value) {
+  if (value.size() <= Statement::Fact::kMostNumbers) return {value, ""};
+  kernels::Sha256 hash;
+  for (const double number : value) hash.UpdateU64(std::bit_cast<uint64_t>(number));
+  return {{}, kernels::ToHex(hash.Finish())};
+}
+
+Statement::Tensor StatementTensor(const checkpoint::TensorDigest& digest, std::vector<Statement::Fact> facts) {
   Statement::Tensor tensor{digest.name, kernels::ToHex(digest.root), "", std::move(facts)};
   if (digest.leaves.size() > 1) {
     for (const kernels::Hash256& leaf : digest.leaves) tensor.leaves += kernels::ToHex(leaf);
@@ -260,9 +272,13 @@ std::string WriteStatement(const Statement& statement) {
   json["tensors"] = Json::array();
   for (const Statement::Tensor& tensor : statement.tensors) {
     Json facts = Json::array();
-    for (const std::vector<double>& fact : tensor.facts) {
-      Json& values = facts.emplace_back(Json::array());
-      for (const double value : fact) values.push_back(BitsOf(value));
+    for (const Statement::Fact& fact : tensor.facts) {
+      if (!fact.hash.empty()) {
+        facts.push_back(fact.hash);
+        continue;
+      }
+      Json& numbers = facts.emplace_back(Json::array());
+      for (const double number : fact.numbers) numbers.push_back(BitsOf(number));
     }
     json["tensors"].push_back(
         {{"name", tensor.name}, {"root", tensor.root}, {"leaves", tensor.leaves}, {"facts", std::move(facts)}});

@@ -30,7 +30,10 @@ Statement Example() {
   statement.root = std::string(64, 'a');
   statement.weights_root = std::string(64, '0');
   statement.tensors = {{"lm_head.weight", std::string(64, '1'), "", {}},
-                       {"model.norm.weight", std::string(64, '2'), std::string(128, 'a'), {{1.5, -0.0, 3e300}, {}}}};
+                       {"model.norm.weight",
+                        std::string(64, '2'),
+                        std::string(128, 'a'),
+                        {{{1.5, -0.0, 3e300}, ""}, {}, {{}, std::string(64, '3')}}}};
   return statement;
 }
 
@@ -41,6 +44,18 @@ TEST(Statement, ReadsWhatItWrites) {
   EXPECT_EQ(*read, statement);
   EXPECT_TRUE(WriteStatement(statement).starts_with("{\n  \"schema\": \"sluice/merge-statement/v1\",\n"));
   EXPECT_TRUE(WriteStatement(statement).ends_with("}\n"));
+}
+
+// A fact of a number for each row or tie would make a statement as large as models: it is told by its hash.
+TEST(Statement, TellsLongFactsByTheirHash) {
+  std::vector<double> numbers(Statement::Fact::kMostNumbers, 0.5);
+  EXPECT_EQ(StatementFact(numbers), (Statement::Fact{numbers, ""}));
+  numbers.push_back(0.0);
+  const Statement::Fact fact = StatementFact(numbers);
+  EXPECT_TRUE(fact.numbers.empty());
+  EXPECT_EQ(fact.hash.size(), 64u);
+  numbers.back() = -0.0;
+  EXPECT_NE(StatementFact(numbers), fact);
 }
 
 TEST(Statement, IsReadStrictly) {
@@ -60,7 +75,8 @@ TEST(Statement, IsReadStrictly) {
   EXPECT_THAT(problem_with("/seed", -5), HasSubstr("'seed' that is not a whole number"));
   EXPECT_THAT(problem_with("/seed", 5.5), HasSubstr("'seed' that is not a whole number"));
   EXPECT_THAT(problem_with("/tensors/1/leaves", "abc"), HasSubstr("tensors[1] has 'leaves' that are not hashes"));
-  EXPECT_THAT(problem_with("/tensors/1/facts/0/0", 1.5), HasSubstr("tensors[1] has 'facts' that are not lists"));
+  EXPECT_THAT(problem_with("/tensors/1/facts/0/0", 1.5), HasSubstr("tensors[1] has 'facts' that are neither lists"));
+  EXPECT_THAT(problem_with("/tensors/1/facts/2", "33"), HasSubstr("tensors[1] has 'facts' that are neither lists"));
   EXPECT_THAT(problem_with("/root", "abc"), HasSubstr("'root' that is not 64 hexadecimal digits"));
   EXPECT_THAT(problem_with("/weights_root", std::string(64, 'A')), HasSubstr("'weights_root' that is not 64"));
   EXPECT_THAT(problem_with("/recipe/overrides", nlohmann::json::array({1})),

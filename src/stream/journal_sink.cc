@@ -73,7 +73,7 @@ void JournalSink::Run() {
 Result<void> JournalSink::Record() {
   SLUICE_ASSIGN(const uint32_t written, writer_.SyncWritten());
   checkpoint::Facts facts;
-  if (stream_ != nullptr) {
+  if (stream_ != nullptr && writer_.keeps_facts()) {
     facts = stream_->facts();
     std::erase_if(facts, [&](const auto& fact) { return recorded_facts_.contains(fact.first); });
   }

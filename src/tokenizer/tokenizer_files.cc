@@ -24,6 +24,12 @@ std::string Trimmed(const std::string& text) {
   return first == std::string::npos ? "" : text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1);
 }
 
+// Of a member that is text, else empty.
+std::string TextOf(const Json& json, const char* key) {
+  const auto found = json.is_object() ? json.find(key) : json.end();
+  return found != json.end() && found->is_string() ? found->get<std::string>() : std::string();
+}
+
 }  // namespace
 
 Result<std::vector<SideFile>> FilesWithTokenizer(const checkpoint::Checkpoint& model,
@@ -56,7 +62,7 @@ Result<std::string> ReadChatTemplate(std::span<const SideFile> files) {
   if (found->is_string()) return Trimmed(found->get<std::string>());
   if (found->is_array()) {
     for (const Json& item : *found) {
-      if (item.is_object() && item.value("name", "") == "default") return Trimmed(item.value("template", ""));
+      if (TextOf(item, "name") == "default") return Trimmed(TextOf(item, "template"));
     }
   }
   return std::string();

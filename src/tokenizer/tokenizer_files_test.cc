@@ -20,6 +20,9 @@ TEST(TokenizerFiles, TheChatTemplateIsFoundWhereModelsKeepIt) {
                                     {"tokenizer_config.json", "", R"({"chat_template": "x"})"}}),
             "{{ j }}");
   EXPECT_EQ(ReadChatTemplate(WithConfig("[]")).error().code, ErrorCode::kCorrupt);
+  // What is no text is none.
+  EXPECT_EQ(*ReadChatTemplate(WithConfig(R"({"chat_template": [7, {"name": 1, "template": "t"}]})")), "");
+  EXPECT_EQ(*ReadChatTemplate(WithConfig(R"({"chat_template": [{"name": "default", "template": 3}]})")), "");
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 // sluice merge RECIPE -o DIR: the writer and the digest in one pass over the checkpoint that the recipe makes.
+#include <algorithm>
 #include <array>
+#include <filesystem>
 #include <map>
 #include <memory>
 
@@ -9,6 +11,7 @@
 #include "base/units.h"
 #include "checkpoint/shard_plan.h"
 #include "cli/command.h"
+#include "cli/fold_facts.h"
 #include "cli/pass_trace.h"
 #include "cli/watched_files.h"
 #include "cli/write_checkpoint.h"
@@ -42,8 +45,9 @@ struct Values {
 constexpr char kDetails[] =
     R"(The recipe is mergekit's YAML, read as it is; `sluice: {seed: 7}` in it sets the seed, and --seed wins over that.
 All errors of a recipe are told at once, with line and column, before a weight is read. DIR gets shards and
-index, config.json and the tokenizer of the base, mergekit_config.yml (the recipe verbatim) and sluice_merge.json
-(recipe, seed, arithmetic, parents and roots), from which `sluice verify DIR RECIPE` makes the merge again.
+index, config.json and the tokenizer of the base, mergekit_config.yml (the recipe verbatim), README.md (a model card)
+and sluice_merge.json (recipe, seed, arithmetic, parents and roots), from which `sluice verify DIR RECIPE` makes the
+merge again.
 Nothing stands under the name before it is whole and synced. An interrupted merge is kept beside DIR, and --resume goes
 on with it: what is finished is not read again, and the files are those of a merge in one run. The result does not
 depend on --threads, --max-memory, the parents' shards or the machine.
@@ -58,14 +62,48 @@ Examples:
   sluice verify merged/ recipe.yml                       prove it
 )";
 
+using KnownFacts = std::map<graph::Key, graph::FactValue>;
+
+// The facts of all tensors: those of the pass, and those of tensors that an earlier run finished, found again where the
+// keys in its journal are not theirs any more.
+Result<KnownFacts> AllFacts(Session& session, const std::shared_ptr<const merge::RecipeCheckpoint>& recipe,
+                            const PassReport& pass) {
+  KnownFacts known(pass.facts.begin(), pass.facts.end());
+  std::vector<uint32_t> lacking;
+  for (uint32_t i = 0; i < recipe->tensors().size(); ++i) {
+    graph::Graph graph;
+    const std::vector<const graph::Fact*> facts = stream::CollectFacts(std::array{recipe->MakeNode(i, &graph)});
+    if (!std::ranges::all_of(facts, [&](const graph::Fact* fact) { return known.contains(fact->key()); })) {
+      lacking.push_back(i);
+    }
+  }
+  if (lacking.empty()) return known;
+  session.Note(
+      fmt::format("the files' devices have other numbers than in the earlier run: the facts of {} tensors that it "
+                  "finished are found again",
+                  lacking.size()));
+  SLUICE_ASSIGN(const PassReport again, FoldFacts(session, recipe, lacking, "facts"));
+  known.insert(again.facts.begin(), again.facts.end());
+  return known;
+}
+
 // What was found of whole parents for a tensor, in the order in which its node has them.
-std::vector<std::vector<double>> FactsOf(const merge::RecipeCheckpoint& recipe, std::string_view tensor,
-                                         const std::map<graph::Key, graph::FactValue>& known) {
+std::vector<merge::Statement::Fact> FactsOf(const merge::RecipeCheckpoint& recipe, std::string_view tensor,
+                                            const KnownFacts& known) {
   graph::Graph graph;
   const graph::Node* node = recipe.MakeNode(*recipe.tensors().Find(tensor), &graph);
-  std::vector<std::vector<double>> facts;
-  for (const graph::Fact* fact : stream::CollectFacts(std::array{node})) facts.push_back(known.at(fact->key()));
+  std::vector<merge::Statement::Fact> facts;
+  for (const graph::Fact* fact : stream::CollectFacts(std::array{node})) {
+    facts.push_back(merge::StatementFact(known.at(fact->key())));
+  }
   return facts;
+}
+
+// What the recipe says without effect, or has done otherwise than it may seem.
+void NoteOf(const merge::RecipeCheckpoint& recipe, const Session& session) {
+  for (const checkpoint::Problem& problem : recipe.problems()) {
+    if (problem.severity == checkpoint::Problem::Severity::kNote) session.Note(problem.file + ": " + problem.message);
+  }
 }
 
 Result<int> Check(const merge::RecipeCheckpoint& recipe, Session& session) {
@@ -109,6 +147,23 @@ checkpoint::JournalBinding BindingOf(const merge::RecipeCheckpoint& recipe, cons
   binding.items.push_back({"the config or tokenizer", short_hash(&hash)});
   files.AddTo(&binding);
   return binding;
+}
+
+// With --force what stands under the output's name goes when the merge is whole: it must not be what the merge is of.
+Result<void> CheckHoldsNoParent(const merge::RecipeCheckpoint& recipe, const std::string& output) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const fs::path folder = fs::canonical(output, error);
+  if (error) return {};
+  for (const checkpoint::Checkpoint::File& file : recipe.files()) {
+    const fs::path path = fs::canonical(file.path, error);
+    if (error || std::ranges::mismatch(folder, path).in1 != folder.end()) continue;
+    return Fail(ErrorCode::kUsage,
+                fmt::format("-o {}: the merge reads {}, which --force would remove with what else is "
+                            "there: choose another folder",
+                            output, file.path));
+  }
+  return {};
 }
 
 // The metadata of every method of this build, as it drives the recipe's validation.
@@ -245,7 +300,9 @@ Result<int> Run(const Values& values, Session& session) {
   SLUICE_ASSIGN(const auto recipe, merge::OpenRecipe(std::move(read), open));
   TrimHeap();
   session.WarnOf(*recipe);
+  NoteOf(*recipe, session);
   if (values.check) return Check(*recipe, session);
+  if (write.force) SLUICE_TRY(CheckHoldsNoParent(*recipe, write.output));
 
   // Counting NaN takes groups in the writer's order, which is the plan's.
   uint64_t shard_bytes = checkpoint::kDefaultShardBytes;
@@ -282,7 +339,7 @@ Result<int> Run(const Values& values, Session& session) {
     merge::Statement statement = merge::MakeStatement(*recipe);
     statement.root = kernels::ToHex(digest.model_root);
     statement.weights_root = kernels::ToHex(digest.weights_root);
-    const std::map<graph::Key, graph::FactValue> known(pass.facts.begin(), pass.facts.end());
+    SLUICE_ASSIGN(const KnownFacts known, AllFacts(session, recipe, pass));
     for (const checkpoint::TensorDigest& tensor : digest.tensors) {
       statement.tensors.push_back(merge::StatementTensor(tensor, FactsOf(*recipe, tensor.name, known)));
     }
@@ -363,7 +420,7 @@ Action Declare(CLI::App& app) {
   no_op("--copy-tokenizer", false, "tokenizer files are always carried along");
   no_op("--no-copy-tokenizer", false, "tokenizer files are always carried along");
   no_op("--lora-merge-cache", true, "nothing is cached on disk");
-  no_op("--no-write-model-card", false, "README.md is a part of what proves the merge: it is written");
+  no_op("--no-write-model-card", false, "README.md is written, with the root and how to check it; remove it at will");
   no_op("--cuda", false, "the merge runs on the CPU, at the disk's rate");
   app.callback([values] {
     if (values->recipe.empty() && !values->list_methods && values->explain.empty()) throw CLI::RequiredError("RECIPE");
