@@ -9,7 +9,7 @@
 #include "base/units.h"
 #include "merge/float_tiles.h"
 #include "merge/mergekit_nodes.h"
-#include "merge/torch_norm.h"
+#include "merge/ordered_sums.h"
 #include "merge/torch_sum.h"
 #include "merge/whole_rows.h"
 
@@ -51,7 +51,7 @@ class WholeFold final : public graph::Fold {
         num_elements_(num_elements),
         num_models_(num_models),
         window_blocks_(WindowBlocks(num_models)),
-        norms_(num_models, TorchNorm(type, num_elements)),
+        norms_(num_models, TorchNorm(type)),
         window_(num_models * WindowElements(num_elements, num_models)) {
     for (uint64_t pair = 0; pair < Pairs(num_models); ++pair) {
       products_.push_back(std::make_unique<TorchSum>(num_elements, LanesOf(type), num_workers));

@@ -1,4 +1,4 @@
-// model_stock in mergekit's arithmetic. Lengths are torch's norms (torch_norm.h), inner products its sums; each step is
+// model_stock in mergekit's arithmetic. Lengths are torch's norms (ordered_sums.h), inner products its sums; each step is
 // rounded to the working type.
 #pragma once
 

@@ -84,6 +84,12 @@ float TorchNorm::Finish() const {
   return RoundTo(type_, std::sqrt(sum));
 }
 
+float TorchNormOf(WorkingType type, std::span<const float> values) {
+  TorchNorm norm(type);
+  norm.Add(values.data(), values.size());
+  return norm.Finish();
+}
+
 void TorchDot::Add(const float* x, const float* y, uint64_t count) {
   if (type_ == WorkingType::kF32) {
     of_f32_.Add(x, y, count, [&](const float* a, const float* b) {

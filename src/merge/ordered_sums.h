@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "merge/working_type.h"
@@ -59,6 +60,9 @@ class TorchNorm {
   Groups<8> of_f32_;
   Groups<16> of_bf16_;
 };
+
+// Of an array.
+float TorchNormOf(WorkingType type, std::span<const float> values);
 
 // torch.dot. f32: MKL's, four vectors of four, no fused steps; not rounded. bf16, f16: torch's own, eight vectors of
 // eight in f32, then vectors of sixteen in halves, then numbers; rounded to the type.

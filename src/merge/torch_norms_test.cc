@@ -1,4 +1,4 @@
-#include "merge/torch_norm.h"
+#include "merge/ordered_sums.h"
 
 #include <algorithm>
 #include <bit>
@@ -30,7 +30,7 @@ constexpr Case kCases[] = {
     {300000, {0x44013030, 0x44010000, 0x44012000}},
 };
 
-TEST(TorchNorm, IsTorchs) {
+TEST(TorchNorms, IsTorchs) {
   for (const Case& of : kCases) {
     for (int t = 0; t < 3; ++t) {
       const std::vector<float> numbers = TorchNumbers(kTorchTypes[t], of.count, of.count);
@@ -40,11 +40,11 @@ TEST(TorchNorm, IsTorchs) {
   }
 }
 
-TEST(TorchNorm, DoesNotDependOnTheParts) {
+TEST(TorchNorms, DoesNotDependOnTheParts) {
   for (const Case& of : kCases) {
     for (int t = 0; t < 3; ++t) {
       const std::vector<float> numbers = TorchNumbers(kTorchTypes[t], of.count, of.count);
-      TorchNorm norm(kTorchTypes[t], of.count);
+      TorchNorm norm(kTorchTypes[t]);
       for (uint64_t begin = 0, part = 1; begin < of.count; begin += part, part = part * 3 % 1001 + 1) {
         part = std::min(part, of.count - begin);
         norm.Add(numbers.data() + begin, part);
@@ -54,7 +54,7 @@ TEST(TorchNorm, DoesNotDependOnTheParts) {
   }
 }
 
-TEST(TorchNorm, OfNothingIsZero) { EXPECT_EQ(TorchNormOf(WorkingType::kF32, {}), 0); }
+TEST(TorchNorms, OfNothingIsZero) { EXPECT_EQ(TorchNormOf(WorkingType::kF32, {}), 0); }
 
 }  // namespace
 }  // namespace sluice::merge
