@@ -10,7 +10,6 @@ namespace {
 
 constexpr float kZeros[kCopyElements] = {};
 constexpr uint64_t kWorthCounting = 32768;  // elements; fewer are sorted sooner than 65,536 counters are looked through
-constexpr uint64_t kMarginBytes = 256 << 10;  // counts that are added up are let go when the next step's are there
 
 }  // namespace
 
@@ -70,9 +69,13 @@ bool MagnitudeRanks::Finish() {
       if (search->needs_counts()) search->TakeCounts(*counts, sampling_);
     }
   }
-  // A sample's bracket may have missed, once.
-  if (std::ranges::any_of(searches_, [](const auto& search) { return search->needs_counts(); })) BeginCounts(false);
-  return std::ranges::all_of(searches_, [](const auto& search) { return search->is_known(); });
+  // A sample's bracket may have missed, once. Not before the others are known is all counted, so that never both counts
+  // and what a search holds take memory.
+  const auto is_known = [](const auto& search) { return search->is_known(); };
+  if (std::ranges::all_of(searches_, is_known)) return true;
+  const auto waits = [&](const auto& search) { return is_known(search) || search->needs_counts(); };
+  if (std::ranges::all_of(searches_, waits)) BeginCounts(false);
+  return false;
 }
 
 void MagnitudeRanks::FinishAll() {
@@ -92,8 +95,9 @@ int MagnitudeRanks::MaxPasses(uint64_t num_elements) {
   const MagnitudeTensor tensor(num_elements, {});
   if (tensor.keeps_all()) return 1;
   if (!tensor.is_large()) return 3;  // counts, collect, ties
-  // A sample, fine, collect that misses; counts, fine, collect, ties, block. Or, without a miss, collect twice.
-  return 8;
+  // A sample, fine, collect that misses, three more of a rank that does not (collect twice, ties, block); then counts,
+  // fine, collect, ties, block.
+  return 11;
 }
 
 double MagnitudeRanks::ExpectedPasses(uint64_t num_elements) {
@@ -112,10 +116,8 @@ uint64_t MagnitudeRanks::StateBytes(uint64_t num_elements, size_t num_ranks, int
   }
   const size_t groups = tensor.is_large() ? KeyCounts::kMostGroups
                                           : std::min<size_t>(static_cast<size_t>(num_workers), KeyCounts::kMostGroups);
-  // One search has nothing yet while its keys are counted; of several, one may have missed while others go on.
-  const uint64_t counts = KeyCounts::StateBytes(groups);
-  return sizeof(MagnitudeRanks) +
-         (num_ranks > 1 && tensor.is_large() ? counts + searches : std::max(counts, searches)) + kMarginBytes;
+  // A search has next to nothing while keys are counted for it.
+  return sizeof(MagnitudeRanks) + std::max(KeyCounts::StateBytes(groups), searches);
 }
 
 }  // namespace sluice::merge
