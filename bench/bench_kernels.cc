@@ -172,13 +172,16 @@ class Bench {
       AccumulateL1(x, base, {.kind = DeltaMask::Kind::kMagnitude, .threshold = 0.02f}, 0, kElements, &lanes);
       Use(lanes);
     });
-    histogram_.resize(kCoarseBins);
-    Add("magnitude histogram", kElements, 8, 0, [&] { MagnitudeHistogram(x, base, kElements, histogram_.data()); });
-    Add("magnitude histogram, nothing changed", kElements, 8, 0,
-        [&] { MagnitudeHistogram(x, x, kElements, histogram_.data()); });
-    Add("magnitudes of one bin in a hundred", kElements, 8, 0, [&] {
-      candidates_.clear();
-      Use(CollectCandidates(x, base, kElements, 0x3CC0, 0x3CC1, 0, &candidates_));
+    key_counts_.resize(kNumKeys);
+    Add("magnitudes' keys counted", kElements, 8, 0,
+        [&] { MagnitudeKeyCounts(x, base, kElements, key_counts_.data()); });
+    Add("magnitudes' keys counted, nothing changed", kElements, 8, 0,
+        [&] { MagnitudeKeyCounts(x, x, kElements, key_counts_.data()); });
+    candidates_.resize(kElements);
+    Add("magnitudes of one key in a hundred", kElements, 8, 0, [&] {
+      BracketCounts counts;
+      Use(CollectCandidates(x, base, kElements, {.low = 0x3CC00000, .high = 0x3CC1FFFF}, 0, candidates_.data(),
+                            &counts));
     });
     Add("difference of two", kElements, 8, 0, [&] {
       DifferenceLanes lanes;
@@ -214,7 +217,7 @@ class Bench {
   std::vector<float> out_, scratch_;
   std::vector<uint8_t> bytes_;
   std::vector<uint32_t> words_;
-  std::vector<uint64_t> histogram_;
+  std::vector<uint32_t> key_counts_;
   std::vector<Candidate> candidates_;
   std::vector<Figure> figures_;
 };

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <limits>
+#include <span>
 #include <vector>
 
 #include "kernels/testing/each_target.h"
@@ -13,10 +14,14 @@
 namespace sluice::kernels {
 namespace {
 
-bool SameCandidates(const std::vector<Candidate>& a, const std::vector<Candidate>& b) {
+bool SameCandidates(std::span<const Candidate> a, std::span<const Candidate> b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const Candidate& x, const Candidate& y) {
     return x.bits == y.bits && x.index_in_block == y.index_in_block;
   });
+}
+
+bool SameCounts(const BracketCounts& a, const BracketCounts& b) {
+  return a.above == b.above && std::ranges::equal(a.common, b.common);
 }
 
 TEST(Select, MagnitudesOrderLikeTheNumbers) {
@@ -31,68 +36,136 @@ TEST(Select, MagnitudesOrderLikeTheNumbers) {
   EXPECT_EQ(MagnitudeBits(std::bit_cast<float>(0x7F800001), 0), 0x7FC00000u);
 }
 
-TEST(Select, HistogramAtEveryTarget) {
-  for (const bool specials : {false, true}) {
-    const std::vector<float> x = OddFloats(8300, 1, specials), base = OddFloats(8300, 2, specials);
+TEST(Select, KeysOrderLikeTheMagnitudes) {
+  using reference::MagnitudeKey;
+  EXPECT_EQ(MagnitudeKey(0), 0u);
+  EXPECT_EQ(MagnitudeKey(1), 1u);
+  EXPECT_EQ(MagnitudeKey(0xFFFF), 1u);
+  EXPECT_EQ(MagnitudeKey(0x10000), 2u);
+  EXPECT_EQ(MagnitudeKey(0x7FC00000), 0xFF80u);
+  uint32_t last = 0;
+  for (const uint32_t bits : {0u, 1u, 0xFFFFu, 0x10000u, 0x10001u, 0x3F800000u, 0x3F800001u, 0x7FC00000u}) {
+    const uint32_t key = MagnitudeKey(bits);
+    EXPECT_GE(key, last);
+    EXPECT_LE(LowestOfKey(key), bits);
+    EXPECT_GE(HighestOfKey(key), bits);
+    last = key;
+  }
+}
+
+TEST(Select, MagnitudesAtEveryTarget) {
+  const std::vector<float> x = OddFloats(300, 1, true), base = OddFloats(300, 2, true);
+  for (uint64_t count = 0; count < 299; count += count < 40 ? 1 : 57) {
+    std::vector<float> expected(299, 7);
+    reference::Magnitudes(x.data() + 1, base.data() + 1, count, expected.data());
+    ForEachTarget([&] {
+      std::vector<float> magnitudes(299, 7);
+      Magnitudes(x.data() + 1, base.data() + 1, count, magnitudes.data());
+      ASSERT_TRUE(SameBits(magnitudes, expected)) << count;
+    });
+  }
+}
+
+TEST(Select, CountsOfKeysAtEveryTarget) {
+  for (const int kind : {0, 1, 2}) {
+    const auto floats = [&](uint32_t seed) {
+      return kind == 2 ? CoarseFloats(8300, seed) : OddFloats(8300, seed, kind == 1);
+    };
+    const std::vector<float> x = floats(1), base = floats(2);
     for (const uint64_t count : {0, 1, 7, 8, 200, 255, 256, 257, 1000, 8192, 8299}) {
-      std::vector<uint64_t> expected(kCoarseBins, 3);
-      reference::MagnitudeHistogram(x.data() + 1, base.data() + 1, count, expected.data());
+      std::vector<uint32_t> expected(kNumKeys, 3);
+      reference::MagnitudeKeyCounts(x.data() + 1, base.data() + 1, count, expected.data());
       ForEachTarget([&] {
-        std::vector<uint64_t> histogram(kCoarseBins, 3);
-        MagnitudeHistogram(x.data() + 1, base.data() + 1, count, histogram.data());
-        ASSERT_EQ(histogram, expected) << count;
+        std::vector<uint32_t> counts(kNumKeys, 3);
+        MagnitudeKeyCounts(x.data() + 1, base.data() + 1, count, counts.data());
+        ASSERT_EQ(counts, expected) << count;
       });
     }
   }
 }
 
 TEST(Select, CandidatesAtEveryTarget) {
-  const uint32_t of_002 = std::bit_cast<uint32_t>(0.02f) >> 16;
-  const std::pair<uint32_t, uint32_t> brackets[] = {{of_002, of_002 + 3},
-                                                    {of_002 - 50, of_002 + 50},
+  const uint32_t of_002 = std::bit_cast<uint32_t>(0.02f);
+  const std::pair<uint32_t, uint32_t> brackets[] = {{of_002, of_002 + 0x30000},
+                                                    {of_002 - 0x500000, of_002 + 0x500000},
                                                     {0, 0},
-                                                    {0, kCoarseBins - 1},
-                                                    {0x7F80, 0x7F80},
-                                                    {0x7FC0, 0x7FC0},
-                                                    {kCoarseBins - 1, kCoarseBins - 1},
+                                                    {0, 0x7FC00000},
+                                                    {0x7F800000, 0x7F800000},
+                                                    {0x7FC00000, 0x7FC00000},
                                                     {of_002 + 1, of_002}};
   for (const bool specials : {false, true}) {
     const std::vector<float> x = OddFloats(2000, 1, specials), base = OddFloats(2000, 2, specials);
-    for (const auto& [lo, hi] : brackets) {
-      for (uint64_t count = 0; count < 1999; count += count < 70 ? 1 : 321) {
-        std::vector<Candidate> expected = {{1, 2}};
-        const uint64_t expected_above =
-            reference::CollectCandidates(x.data() + 1, base.data() + 1, count, lo, hi, 60000, &expected);
-        ForEachTarget([&] {
-          std::vector<Candidate> candidates = {{1, 2}};
-          const uint64_t above = CollectCandidates(x.data() + 1, base.data() + 1, count, lo, hi, 60000, &candidates);
-          ASSERT_EQ(above, expected_above);
-          ASSERT_TRUE(SameCandidates(candidates, expected)) << count;
-        });
+    for (const auto& [low, high] : brackets) {
+      MagnitudeBracket bracket = {.low = low, .high = high};
+      // Some of the magnitudes that there are, from one end of the bracket to the other.
+      for (const size_t num_common : {0, 1, 2, 3, 5, 8}) {
+        for (uint64_t i = 1; i < 2000 && bracket.num_common < num_common; i += 7) {
+          const uint32_t bits = reference::MagnitudeBits(x[i], base[i]);
+          const auto end = bracket.common + bracket.num_common;
+          if (bits < low || bits > high || std::find(bracket.common, end, bits) != end) continue;
+          bracket.common[bracket.num_common++] = bits;
+        }
+        for (uint64_t count = 0; count < 1999; count += count < 70 ? 1 : 321) {
+          BracketCounts expected_counts = {.above = 4, .common = {5}};
+          std::vector<Candidate> expected(count);
+          expected.resize(reference::CollectCandidates(x.data() + 1, base.data() + 1, count, bracket, 60000,
+                                                       expected.data(), &expected_counts));
+          ForEachTarget([&] {
+            BracketCounts counts = {.above = 4, .common = {5}};
+            std::vector<Candidate> candidates(count);
+            candidates.resize(
+                CollectCandidates(x.data() + 1, base.data() + 1, count, bracket, 60000, candidates.data(), &counts));
+            ASSERT_TRUE(SameCounts(counts, expected_counts)) << count << " common " << bracket.num_common;
+            ASSERT_TRUE(SameCandidates(candidates, expected)) << count << " common " << bracket.num_common;
+          });
+        }
       }
     }
   }
 }
 
-// What the two are for: the k-th largest, exactly, against a sort.
+TEST(Select, EqualMagnitudesAtEveryTarget) {
+  const std::vector<float> x = CoarseFloats(400, 1), base = CoarseFloats(400, 2);
+  for (const uint64_t of : {1, 5, 9}) {
+    const uint32_t bits = reference::MagnitudeBits(x[of], base[of]);
+    for (uint64_t count = 0; count < 399; count += count < 70 ? 1 : 61) {
+      std::vector<uint32_t> expected(14, 0xAAAAAAAA);
+      reference::EqualMagnitudes(x.data() + 1, base.data() + 1, count, bits, expected.data());
+      ForEachTarget([&] {
+        std::vector<uint32_t> words(14, 0xAAAAAAAA);
+        EqualMagnitudes(x.data() + 1, base.data() + 1, count, bits, words.data());
+        ASSERT_EQ(words, expected) << count;
+      });
+    }
+  }
+}
+
+// What they are for: the k-th largest, exactly, against a sort.
 TEST(Select, FindsTheKthLargest) {
   constexpr uint64_t kCount = 60000;
-  const std::vector<float> x = CoarseFloats(kCount, 1), base = CoarseFloats(kCount, 2);
-  std::vector<uint32_t> sorted(kCount);
-  for (uint64_t i = 0; i < kCount; ++i) sorted[i] = reference::MagnitudeBits(x[i], base[i]);
-  std::sort(sorted.rbegin(), sorted.rend());
-  std::vector<uint64_t> histogram(kCoarseBins);
-  MagnitudeHistogram(x.data(), base.data(), kCount, histogram.data());
-  for (const uint64_t k : {uint64_t{1}, uint64_t{100}, kCount / 2, kCount}) {
-    uint32_t bin = kCoarseBins - 1;
-    uint64_t above = 0;
-    while (above + histogram[bin] < k) above += histogram[bin--];
-    std::vector<Candidate> candidates;
-    EXPECT_EQ(CollectCandidates(x.data(), base.data(), kCount, bin, bin, 0, &candidates), above);
-    ASSERT_EQ(candidates.size(), histogram[bin]);
-    std::stable_sort(candidates.begin(), candidates.end(),
-                     [](const Candidate& a, const Candidate& b) { return a.bits > b.bits; });
-    EXPECT_EQ(candidates[k - above - 1].bits, sorted[k - 1]);
+  for (const bool coarse : {false, true}) {
+    const std::vector<float> x = coarse ? CoarseFloats(kCount, 1) : OddFloats(kCount, 1, false);
+    const std::vector<float> base = coarse ? CoarseFloats(kCount, 2) : OddFloats(kCount, 2, false);
+    std::vector<uint32_t> sorted(kCount), counts(kNumKeys);
+    for (uint64_t i = 0; i < kCount; ++i) sorted[i] = reference::MagnitudeBits(x[i], base[i]);
+    std::sort(sorted.rbegin(), sorted.rend());
+    MagnitudeKeyCounts(x.data(), base.data(), kCount, counts.data());
+    for (const uint64_t k : {uint64_t{1}, uint64_t{100}, kCount / 2, kCount}) {
+      uint32_t key = kNumKeys - 1;
+      uint64_t above = 0;
+      while (above + counts[key] < k) above += counts[key--];
+      std::vector<Candidate> candidates(kCount);
+      BracketCounts in_all;
+      candidates.resize(CollectCandidates(x.data(), base.data(), kCount,
+                                          {.low = LowestOfKey(key), .high = HighestOfKey(key)}, 0, candidates.data(),
+                                          &in_all));
+      EXPECT_EQ(in_all.above, above);
+      ASSERT_EQ(candidates.size(), counts[key]);
+      std::stable_sort(candidates.begin(), candidates.end(),
+                       [](const Candidate& a, const Candidate& b) { return a.bits > b.bits; });
+      EXPECT_EQ(candidates[k - above - 1].bits, sorted[k - 1]);
+      if (key % 2 == 0) EXPECT_EQ(candidates.front().bits, candidates.back().bits);
+    }
   }
 }
 

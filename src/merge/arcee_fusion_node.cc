@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
+#include "kernels/exp_sums.h"
 #include "merge/float_views.h"
 #include "merge/magnitude_ranks.h"
 #include "merge/plain_math.h"
@@ -20,23 +21,38 @@ namespace {
 using graph::kBlockElements;
 
 // Elements that share a shift of their exponents. Cuts are multiples of it, so they do not matter.
-constexpr uint64_t kGroup = 32;
+constexpr uint64_t kGroup = kernels::kExpGroup;
+constexpr uint64_t kGroupsAtOnce = 8;
 
 float Score(float x, float base, float divergence) { return std::abs(x - base) * divergence; }
 
 // sum e^x, sum e^b and sum e^x (x - b) over a part of a row, the exponents less the largest x or b so far. Five numbers
 // of a RowSlots' slot.
-struct ExpSums {
-  double x_most, x_sum, base_most, base_sum, differences;
-
+struct ExpSums : kernels::GroupExpSums {
   static constexpr size_t kWidth = 5;
-  static ExpSums None() { return {-HUGE_VAL, 0, -HUGE_VAL, 0, 0}; }
+  static ExpSums None() { return {{-HUGE_VAL, 0, -HUGE_VAL, 0, 0}}; }
 
-  // A group's or a part's sums after these.
-  void Append(const ExpSums& next) {
-    Rescale(std::max(x_most, next.x_most), next.x_most, next.x_sum, &x_most, &x_sum, &differences, next.differences);
-    double unused = 0;
-    Rescale(std::max(base_most, next.base_most), next.base_most, next.base_sum, &base_most, &base_sum, &unused, 0);
+  // The sums of `count` groups or parts after these, one after the other; at most kGroupsAtOnce.
+  void Append(const kernels::GroupExpSums* next, size_t count) {
+    // What the sums are multiplied by at each, before the sums: by the largest numbers so far alone.
+    Factor x_factors[kGroupsAtOnce], base_factors[kGroupsAtOnce];
+    double exponents[4 * kGroupsAtOnce];
+    for (size_t i = 0; i < count; ++i) {
+      x_factors[i] = {std::max(x_most, next[i].x_most), x_most, next[i].x_most};
+      base_factors[i] = {std::max(base_most, next[i].base_most), base_most, next[i].base_most};
+      x_most = x_factors[i].most;
+      base_most = base_factors[i].most;
+      x_factors[i].WriteExponents(exponents + 4 * i);
+      base_factors[i].WriteExponents(exponents + 4 * i + 2);
+    }
+    kernels::PlainExps(exponents, 4 * count, exponents);
+    for (size_t i = 0; i < count; ++i) {
+      const double* of_x = exponents + 4 * i;
+      const double* of_base = of_x + 2;
+      x_sum = x_sum * of_x[0] + next[i].x_sum * of_x[1];
+      differences = differences * of_x[0] + next[i].differences * of_x[1];
+      base_sum = base_sum * of_base[0] + next[i].base_sum * of_base[1];
+    }
   }
 
   // Kullback-Leibler divergence of the rows' softmaxes: sum p (log p - log q) = mean of x - b under p, less the
@@ -48,40 +64,15 @@ struct ExpSums {
   }
 
  private:
-  static void Rescale(double to, double next_most, double next_sum, double* most, double* sum, double* other,
-                      double next_other) {
-    const double old_factor = *most == to ? 1 : PlainExp(*most - to);
-    const double new_factor = next_most == to ? 1 : PlainExp(next_most - to);
-    *sum = *sum * old_factor + next_sum * new_factor;
-    *other = *other * old_factor + next_other * new_factor;
-    *most = to;
-  }
+  struct Factor {
+    double most, old_most, next_most;
+    // Of the old sum and of the next; 0 where nothing is to be shifted, also where both are infinite.
+    void WriteExponents(double* exponents) const {
+      exponents[0] = old_most == most ? 0 : old_most - most;
+      exponents[1] = next_most == most ? 0 : next_most - most;
+    }
+  };
 };
-
-ExpSums SumsOfGroup(const float* x, const float* base, uint64_t count) {
-  double x_values[kGroup], base_values[kGroup], exps[kGroup];
-  ExpSums sums = ExpSums::None();
-  for (uint64_t i = 0; i < count; ++i) {
-    x_values[i] = static_cast<double>(x[i]);
-    base_values[i] = static_cast<double>(base[i]);
-    sums.x_most = std::max(sums.x_most, x_values[i]);
-    sums.base_most = std::max(sums.base_most, base_values[i]);
-  }
-  double differences[kGroup];
-  for (uint64_t i = 0; i < count; ++i) {
-    differences[i] = x_values[i] - base_values[i];
-    x_values[i] -= sums.x_most;
-    base_values[i] -= sums.base_most;
-  }
-  PlainExps(x_values, count, exps);
-  for (uint64_t i = 0; i < count; ++i) {
-    sums.x_sum += exps[i];
-    sums.differences += exps[i] * differences[i];
-  }
-  PlainExps(base_values, count, exps);
-  for (uint64_t i = 0; i < count; ++i) sums.base_sum += exps[i];
-  return sums;
-}
 
 class ArceeFusionFold final : public graph::Fold {
  public:
@@ -107,12 +98,24 @@ class ArceeFusionFold final : public graph::Fold {
     Worker& state = workers_[static_cast<size_t>(worker)];
     if (ranks_) return AddScores(&state, worker, piece, in);
     if (piece.begin % kBlockElements == 0) state.sums = ExpSums::None();
+    float x_copy[kCopyElements], base_copy[kCopyElements];
     for (uint64_t at = piece.begin; at < piece.end;) {
       const uint64_t row_end = (at / columns_ + 1) * columns_;
-      const uint64_t end = std::min({piece.end, row_end, (at / kGroup + 1) * kGroup});
-      float x_copy[kCopyElements], base_copy[kCopyElements];
-      state.sums.Append(SumsOfGroup(FloatsAt(in[1], at - piece.begin, end - at, x_copy),
-                                    FloatsAt(in[0], at - piece.begin, end - at, base_copy), end - at));
+      const uint64_t part_end = std::min(piece.end, row_end);
+      // Whole groups, or the part of one.
+      const bool is_whole = at % kGroup == 0 && at + kGroup <= part_end;
+      const uint64_t end = is_whole ? std::min(at + kGroupsAtOnce * kGroup, part_end / kGroup * kGroup)
+                                    : std::min(part_end, (at / kGroup + 1) * kGroup);
+      const float* x = FloatsAt(in[1], at - piece.begin, end - at, x_copy);
+      const float* base = FloatsAt(in[0], at - piece.begin, end - at, base_copy);
+      kernels::GroupExpSums groups[kGroupsAtOnce];
+      const uint64_t num_groups = is_whole ? (end - at) / kGroup : 1;
+      if (is_whole) {
+        kernels::SumExpGroups(x, base, num_groups, groups);
+      } else {
+        groups[0] = kernels::reference::SumExps(x, base, end - at);
+      }
+      state.sums.Append(groups, num_groups);
       if (end == row_end || end == num_elements_ || end % kBlockElements == 0) {
         const ExpSums& s = state.sums;
         const double values[ExpSums::kWidth] = {s.x_most, s.x_sum, s.base_most, s.base_sum, s.differences};
@@ -172,11 +175,11 @@ class ArceeFusionFold final : public graph::Fold {
   ExpSums SumsOfRow(uint64_t row) const {
     ExpSums sums = ExpSums::None();
     slots_->ForParts(row, [&](const double* slot, bool is_first) {
-      const ExpSums part = {slot[0], slot[1], slot[2], slot[3], slot[4]};
+      const ExpSums part = {{slot[0], slot[1], slot[2], slot[3], slot[4]}};
       if (is_first) {
         sums = part;
       } else {
-        sums.Append(part);
+        sums.Append(&part, 1);
       }
     });
     return sums;

@@ -1,13 +1,12 @@
 #include "merge/combination_node.h"
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
+#include <cstring>
 
 #include <fmt/format.h>
 
 #include "base/check.h"
-#include "base/units.h"
+#include "kernels/combination.h"
 #include "merge/float_views.h"
 
 namespace sluice::merge {
@@ -16,18 +15,6 @@ namespace {
 std::vector<const graph::Node*> WithBase(const graph::Node* base, std::vector<const graph::Node*> x) {
   if (base != nullptr) x.insert(x.begin(), base);
   return x;
-}
-
-// sums += c x, or c (x - b); `factors` one for each element, or one for all.
-template <bool kPerElement>
-void AddModel(const float* x, const float* base, const double* factors, uint64_t count, double* sums) {
-  if (base == nullptr) {
-    ForEachOfPart(count, [=](uint64_t i) { sums[i] += factors[kPerElement ? i : 0] * static_cast<double>(x[i]); });
-  } else {
-    ForEachOfPart(count, [=](uint64_t i) {
-      sums[i] += factors[kPerElement ? i : 0] * (static_cast<double>(x[i]) - static_cast<double>(base[i]));
-    });
-  }
 }
 
 }  // namespace
@@ -43,34 +30,35 @@ CombinationNode::CombinationNode(const graph::Node* base, const std::vector<cons
   AddFact(std::make_unique<GramFact>(base, x, vectors, combination));
 }
 
-// Sums, copies of the base and a model, copy of the result.
-uint64_t CombinationNode::ScratchBytes() const { return kCopyElements * (sizeof(double) + 3 * sizeof(float)); }
+// Copies of the inputs and of the result, pointers to arrays and to factors.
+uint64_t CombinationNode::ScratchBytes() const {
+  return (inputs().size() + 1) * kCopyElements * sizeof(float) + 2 * inputs().size() * sizeof(void*);
+}
 
 void CombinationNode::Compute(const graph::ComputeArgs& args) const {
-  auto* sums = reinterpret_cast<double*>(args.scratch);
-  auto* base_copy = reinterpret_cast<float*>(sums + kCopyElements);
-  float *x_copy = base_copy + kCopyElements, *out_copy = x_copy + kCopyElements;
+  const size_t num_inputs = inputs().size(), first_model = has_base_ ? 1 : 0;
+  auto* const arrays = reinterpret_cast<const float**>(args.scratch);
+  auto* const of_models = reinterpret_cast<const double**>(arrays + num_inputs);
+  auto* const copies = reinterpret_cast<float*>(of_models + num_inputs);
+  float* const out_copy = copies + num_inputs * kCopyElements;
   const double* factors = args.facts[0]->data();
   const uint64_t num_vectors = vectors_.Count(num_elements());
+  const bool out_aligned = IsFloatAligned(args.out);
+  const uint64_t most = out_aligned && AreFloatAligned(args.in) ? args.range.size() : kCopyElements;
   for (uint64_t at = args.range.begin; at < args.range.end;) {
-    const uint64_t column = at % vectors_.columns;
-    const uint64_t count = std::min({args.range.end - at, vectors_.columns - column, kCopyElements});
+    const uint64_t row = at / vectors_.columns, column = at % vectors_.columns;
+    const uint64_t count = std::min({args.range.end - at, vectors_.columns - column, most});
     const uint64_t first = at - args.range.begin;
-    const float* base = has_base_ ? FloatsAt(args.in[0], first, count, base_copy) : nullptr;
-    for (uint64_t i = 0; i < count; ++i) sums[i] = base == nullptr ? -0.0 : static_cast<double>(base[i]);
-    for (size_t m = 0; m < num_models_; ++m) {
-      const float* x = FloatsAt(args.in[m + (has_base_ ? 1 : 0)], first, count, x_copy);
-      const double* of_model = factors + m * num_vectors;
-      if (vectors_.kind == Vectors::Kind::kColumns) {
-        AddModel<true>(x, base, of_model + column, count, sums);
-      } else {
-        AddModel<false>(x, base, of_model + (num_vectors == 1 ? 0 : at / vectors_.columns), count, sums);
-      }
+    for (size_t i = 0; i < num_inputs; ++i) {
+      arrays[i] = FloatsAt(args.in[i], first, count, copies + i * kCopyElements);
     }
-    for (uint64_t i = 0; i < count; ++i) {
-      out_copy[i] = std::isnan(sums[i]) ? std::bit_cast<float>(0x7FC00000u) : static_cast<float>(sums[i]);
-    }
-    std::memcpy(args.out + first * sizeof(float), out_copy, count * sizeof(float));
+    const uint64_t vector = vectors_.kind == Vectors::Kind::kColumns ? column : num_vectors == 1 ? 0 : row;
+    for (size_t m = 0; m < num_models_; ++m) of_models[m] = factors + m * num_vectors + vector;
+    uint8_t* const place = args.out + first * sizeof(float);
+    kernels::Combine(has_base_ ? arrays[0] : nullptr, {arrays + first_model, num_models_}, of_models,
+                     vectors_.kind == Vectors::Kind::kColumns, count,
+                     out_aligned ? reinterpret_cast<float*>(place) : out_copy);
+    if (!out_aligned) std::memcpy(place, out_copy, count * sizeof(float));
     at += count;
   }
 }

@@ -173,16 +173,16 @@ TEST(MagnitudeFact, TakesAFewPasses) {
     return RunFold(Make(kind, kElements), k, limits).passes;
   };
   EXPECT_EQ(passes("f32", {.all_blocks = 100}), 1);
-  EXPECT_EQ(passes("f32", kUnsampled), 2);   // coarse, collect: one bin of many, few elements share a value
-  EXPECT_EQ(passes("f32", kRoomy), 3);       // sample, fine, collect
+  EXPECT_EQ(passes("f32", kUnsampled), 2);   // counts, collect: one key of many, few elements share a value
+  EXPECT_EQ(passes("f32", kRoomy), 2);       // sample, collect: there is room for the bracket
   EXPECT_EQ(passes("f32", kSmall), 4);       // sample, fine, collect without room, collect of one bucket
-  EXPECT_EQ(passes("blocks", kRoomy), 3);    // a wide bracket is no trouble where there is room
-  EXPECT_EQ(passes("bf16", kUnsampled), 4);  // coarse, collect without room, ties, block
-  EXPECT_EQ(passes("bf16", kSmall), 4);      // sample, fine, collect (a value that many share), block
-  EXPECT_EQ(passes("equal", kSmall), 4);     // sample, fine, collect, block
-  EXPECT_EQ(passes("odd", kRoomy), 6);       // sample, fine, collect: missed; coarse, fine, collect
+  EXPECT_EQ(passes("blocks", kRoomy), 2);    // a wide bracket is no trouble where there is room
+  EXPECT_EQ(passes("bf16", kUnsampled), 2);  // counts, ties: the key is one value
+  EXPECT_EQ(passes("bf16", kSmall), 3);      // sample, collect (a value that many share), block
+  EXPECT_EQ(passes("equal", kSmall), 3);     // sample, collect, block
+  EXPECT_EQ(passes("odd", kRoomy), 4);       // sample, collect: missed; counts, collect
   // A sample reads 2 of the 5 blocks here, and one block is read for the last tie.
-  EXPECT_EQ(RunFold(Make("equal", kElements), k, kSmall).blocks, 2u + 2u + 5u + 1u);
+  EXPECT_EQ(RunFold(Make("equal", kElements), k, kSmall).blocks, 2u + 5u + 1u);
 }
 
 TEST(MagnitudeFact, KeepsTiesInIndexOrder) {

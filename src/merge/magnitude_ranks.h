@@ -1,5 +1,6 @@
 // MagnitudeRanks: several order statistics of |x - base| over a tensor at once, for facts that need more than one, or
-// more than that. A fold within a fold: its owner hands passes on until Finish says that all are known.
+// more than that. A fold within a fold: its owner hands passes on until Finish says that all are known. The steps are
+// magnitude_fact.h's; keys are counted once for all ranks.
 #pragma once
 
 #include <memory>
@@ -7,33 +8,47 @@
 #include <vector>
 
 #include "graph/node.h"
+#include "kernels/mask_words.h"
+#include "merge/key_counts.h"
+#include "merge/magnitude_search.h"
 
 namespace sluice::merge {
 
 class MagnitudeRanks {
  public:
-  struct Rank {
-    uint32_t bits = 0;      // of the k-th largest magnitude, as f32
-    uint64_t last_tie = 0;  // of the elements that equal it, the last among the k first, in index order
-  };
+  // The k-th largest magnitude and, of the elements that equal it, the last among the k first, in index order.
+  using Rank = kernels::MagnitudePlace;
 
   // ks: 1 <= k <= num_elements.
-  MagnitudeRanks(uint64_t num_elements, std::span<const uint64_t> ks, int num_workers);
+  MagnitudeRanks(uint64_t num_elements, std::span<const uint64_t> ks, int num_workers,
+                 const MagnitudeLimits& limits = {});
 
   // As graph::Fold has them; `in` is x and base, F32.
   bool Wants(uint64_t block) const;
   void Add(int worker, graph::Range piece, std::span<const graph::View> in);
   bool Finish();
 
-  const Rank& rank(size_t i) const { return ranks_[i]; }
+  // Once Finish has said so.
+  Rank rank(size_t i) const { return {searches_[i]->threshold_bits(), searches_[i]->last_tie()}; }
 
+  // Most passes, how many are read as a rule, memory.
   static int MaxPasses(uint64_t num_elements);
   static double ExpectedPasses(uint64_t num_elements);
   static uint64_t StateBytes(uint64_t num_elements, size_t num_ranks, int num_workers);
 
  private:
-  std::vector<std::unique_ptr<graph::Fold>> folds_;  // null where the rank is known
-  std::vector<Rank> ranks_;
+  void AddPart(int worker, uint64_t begin, const float* x, const float* base, uint64_t count);
+  bool Counts(uint64_t block) const { return counts_ && (!sampling_ || tensor_.IsSampled(block)); }
+  void BeginCounts(bool sampling);
+  void FinishAll();
+
+  const MagnitudeTensor tensor_;
+  const size_t num_workers_;
+  std::vector<std::unique_ptr<MagnitudeSearch>> searches_;
+  std::vector<float> all_;             // every magnitude, of a small tensor
+  std::unique_ptr<KeyCounts> counts_;  // while keys are counted
+  size_t num_groups_ = 0;              // of the counts
+  bool sampling_ = false;              // they are of a sample
 };
 
 }  // namespace sluice::merge

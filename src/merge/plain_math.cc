@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/exp_sums.h"
+
 namespace sluice::merge {
 namespace {
 
@@ -64,40 +66,9 @@ double PlainAcos(double x) {
   return 2 * Atan(std::sqrt((1 - x) / (1 + x)));
 }
 
-// Without a branch, so that a compiler can make vectors of the loop: e^x = 2^k e^r, |r| <= ln 2 / 2; the first term of
-// the series that is left out is under 1e-17. Below 2^-1000 the result is 0.
-void PlainExps(const double* x, uint64_t count, double* out) {
-  constexpr double kRound = 0x1.8p52;  // added and taken away again, it leaves a whole number
-  for (uint64_t i = 0; i < count; ++i) {
-    const double most = x[i] > 709 ? 709 : x[i];
-    const double value = most < -693 ? -693 : most;
-    const double shifted = value * (1 / (kLn2High + kLn2Low)) + kRound;
-    const double k = shifted - kRound;
-    const double r = (value - k * kLn2High) - k * kLn2Low;
-    double sum = 1.0 / 6227020800;  // 13!
-    sum = sum * r + 1.0 / 479001600;
-    sum = sum * r + 1.0 / 39916800;
-    sum = sum * r + 1.0 / 3628800;
-    sum = sum * r + 1.0 / 362880;
-    sum = sum * r + 1.0 / 40320;
-    sum = sum * r + 1.0 / 5040;
-    sum = sum * r + 1.0 / 720;
-    sum = sum * r + 1.0 / 120;
-    sum = sum * r + 1.0 / 24;
-    sum = sum * r + 1.0 / 6;
-    sum = sum * r + 0.5;
-    sum = sum * r + 1;
-    sum = sum * r + 1;
-    const uint64_t scale = (std::bit_cast<uint64_t>(shifted) + 1023) << 52;  // 2^k: k stands in the low bits
-    const double result = sum * std::bit_cast<double>(scale);
-    const double finite = x[i] < -693 ? 0.0 : result;
-    out[i] = x[i] > 709 ? std::numeric_limits<double>::infinity() : (x[i] != x[i] ? x[i] : finite);
-  }
-}
-
 double PlainExp(double x) {
   double out = 0;
-  PlainExps(&x, 1, &out);
+  kernels::reference::PlainExps(&x, 1, &out);
   return out;
 }
 

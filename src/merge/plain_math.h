@@ -2,13 +2,9 @@
 // machine, where the C library's depend on its version and the processor. Within a few units in the last place.
 #pragma once
 
-#include <cstdint>
-
 namespace sluice::merge {
 
-double PlainExp(double x);  // 0 below -745, infinity above 709
-// exp of each, the same bits as PlainExp; several at a time.
-void PlainExps(const double* x, uint64_t count, double* out);
+double PlainExp(double x);  // kernels::PlainExps of one
 double PlainLog(double x);  // x > 0, finite
 double PlainSin(double x);  // good up to |x| of some 1e6
 double PlainCos(double x);

@@ -5,65 +5,52 @@
 #include <atomic>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <optional>
 
 #include <fmt/format.h>
 
 #include "base/check.h"
+#include "kernels/mask_words.h"
+#include "kernels/sce_sums.h"
 #include "merge/float_views.h"
 #include "merge/magnitude_ranks.h"
-#include "merge/sparse_masks.h"
 
 namespace sluice::merge {
 namespace {
 
 using graph::kBlockElements;
 
-constexpr size_t kLanes = 8;
+constexpr size_t kLanes = kernels::kSquareLanes;
 constexpr uint32_t kKeepsNone = 0x7FFFFFFF;  // above every magnitude's bits
 
 uint64_t Blocks(uint64_t num_elements) { return (num_elements + kBlockElements - 1) / kBlockElements; }
 
-bool IsKept(const MagnitudeRanks::Rank& rank, float variance, uint64_t element) {
-  const uint32_t bits = MagnitudeBitsOf(variance, 0);
-  return (bits > rank.bits) | ((bits == rank.bits) & (element <= rank.last_tie));
+constexpr std::array<float, graph::kPieceElements> kZeros = {};
+
+// Words of kernels/sce_sums.h: 0 for the positions up to `rank`.
+void KeptWords(const MagnitudeRanks::Rank& rank, uint64_t first_element, uint64_t count, const float* variances,
+               uint32_t* words) {
+  kernels::BandMaskWords(nullptr, &rank, first_element, count, variances, kZeros.data(), words);
 }
 
-// Differences of some elements from the base, and their variances over the models; f64, in the models' order.
-class Differences {
+// Arrays of some elements of the base and the models.
+class Arrays {
  public:
-  // values: num_models kCopyElements, of the caller.
-  Differences(size_t num_models, double* values) : num_models_(num_models), values_(values) {}
+  // copies: num_inputs kCopyElements; arrays: num_inputs. Both are the caller's.
+  Arrays(size_t num_inputs, float* copies, const float** arrays)
+      : num_inputs_(num_inputs), copies_(copies), arrays_(arrays) {}
 
   void Load(std::span<const graph::View> in, uint64_t first, uint64_t count) {
-    float x_copy[kCopyElements], base_copy[kCopyElements];
-    const float* base = FloatsAt(in[0], first, count, base_copy);
-    for (size_t m = 0; m < num_models_; ++m) {
-      const float* x = FloatsAt(in[m + 1], first, count, x_copy);
-      double* d = &values_[m * kCopyElements];
-      ForEachOfPart(count, [&](uint64_t i) { d[i] = static_cast<double>(x[i]) - static_cast<double>(base[i]); });
-    }
+    for (size_t i = 0; i < num_inputs_; ++i) arrays_[i] = FloatsAt(in[i], first, count, copies_ + i * kCopyElements);
   }
-  const double* of(size_t m) const { return &values_[m * kCopyElements]; }
-
-  void Variances(uint64_t count, float* variances) const {
-    const auto n = static_cast<double>(num_models_);
-    double mean[kCopyElements] = {}, sum[kCopyElements] = {};
-    for (size_t m = 0; m < num_models_; ++m) {
-      const double* d = of(m);
-      ForEachOfPart(count, [&](uint64_t i) { mean[i] += d[i]; });
-    }
-    ForEachOfPart(count, [&](uint64_t i) { mean[i] /= n; });  // of equal differences, exactly that: their variance is 0
-    for (size_t m = 0; m < num_models_; ++m) {
-      const double* d = of(m);
-      ForEachOfPart(count, [&](uint64_t i) { sum[i] += (d[i] - mean[i]) * (d[i] - mean[i]); });
-    }
-    ForEachOfPart(count, [&](uint64_t i) { variances[i] = static_cast<float>(sum[i] / n); });
-  }
+  const float* base() const { return arrays_[0]; }
+  std::span<const float* const> x() const { return {arrays_ + 1, num_inputs_ - 1}; }
 
  private:
-  size_t num_models_;
-  double* values_;
+  size_t num_inputs_;
+  float* copies_;
+  const float** arrays_;
 };
 
 class SceFold final : public graph::Fold {
@@ -76,7 +63,8 @@ class SceFold final : public graph::Fold {
   }
 
   static uint64_t StateBytes(uint64_t num_elements, size_t num_models, int num_workers) {
-    const uint64_t worker = sizeof(Worker) + num_models * (kCopyElements + kLanes) * sizeof(double);
+    const uint64_t worker = sizeof(Worker) + (num_models + 1) * (kCopyElements * sizeof(float) + sizeof(void*)) +
+                            num_models * kLanes * sizeof(double);
     return sizeof(SceFold) + static_cast<uint64_t>(num_workers) * worker +
            std::max(MagnitudeRanks::StateBytes(num_elements, 1, num_workers),
                     Blocks(num_elements) * num_models * sizeof(double)) +
@@ -87,17 +75,22 @@ class SceFold final : public graph::Fold {
 
   void Add(int worker, graph::Range piece, std::span<const graph::View> in) override {
     Worker& state = workers_[static_cast<size_t>(worker)];
-    Differences differences(num_models_, state.values.data());
-    if (step_ == Step::kWeights && piece.begin % kBlockElements == 0) std::ranges::fill(state.lanes, Lanes{});
-    ForAlignedParts(piece.size(), /*aligned=*/false, [&](uint64_t first, uint64_t count) {
-      differences.Load(in, first, count);
+    Arrays arrays(num_models_ + 1, state.copies.data(), state.arrays.data());
+    if (step_ == Step::kWeights && piece.begin % kBlockElements == 0) std::ranges::fill(state.lanes, 0.0);
+    ForAlignedParts(piece.size(), AreFloatAligned(in), [&](uint64_t first, uint64_t count) {
+      arrays.Load(in, first, count);
       float* variances = &state.variances[first];
-      if (select_topk_ < 1) differences.Variances(count, variances);
+      if (select_topk_ < 1) kernels::Variances(arrays.base(), arrays.x(), count, variances);
       if (step_ == Step::kCount) {
         num_nonzero_.fetch_add(static_cast<uint64_t>(std::count_if(variances, variances + count, IsNonzero)),
                                std::memory_order_relaxed);
       } else if (step_ == Step::kWeights) {
-        AddSquares(&state, differences, piece.begin + first, count, variances);
+        const uint32_t* words = nullptr;
+        if (select_topk_ < 1) {
+          KeptWords(rank_, piece.begin + first, count, variances, state.words.data());
+          words = state.words.data();
+        }
+        kernels::AddSquares(arrays.base(), arrays.x(), words, count, state.lanes.data());
       }
     });
     if (step_ == Step::kRank) {
@@ -107,7 +100,7 @@ class SceFold final : public graph::Fold {
     } else if (step_ == Step::kWeights && (piece.end % kBlockElements == 0 || piece.end == num_elements_)) {
       for (size_t m = 0; m < num_models_; ++m) {
         double* sum = &squares_[piece.begin / kBlockElements * num_models_ + m];
-        for (const double lane : state.lanes[m]) *sum += lane;
+        for (size_t lane = 0; lane < kLanes; ++lane) *sum += state.lanes[m * kLanes + lane];
       }
     }
   }
@@ -142,42 +135,21 @@ class SceFold final : public graph::Fold {
 
  private:
   enum class Step { kCount, kRank, kWeights };
-  using Lanes = std::array<double, kLanes>;
   struct Worker {
-    explicit Worker(size_t num_models) : values(num_models * kCopyElements), lanes(num_models) {}
-    std::vector<double> values;
-    std::vector<Lanes> lanes;
+    explicit Worker(size_t num_models)
+        : copies((num_models + 1) * kCopyElements), arrays(num_models + 1), lanes(num_models * kLanes) {}
+    std::vector<float> copies;  // of what is out of place
+    std::vector<const float*> arrays;
+    std::vector<double> lanes;  // [models, kLanes]: squares of the block at hand
     std::array<float, graph::kPieceElements> variances;
+    std::array<uint32_t, graph::kPieceElements> words;
   };
-  static constexpr std::array<float, graph::kPieceElements> kZeros = {};
 
   static bool IsNonzero(float variance) { return variance != 0; }
 
   void BeginWeights() {
     squares_.assign(Blocks(num_elements_) * num_models_, 0);
     step_ = Step::kWeights;
-  }
-
-  static double Square(double d, bool kept) {
-    const double choice[2] = {0, d * d};  // looked up, for a branch would be mispredicted
-    return choice[kept];
-  }
-
-  // `element` is a multiple of kLanes: parts are cut at multiples of 32.
-  void AddSquares(Worker* state, const Differences& differences, uint64_t element, uint64_t count,
-                  const float* variances) {
-    bool kept[kCopyElements];
-    for (uint64_t i = 0; i < count; ++i) kept[i] = select_topk_ >= 1 || IsKept(rank_, variances[i], element + i);
-    for (size_t m = 0; m < num_models_; ++m) {
-      const double* d = differences.of(m);
-      Lanes lanes = state->lanes[m];
-      uint64_t i = 0;
-      for (; i + kLanes <= count; i += kLanes) {
-        for (size_t lane = 0; lane < kLanes; ++lane) lanes[lane] += Square(d[i + lane], kept[i + lane]);
-      }
-      for (; i < count; ++i) lanes[i % kLanes] += Square(d[i], kept[i]);
-      state->lanes[m] = lanes;
-    }
   }
 
   void AppendWeights(graph::FactValue* value) const {
@@ -231,42 +203,33 @@ SceNode::SceNode(const std::vector<const graph::Node*>& inputs, double select_to
   AddFact(std::make_unique<SceFact>(inputs, select_topk));
 }
 
-uint64_t SceNode::ScratchBytes() const { return (inputs().size() - 1) * kCopyElements * sizeof(double); }
+// Copies of the inputs and of the result, pointers to arrays, variances, words.
+uint64_t SceNode::ScratchBytes() const {
+  return inputs().size() * sizeof(void*) + (inputs().size() + 3) * kCopyElements * sizeof(float);
+}
 
 void SceNode::Compute(const graph::ComputeArgs& args) const {
   const graph::FactValue& fact = *args.facts[0];
-  const size_t num_models = inputs().size() - 1;
   const MagnitudeRanks::Rank rank = {static_cast<uint32_t>(fact[0]), static_cast<uint64_t>(fact[1])};
   const double* weights = fact.data() + 2;
-  Differences differences(num_models, reinterpret_cast<double*>(args.scratch));
-  float base_copy[kCopyElements], variances[kCopyElements], out[kCopyElements];
-  ForAlignedParts(args.range.size(), /*aligned=*/false, [&](uint64_t first, uint64_t count) {
-    differences.Load(args.in, first, count);
-    if (selects_) differences.Variances(count, variances);
-    const float* base = FloatsAt(args.in[0], first, count, base_copy);
-    double vote[kCopyElements] = {}, mixed[kCopyElements] = {}, divisor[kCopyElements] = {};
-    for (size_t m = 0; m < num_models; ++m) {
-      const double* d = differences.of(m);
-      ForEachOfPart(count, [&](uint64_t i) { vote[i] += d[i]; });
+  auto* const pointers = reinterpret_cast<const float**>(args.scratch);
+  auto* const copies = reinterpret_cast<float*>(pointers + inputs().size());
+  float* const out_copy = copies + inputs().size() * kCopyElements;
+  float* const variances = out_copy + kCopyElements;
+  auto* const words = reinterpret_cast<uint32_t*>(variances + kCopyElements);
+  Arrays arrays(inputs().size(), copies, pointers);
+  const bool out_aligned = IsFloatAligned(args.out);
+  const bool whole = out_aligned && AreFloatAligned(args.in) && !selects_;
+  ForAlignedParts(args.range.size(), whole, [&](uint64_t first, uint64_t count) {
+    arrays.Load(args.in, first, count);
+    if (selects_) {
+      kernels::Variances(arrays.base(), arrays.x(), count, variances);
+      KeptWords(rank, args.range.begin + first, count, variances, words);
     }
-    for (size_t m = 0; m < num_models; ++m) {
-      const double *d = differences.of(m), agrees = weights[m], none = 0 * weights[m];  // a NaN stays one
-      ForEachOfPart(count, [&](uint64_t i) {
-        const double towards = vote[i] >= 0 ? d[i] : -d[i];
-        const double weight = towards > 0 ? agrees : none;
-        mixed[i] += weight * d[i];
-        divisor[i] += weight;
-      });
-    }
-    ForEachOfPart(count, [&](uint64_t i) {
-      const double merged = static_cast<double>(base[i]) + mixed[i] / (divisor[i] < 1e-6 ? 1e-6 : divisor[i]);
-      out[i] = static_cast<float>(merged);
-    });
-    for (uint64_t i = 0; i < count; ++i) {
-      if (std::isnan(out[i])) out[i] = std::bit_cast<float>(0x7FC00000u);
-      if (selects_ && !IsKept(rank, variances[i], args.range.begin + first + i)) out[i] = base[i];
-    }
-    std::memcpy(args.out + first * sizeof(float), out, count * sizeof(float));
+    uint8_t* const place = args.out + first * sizeof(float);
+    kernels::MergeAgreeing(arrays.base(), arrays.x(), weights, selects_ ? words : nullptr, count,
+                           out_aligned ? reinterpret_cast<float*>(place) : out_copy);
+    if (!out_aligned) std::memcpy(place, out_copy, count * sizeof(float));
   });
 }
 

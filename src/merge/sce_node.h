@@ -18,7 +18,7 @@ class SceFact final : public graph::Fact {
   int max_passes() const override;
   double expected_passes() const override;
   uint64_t StateBytes(int num_workers) const override;
-  double NanosecondsPerElement() const override { return 2.0 * static_cast<double>(inputs().size()); }
+  double NanosecondsPerElement() const override { return 0.4 * static_cast<double>(inputs().size()); }
   std::unique_ptr<graph::Fold> Begin(int num_workers) const override;
 
  private:
@@ -29,7 +29,7 @@ class SceNode final : public graph::Node {
  public:
   SceNode(const std::vector<const graph::Node*>& inputs, double select_topk);
   void Compute(const graph::ComputeArgs& args) const override;
-  double NanosecondsPerElement() const override { return 2.0 * static_cast<double>(inputs().size()); }
+  double NanosecondsPerElement() const override { return 0.4 * static_cast<double>(inputs().size()); }
   uint64_t ScratchBytes() const override;
 
  private:

@@ -8,6 +8,8 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
+#include "kernels/mask_words.h"
+#include "kernels/select.h"
 #include "kernels/task_vectors.h"
 #include "merge/float_views.h"
 
@@ -43,19 +45,29 @@ void ForRotatedRuns(const RowRotation& rotation, uint64_t begin, uint64_t end, u
   if (run_end > run_begin) body(run_begin, run_end);
 }
 
+// Runs body(begin, end, keeps) for columns [begin, end) of a row in runs whose ties are kept or not: an element is kept
+// if it stands after its equal.
+template <class Body>
+void ForTies(const RowRotation& rotation, uint64_t begin, uint64_t end, uint64_t columns, const Body& body) {
+  // A column's other is further on until the units, or the elements within each unit, come round.
+  const uint64_t first_unit = rotation.FirstOfUnit(0);
+  const uint64_t period = first_unit > 0 ? columns : rotation.unit();
+  const uint64_t later = first_unit > 0 ? columns - first_unit : rotation.unit() - rotation.shift();
+  for (uint64_t at = begin; at < end;) {
+    const uint64_t within = at % period;
+    const bool keeps = within >= later;
+    const uint64_t to = std::min(end, at - within + (keeps ? period : later));
+    body(at, to, keeps);
+    at = to;
+  }
+}
+
 }  // namespace
 
 void BandMaskWords(const BandMask& mask, uint64_t first_element, uint64_t count, const float* x, const float* base,
                    uint32_t* words) {
-  const auto within = [](const MagnitudeRanks::Rank& rank, uint32_t bits, uint64_t element) {
-    return (bits > rank.bits) | ((bits == rank.bits) & (element <= rank.last_tie));
-  };
-  for (uint64_t i = 0; i < count; ++i) {
-    const uint32_t bits = MagnitudeBitsOf(x[i], base[i]);
-    const bool in_top = mask.has_top && within(mask.top, bits, first_element + i);
-    const bool kept = !in_top && (!mask.has_bottom || within(mask.bottom, bits, first_element + i));
-    words[i] = kept ? 0 : 1;
-  }
+  kernels::BandMaskWords(mask.has_top ? &mask.top : nullptr, mask.has_bottom ? &mask.bottom : nullptr, first_element,
+                         count, x, base, words);
 }
 
 RowRotation::RowRotation(PhiloxKey key, uint64_t row, uint64_t columns)
@@ -73,29 +85,12 @@ void RankMaskWords(const RankMask& mask, uint64_t first_element, uint64_t count,
                    const float* others, uint32_t* words) {
   kernels::RandomMaskWords(mask.key, first_element, count, words);
   ForRows({first_element, first_element + count}, mask.columns, [&](uint64_t row, uint64_t begin, uint64_t end) {
-    const uint64_t first = row * mask.columns + begin - first_element;
-    const float *of_x = x + first, *of_base = base + first, *of_others = others + first;
-    uint32_t* of_words = words + first;
-    // Without branches, which chance would mispredict; equal magnitudes, marked by a 2, are looked at after that.
-    // Bounds as the last word on their near side: those up to 2^32 do not fit.
-    const uint32_t has_low = mask.low > 0, low_last = static_cast<uint32_t>(mask.low - has_low);
-    const uint32_t has_high = mask.high > 0, high_last = static_cast<uint32_t>(mask.high - has_high);
-    uint32_t any_equal = 0;
-    ForEachOfPart(end - begin, [&](uint64_t i) {
-      const uint32_t bits = MagnitudeBitsOf(of_x[i], of_base[i]), other = std::bit_cast<uint32_t>(of_others[i]);
-      const uint32_t is_kept = has_low & static_cast<uint32_t>(of_words[i] <= low_last);
-      const uint32_t is_dropped = 1 ^ (has_high & static_cast<uint32_t>(of_words[i] <= high_last));
-      const uint32_t is_compared = 1 ^ (is_kept | is_dropped);
-      const uint32_t is_equal = is_compared & static_cast<uint32_t>(bits == other);
-      of_words[i] = is_dropped | (is_compared & static_cast<uint32_t>(bits < other)) | is_equal << 1;
-      any_equal |= is_equal;
-    });
-    if (any_equal == 0) return;
+    const uint64_t first = row * mask.columns - first_element;  // of the row's column 0; may be before the arrays
     const RowRotation rotation(mask.key, row, mask.columns);
-    for (uint64_t column = begin; column < end; ++column) {
-      uint32_t& word = words[first + column - begin];
-      if (word == 2) word = column > rotation.Of(column) ? 0 : 1;
-    }
+    ForTies(rotation, begin, end, mask.columns, [&](uint64_t from, uint64_t to, bool keeps) {
+      const uint64_t at = first + from;
+      kernels::RankMaskWords(mask.low, mask.high, keeps, to - from, x + at, base + at, others + at, words + at);
+    });
   });
 }
 
@@ -150,12 +145,16 @@ void RotatedMagnitudeNode::Compute(const graph::ComputeArgs& args) const {
       const uint64_t at = wanted - x[view].range.begin;
       const float* of_x = FloatsAt(x[view], at, unit, x_copy);
       const float* of_base = FloatsAt(base[view], at, unit, base_copy);
-      ForEachOfPart(unit,
-                    [&](uint64_t i) { magnitudes[i] = std::bit_cast<float>(MagnitudeBitsOf(of_x[i], of_base[i])); });
-      std::rotate(magnitudes, magnitudes + rotation.shift(), magnitudes + unit);
+      kernels::Magnitudes(of_x, of_base, unit, magnitudes);
       const uint64_t first = column % unit, last = std::min(end - index * unit, unit);
-      std::memcpy(out, magnitudes + first, (last - first) * sizeof(float));
-      out += (last - first) * sizeof(float);
+      // Element i of the unit is compared with i + shift, which comes round.
+      const auto copy = [&](uint64_t from, uint64_t to) {
+        std::memcpy(out, magnitudes + from, (to - from) * sizeof(float));
+        out += (to - from) * sizeof(float);
+      };
+      const uint64_t turn = unit - rotation.shift();
+      if (first < turn) copy(first + rotation.shift(), std::min(last, turn) + rotation.shift());
+      if (last > turn) copy(std::max(first, turn) - turn, last - turn);
       column += last - first;
     }
   });

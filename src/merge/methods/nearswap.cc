@@ -6,13 +6,12 @@
 //
 // Deliberate differences from mergekit: none in f32, where the bits are mergekit's; otherwise inputs are f32 as stored,
 // with one rounding at the end.
-#include <algorithm>
 #include <bit>
-#include <cmath>
 #include <memory>
 
 #include <fmt/format.h>
 
+#include "kernels/near_swap.h"
 #include "merge/float_views.h"
 #include "merge/mergekit_nodes.h"
 #include "merge/method.h"
@@ -35,22 +34,13 @@ class NearswapNode final : public graph::Node {
       const float* base = FloatsAt(args.in[0], first, count, base_copy);
       const float* x = FloatsAt(args.in[1], first, count, x_copy);
       uint8_t* const place = args.out + first * sizeof(float);
-      Swap(base, x, count, out_aligned ? reinterpret_cast<float*>(place) : out_copy);
+      kernels::SwapWhereNear(base, x, t_, count, out_aligned ? reinterpret_cast<float*>(place) : out_copy);
       if (!out_aligned) std::memcpy(place, out_copy, count * sizeof(float));
     });
   }
-  double NanosecondsPerElement() const override { return 1.5; }
+  double NanosecondsPerElement() const override { return 0.4; }
 
  private:
-  // t / d as torch has it, by the reciprocal. NaN in either is NaN in the result.
-  void Swap(const float* base, const float* x, uint64_t count, float* out) const {
-    for (uint64_t i = 0; i < count; ++i) {
-      const float difference = std::abs(base[i] - x[i]);
-      const float weight = std::clamp(1 / std::max(difference, 1e-6f) * t_, 0.0f, 1.0f);
-      out[i] = weight * x[i] + (1 - weight) * base[i];
-    }
-  }
-
   float t_;
 };
 

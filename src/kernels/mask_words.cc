@@ -1,0 +1,149 @@
+// Masks by magnitude, several elements at a time.
+//
+// Problem: "this large, or just as large and not after that element" is two comparisons and an index for each side of a
+// band, and chance would mispredict every branch of it.
+//
+// Idea: patterns of magnitudes are integers. Up to the last tie an element is before a place where it is larger than
+// bits - 1, after it where it is larger than bits: between the ties the bound is a constant. Words are compared
+// unsigned, with bounds as the last word on their near side, since 2^32 does not fit.
+#include "kernels/mask_words.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "base/check.h"
+#include "kernels/select.h"
+#include "kernels/simd.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/mask_words.cc"
+#include <hwy/foreach_target.h>  // after HWY_TARGET_INCLUDE
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace sluice::kernels {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+using DF = hn::CappedTag<float, kMaxVectorBytes / 4>;
+using DI = hn::Rebind<int32_t, DF>;
+using DU = hn::Rebind<uint32_t, DF>;
+using VI = hn::Vec<DI>;
+
+HWY_INLINE VI BitsAt(const float* x, const float* base) {
+  const DF df;
+  const DI di;
+  const VI bits = hn::BitCast(di, hn::Abs(hn::Sub(hn::LoadU(df, x), hn::LoadU(df, base))));
+  return hn::Min(bits, hn::Set(di, 0x7FC00000));
+}
+
+// Dropped where the magnitude is larger than `top`, or not larger than `bottom`.
+HWY_INLINE void BandWords(int32_t top, int32_t bottom, uint64_t count, const float* x, const float* base,
+                          uint32_t* words) {
+  const DI di;
+  const DU du;
+  const uint64_t lanes = hn::Lanes(di);
+  const VI above = hn::Set(di, top), least = hn::Set(di, bottom);
+  uint64_t at = 0;
+  for (; at + lanes <= count; at += lanes) {
+    const VI bits = BitsAt(x + at, base + at);
+    const VI kept = hn::AndNot(hn::VecFromMask(di, hn::Gt(bits, above)), hn::VecFromMask(di, hn::Gt(bits, least)));
+    hn::StoreU(hn::BitCast(du, hn::Add(kept, hn::Set(di, 1))), du, words + at);  // kept is -1 or 0
+  }
+  for (; at < count; ++at) {
+    const auto bits = static_cast<int32_t>(reference::MagnitudeBits(x[at], base[at]));
+    words[at] = bits > top || bits <= bottom ? 1 : 0;
+  }
+}
+
+void BandMaskWords(const MagnitudePlace* top, const MagnitudePlace* bottom, uint64_t first_element, uint64_t count,
+                   const float* x, const float* base, uint32_t* words) {
+  // Elements of [0, count) up to a place's last tie.
+  const auto ties = [&](const MagnitudePlace* place) {
+    if (place == nullptr || place->last_tie < first_element) return uint64_t{0};
+    return std::min(place->last_tie - first_element, count - 1) + 1;
+  };
+  const auto bound = [](const MagnitudePlace* place, bool is_tie, int32_t none) {
+    return place == nullptr ? none : static_cast<int32_t>(place->bits) - (is_tie ? 1 : 0);
+  };
+  if (count == 0) return;
+  const uint64_t top_ties = ties(top), bottom_ties = ties(bottom);
+  uint64_t at = 0;
+  for (const uint64_t end : {std::min(top_ties, bottom_ties), std::max(top_ties, bottom_ties), count}) {
+    BandWords(bound(top, end <= top_ties, 0x7FFFFFFF), bound(bottom, end <= bottom_ties, -1), end - at, x + at,
+              base + at, words + at);
+    at = end;
+  }
+}
+
+void RankMaskWords(uint64_t low, uint64_t high, bool keeps_ties, uint64_t count, const float* x, const float* base,
+                   const float* others, uint32_t* words) {
+  const DI di;
+  const DU du;
+  const uint64_t lanes = hn::Lanes(di);
+  const auto low_last = hn::Set(du, static_cast<uint32_t>(low - 1)),
+             high_last = hn::Set(du, static_cast<uint32_t>(high - 1));
+  const VI has_low = hn::Set(di, low > 0 ? -1 : 0), has_high = hn::Set(di, high > 0 ? -1 : 0);
+  const VI tie = hn::Set(di, keeps_ties ? 1 : 0);  // a tie is as a smaller other
+  uint64_t at = 0;
+  for (; at + lanes <= count; at += lanes) {
+    const auto word = hn::LoadU(du, words + at);
+    // word <= last, as min(word, last) == word
+    const VI below_low = hn::BitCast(di, hn::VecFromMask(du, hn::Eq(hn::Min(word, low_last), word)));
+    const VI below_high = hn::BitCast(di, hn::VecFromMask(du, hn::Eq(hn::Min(word, high_last), word)));
+    const VI other = hn::Sub(hn::BitCast(di, hn::LoadU(DF(), others + at)), tie);
+    const VI larger = hn::VecFromMask(di, hn::Gt(BitsAt(x + at, base + at), other));
+    const VI kept = hn::Or(hn::And(has_low, below_low), hn::And(hn::And(has_high, below_high), larger));
+    hn::StoreU(hn::BitCast(du, hn::Add(kept, hn::Set(di, 1))), du, words + at);
+  }
+  reference::RankMaskWords(low, high, keeps_ties, count - at, x + at, base + at, others + at, words + at);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace sluice::kernels
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace sluice::kernels {
+
+HWY_EXPORT(BandMaskWords);
+HWY_EXPORT(RankMaskWords);
+
+void BandMaskWords(const MagnitudePlace* top, const MagnitudePlace* bottom, uint64_t first_element, uint64_t count,
+                   const float* x, const float* base, uint32_t* words) {
+  HWY_DYNAMIC_DISPATCH(BandMaskWords)(top, bottom, first_element, count, x, base, words);
+}
+
+void RankMaskWords(uint64_t low, uint64_t high, bool keeps_ties, uint64_t count, const float* x, const float* base,
+                   const float* others, uint32_t* words) {
+  SLUICE_CHECK(low <= high && high <= uint64_t{1} << 32);
+  HWY_DYNAMIC_DISPATCH(RankMaskWords)(low, high, keeps_ties, count, x, base, others, words);
+}
+
+namespace reference {
+
+void BandMaskWords(const MagnitudePlace* top, const MagnitudePlace* bottom, uint64_t first_element, uint64_t count,
+                   const float* x, const float* base, uint32_t* words) {
+  for (uint64_t i = 0; i < count; ++i) {
+    const uint32_t bits = MagnitudeBits(x[i], base[i]);
+    const auto is_before = [&](const MagnitudePlace& place) {
+      return bits > place.bits || (bits == place.bits && first_element + i <= place.last_tie);
+    };
+    const bool is_kept = (top == nullptr || !is_before(*top)) && (bottom == nullptr || is_before(*bottom));
+    words[i] = is_kept ? 0 : 1;
+  }
+}
+
+void RankMaskWords(uint64_t low, uint64_t high, bool keeps_ties, uint64_t count, const float* x, const float* base,
+                   const float* others, uint32_t* words) {
+  for (uint64_t i = 0; i < count; ++i) {
+    const uint32_t bits = MagnitudeBits(x[i], base[i]), other = std::bit_cast<uint32_t>(others[i]);
+    const bool is_larger = bits > other || (bits == other && keeps_ties);
+    words[i] = words[i] < low || (words[i] < high && is_larger) ? 0 : 1;
+  }
+}
+
+}  // namespace reference
+}  // namespace sluice::kernels
+#endif  // HWY_ONCE

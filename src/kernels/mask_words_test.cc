@@ -1,0 +1,78 @@
+#include "kernels/mask_words.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "kernels/select.h"
+#include "kernels/testing/each_target.h"
+#include "kernels/testing/odd_floats.h"
+
+namespace sluice::kernels {
+namespace {
+
+std::vector<uint32_t> Words(uint64_t count) {
+  std::mt19937 random(5);
+  std::vector<uint32_t> words(count);
+  for (uint32_t& word : words) word = static_cast<uint32_t>(random());
+  words[3] = 0xFFFFFFFF;
+  words[4] = 0;
+  return words;
+}
+
+TEST(MaskWords, BandsAtEveryTarget) {
+  constexpr uint64_t kCount = 300, kFirst = 1000;
+  const std::vector<float> fine = OddFloats(kCount, 1, true), coarse = CoarseFloats(kCount, 1);
+  for (const std::vector<float>* x : {&fine, &coarse}) {
+    const std::vector<float> base = CoarseFloats(kCount, 2);
+    for (const uint64_t of_top : {1, 20, 200}) {
+      for (const uint64_t of_bottom : {7, 20, 299}) {
+        const auto place = [&](uint64_t i, uint64_t last_tie) {
+          return MagnitudePlace{reference::MagnitudeBits((*x)[i], base[i]), last_tie};
+        };
+        for (const uint64_t tie : {uint64_t{0}, kFirst, kFirst + of_top, kFirst + 150, uint64_t{1} << 40}) {
+          const MagnitudePlace top = place(of_top, tie), bottom = place(of_bottom, kFirst + of_bottom);
+          for (const int which : {0, 1, 2, 3}) {
+            for (uint64_t count = 0; count < kCount; count += count < 40 ? 1 : 53) {
+              const auto mask = [&](auto function) {
+                std::vector<uint32_t> words(kCount, 9);
+                function(which & 1 ? &top : nullptr, which & 2 ? &bottom : nullptr, kFirst, count, x->data(),
+                         base.data(), words.data());
+                return words;
+              };
+              const std::vector<uint32_t> expected = mask(reference::BandMaskWords);
+              ForEachTarget([&] { ASSERT_EQ(mask(BandMaskWords), expected) << count << " which " << which; });
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(MaskWords, RanksAtEveryTarget) {
+  constexpr uint64_t kCount = 300;
+  const std::vector<float> x = OddFloats(kCount, 1, true), base = CoarseFloats(kCount, 2);
+  std::vector<float> others(kCount);
+  Magnitudes(x.data(), base.data(), kCount, others.data());
+  for (uint64_t i = 0; i < kCount; i += 3) others[i] = others[(i + 1) % kCount];  // the rest are ties
+  constexpr uint64_t kAll = uint64_t{1} << 32;
+  const std::pair<uint64_t, uint64_t> bounds[] = {{0, 0},           {0, 1},    {0, kAll},     {kAll, kAll},
+                                                  {kAll / 4, kAll}, {1, 1000}, {0, kAll - 1}, {kAll / 3, kAll / 2}};
+  for (const auto& [low, high] : bounds) {
+    for (const bool keeps_ties : {false, true}) {
+      for (uint64_t count = 0; count < kCount; count += count < 40 ? 1 : 53) {
+        const auto mask = [&, low = low, high = high](auto function) {
+          std::vector<uint32_t> words = Words(kCount);
+          function(low, high, keeps_ties, count, x.data(), base.data(), others.data(), words.data());
+          return words;
+        };
+        const std::vector<uint32_t> expected = mask(reference::RankMaskWords);
+        ForEachTarget([&] { ASSERT_EQ(mask(RankMaskWords), expected) << count << " from " << low << " to " << high; });
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace sluice::kernels

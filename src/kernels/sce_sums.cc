@@ -1,0 +1,245 @@
+// sce, several elements at a time.
+//
+// Problem: differences, votes and variances of several models in f64, two loops over the models for each number that is
+// written.
+//
+// Idea: a vector of elements goes through all models with its sums in registers; differences are made again where they
+// are needed twice, which costs less than to keep them.
+#include "kernels/sce_sums.h"
+
+#include <bit>
+#include <cmath>
+
+#include "kernels/simd.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/sce_sums.cc"
+#include <hwy/foreach_target.h>  // after HWY_TARGET_INCLUDE
+#include <hwy/highway.h>
+
+#ifndef SLUICE_KERNELS_SCE_SUMS_ONCE
+#define SLUICE_KERNELS_SCE_SUMS_ONCE
+namespace sluice::kernels {
+
+inline float NarrowCanonical(double value) {
+  return std::isnan(value) ? std::bit_cast<float>(0x7FC00000u) : static_cast<float>(value);
+}
+
+// The readable form, for elements [at, count).
+inline void VariancesFrom(uint64_t at, const float* base, std::span<const float* const> x, uint64_t count,
+                          float* variances) {
+  const auto n = static_cast<double>(x.size());
+  for (; at < count; ++at) {
+    const auto difference = [&](size_t m) { return static_cast<double>(x[m][at]) - static_cast<double>(base[at]); };
+    double mean = 0, sum = 0;
+    for (size_t m = 0; m < x.size(); ++m) mean += difference(m);
+    mean /= n;  // of equal differences, exactly that: their variance is 0
+    for (size_t m = 0; m < x.size(); ++m) sum += (difference(m) - mean) * (difference(m) - mean);
+    variances[at] = NarrowCanonical(sum / n);
+  }
+}
+
+inline void AddSquaresFrom(uint64_t at, const float* base, std::span<const float* const> x, const uint32_t* words,
+                           uint64_t count, double* lanes) {
+  for (; at < count; ++at) {
+    if (words != nullptr && words[at] != 0) continue;
+    for (size_t m = 0; m < x.size(); ++m) {
+      const double difference = static_cast<double>(x[m][at]) - static_cast<double>(base[at]);
+      lanes[m * kSquareLanes + at % kSquareLanes] += difference * difference;
+    }
+  }
+}
+
+inline void MergeAgreeingFrom(uint64_t at, const float* base, std::span<const float* const> x, const double* weights,
+                              const uint32_t* words, uint64_t count, float* out) {
+  for (; at < count; ++at) {
+    if (words != nullptr && words[at] != 0) {
+      out[at] = base[at];
+      continue;
+    }
+    const auto difference = [&](size_t m) { return static_cast<double>(x[m][at]) - static_cast<double>(base[at]); };
+    double vote = 0, mixed = 0, divisor = 0;
+    for (size_t m = 0; m < x.size(); ++m) vote += difference(m);
+    for (size_t m = 0; m < x.size(); ++m) {
+      const double towards = vote >= 0 ? difference(m) : -difference(m);
+      const double weight = towards > 0 ? weights[m] : 0 * weights[m];  // a NaN stays one
+      mixed += weight * difference(m);
+      divisor += weight;
+    }
+    out[at] = NarrowCanonical(static_cast<double>(base[at]) + mixed / (divisor < 1e-6 ? 1e-6 : divisor));
+  }
+}
+
+}  // namespace sluice::kernels
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace sluice::kernels {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Highway's emulation rounds what is too large for f32 to the largest f32, and no processor does.
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+
+void Variances(const float* base, std::span<const float* const> x, uint64_t count, float* variances) {
+  VariancesFrom(0, base, x, count, variances);
+}
+void AddSquares(const float* base, std::span<const float* const> x, const uint32_t* words, uint64_t count,
+                double* lanes) {
+  AddSquaresFrom(0, base, x, words, count, lanes);
+}
+void MergeAgreeing(const float* base, std::span<const float* const> x, const double* weights, const uint32_t* words,
+                   uint64_t count, float* out) {
+  MergeAgreeingFrom(0, base, x, weights, words, count, out);
+}
+
+#else
+
+using DD = hn::CappedTag<double, kMaxVectorBytes / 8>;
+using DF = hn::Rebind<float, DD>;
+using DU32 = hn::Rebind<uint32_t, DD>;
+using DU64 = hn::Rebind<uint64_t, DD>;
+using VD = hn::Vec<DD>;
+
+constexpr uint64_t kStep = hn::MaxLanes(DD());
+
+HWY_INLINE VD WideAt(const float* x) { return hn::PromoteTo(DD(), hn::LoadU(DF(), x)); }
+
+HWY_INLINE hn::Vec<DF> Narrow(VD value) {
+  const VD canonical = hn::BitCast(DD(), hn::Set(DU64(), uint64_t{0x7FF8} << 48));
+  return hn::DemoteTo(DF(), hn::IfThenElse(hn::IsNaN(value), canonical, value));
+}
+
+HWY_INLINE hn::Mask<DD> KeptAt(const uint32_t* words) {
+  return hn::RebindMask(DD(), hn::Eq(hn::PromoteTo(DU64(), hn::LoadU(DU32(), words)), hn::Zero(DU64())));
+}
+
+void Variances(const float* base, std::span<const float* const> x, uint64_t count, float* variances) {
+  const DD dd;
+  const VD n = hn::Set(dd, static_cast<double>(x.size()));
+  uint64_t at = 0;
+  for (; at + kStep <= count; at += kStep) {
+    const VD of_base = WideAt(base + at);
+    VD mean = hn::Zero(dd), sum = hn::Zero(dd);
+    for (const float* model : x) mean = hn::Add(mean, hn::Sub(WideAt(model + at), of_base));
+    mean = hn::Div(mean, n);
+    for (const float* model : x) {
+      const VD off = hn::Sub(hn::Sub(WideAt(model + at), of_base), mean);
+      sum = hn::Add(sum, hn::Mul(off, off));
+    }
+    hn::StoreU(Narrow(hn::Div(sum, n)), DF(), variances + at);
+  }
+  VariancesFrom(at, base, x, count, variances);
+}
+
+template <bool kMasked>
+HWY_INLINE void AddSquaresOf(const float* base, const float* x, const uint32_t* words, uint64_t count, double* lanes) {
+  const DD dd;
+  constexpr uint64_t kVectors = kSquareLanes / kStep;
+  VD sums[kVectors];
+  HWY_UNROLL(4)
+  for (uint64_t v = 0; v < kVectors; ++v) sums[v] = hn::LoadU(dd, lanes + v * kStep);
+  for (uint64_t i = 0; i < count; i += kSquareLanes) {
+    HWY_UNROLL(4)
+    for (uint64_t v = 0; v < kVectors; ++v) {
+      const uint64_t at = i + v * kStep;
+      const VD difference = hn::Sub(WideAt(x + at), WideAt(base + at));
+      VD square = hn::Mul(difference, difference);
+      if constexpr (kMasked) square = hn::IfThenElseZero(KeptAt(words + at), square);
+      sums[v] = hn::Add(sums[v], square);
+    }
+  }
+  HWY_UNROLL(4)
+  for (uint64_t v = 0; v < kVectors; ++v) hn::StoreU(sums[v], dd, lanes + v * kStep);
+}
+
+void AddSquares(const float* base, std::span<const float* const> x, const uint32_t* words, uint64_t count,
+                double* lanes) {
+  const uint64_t whole = count / kSquareLanes * kSquareLanes;
+  for (size_t m = 0; m < x.size(); ++m) {
+    double* of_model = lanes + m * kSquareLanes;
+    if (words == nullptr) {
+      AddSquaresOf<false>(base, x[m], words, whole, of_model);
+    } else {
+      AddSquaresOf<true>(base, x[m], words, whole, of_model);
+    }
+  }
+  AddSquaresFrom(whole, base, x, words, count, lanes);
+}
+
+void MergeAgreeing(const float* base, std::span<const float* const> x, const double* weights, const uint32_t* words,
+                   uint64_t count, float* out) {
+  const DD dd;
+  const VD zero = hn::Zero(dd), least = hn::Set(dd, 1e-6), sign_bit = hn::Set(dd, -0.0);
+  uint64_t at = 0;
+  for (; at + kStep <= count; at += kStep) {
+    const VD of_base = WideAt(base + at);
+    VD vote = zero, mixed = zero, divisor = zero;
+    for (const float* model : x) vote = hn::Add(vote, hn::Sub(WideAt(model + at), of_base));
+    const VD turn = hn::IfThenZeroElse(hn::Ge(vote, zero), sign_bit);  // makes what agrees positive
+    for (size_t m = 0; m < x.size(); ++m) {
+      const VD difference = hn::Sub(WideAt(x[m] + at), of_base);
+      const auto agrees = hn::Gt(hn::Xor(difference, turn), zero);
+      const VD weight = hn::IfThenElse(agrees, hn::Set(dd, weights[m]), hn::Set(dd, 0 * weights[m]));
+      mixed = hn::Add(mixed, hn::Mul(weight, difference));
+      divisor = hn::Add(divisor, weight);
+    }
+    const VD by = hn::IfThenElse(hn::Lt(divisor, least), least, divisor);
+    const auto merged = Narrow(hn::Add(of_base, hn::Div(mixed, by)));
+    if (words == nullptr) {
+      hn::StoreU(merged, DF(), out + at);
+    } else {
+      const auto kept = hn::RebindMask(DF(), hn::Eq(hn::LoadU(DU32(), words + at), hn::Zero(DU32())));
+      hn::StoreU(hn::IfThenElse(kept, merged, hn::LoadU(DF(), base + at)), DF(), out + at);
+    }
+  }
+  MergeAgreeingFrom(at, base, x, weights, words, count, out);
+}
+
+#endif  // HWY_SCALAR, HWY_EMU128
+
+}  // namespace HWY_NAMESPACE
+}  // namespace sluice::kernels
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace sluice::kernels {
+
+HWY_EXPORT(Variances);
+HWY_EXPORT(AddSquares);
+HWY_EXPORT(MergeAgreeing);
+
+void Variances(const float* base, std::span<const float* const> x, uint64_t count, float* variances) {
+  HWY_DYNAMIC_DISPATCH(Variances)(base, x, count, variances);
+}
+
+void AddSquares(const float* base, std::span<const float* const> x, const uint32_t* words, uint64_t count,
+                double* lanes) {
+  HWY_DYNAMIC_DISPATCH(AddSquares)(base, x, words, count, lanes);
+}
+
+void MergeAgreeing(const float* base, std::span<const float* const> x, const double* weights, const uint32_t* words,
+                   uint64_t count, float* out) {
+  HWY_DYNAMIC_DISPATCH(MergeAgreeing)(base, x, weights, words, count, out);
+}
+
+namespace reference {
+
+void Variances(const float* base, std::span<const float* const> x, uint64_t count, float* variances) {
+  VariancesFrom(0, base, x, count, variances);
+}
+
+void AddSquares(const float* base, std::span<const float* const> x, const uint32_t* words, uint64_t count,
+                double* lanes) {
+  AddSquaresFrom(0, base, x, words, count, lanes);
+}
+
+void MergeAgreeing(const float* base, std::span<const float* const> x, const double* weights, const uint32_t* words,
+                   uint64_t count, float* out) {
+  MergeAgreeingFrom(0, base, x, weights, words, count, out);
+}
+
+}  // namespace reference
+}  // namespace sluice::kernels
+#endif  // HWY_ONCE
