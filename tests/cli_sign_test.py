@@ -297,6 +297,32 @@ class SignedByModelSigning(Signing):
             self.assertEqual(self.changes(result), {"config.json": "missing", "extra": "extra", "sub/weights.data": "changed"})
 
 
+class WithAManifest(Signing):
+    def test_signature_and_manifest_in_one_read(self):
+        manifest = self.dir / "m.json"
+        self.run_ok("digest", self.model, "-o", manifest)
+        self.sign()
+        result = self.verify(0, "IDENTICAL", "--manifest", manifest)
+        self.assertTrue(result["summary"]["manifest"]["same"])
+        self.assertEqual(result["bytes_read"], sum(path.stat().st_size for path in self.model.iterdir() if path.name != "model.sig"))
+        self.assertIn("the model is the manifest's", result["proves"])
+
+        write_model(self.model, seed=2, shards=3)
+        self.sign("--force")
+        result = self.verify(1, "SAME_ARCHITECTURE_DIFFERENT_WEIGHTS", "--manifest", manifest)
+        self.assertEqual({d["class"] for d in result["summary"]["manifest"]["differences"]}, {"changed"})
+        self.run_fails(2, ["--manifest", "digest"], "verify", self.model, "--manifest", manifest)
+        manifest.write_text(manifest.read_text().replace('"root": "', '"root": "0', 1))
+        self.run_fails(3, ["m.json"], "verify", self.model, "--signature", self.model / "model.sig", "--key", self.dir / "p256.pub.pem", "--manifest", manifest)
+
+    def test_a_signature_by_shards_reads_the_tensors_again(self):
+        model = self.dir / "theirs"
+        shutil.copytree(DATA / "model", model)
+        self.run_ok("digest", self.model, "-o", self.dir / "m.json")
+        # No model at all: the files are as they were signed, and that is what cannot be opened.
+        self.run_fails(3, ["theirs"], "verify", model, "--signature", DATA / "shards.sig", "--key", self.dir / "p256.pub.pem", "--manifest", self.dir / "m.json")
+
+
 class Merged(Signing):
     def setUp(self):
         super().setUp()

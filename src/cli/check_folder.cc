@@ -20,6 +20,7 @@
 #include "report/verification_report.h"
 #include "stream/checkpoint_groups.h"
 #include "stream/digest_sink.h"
+#include "verify/digest_manifest.h"
 #include "verify/model_signature.h"
 #include "verify/stored_tensors.h"
 
@@ -31,9 +32,8 @@ namespace fs = std::filesystem;
 // Of 100,000 files it is some 20 MB.
 constexpr uint64_t kMaxBundleBytes = uint64_t{256} << 20;
 
-// A merged folder and what its statement says of it.
+// A statement and what comes of it.
 struct Stated {
-  std::shared_ptr<const checkpoint::Checkpoint> checkpoint;
   merge::Statement statement;
   verify::StatementCheck check;
 };
@@ -49,10 +49,14 @@ Result<kernels::Hash256> ReadHash(const std::string& hex, const std::string& fil
   return hash;
 }
 
-Result<Stated> OpenStated(Session& session, const std::string& ref) {
+Result<std::shared_ptr<const checkpoint::Checkpoint>> OpenModel(Session& session, const std::string& ref) {
+  SLUICE_ASSIGN(auto model, session.Open(ref));
+  session.WarnOf(*model);
+  return model;
+}
+
+Result<Stated> ReadStated(const std::string& ref) {
   Stated stated;
-  SLUICE_ASSIGN(stated.checkpoint, session.Open(ref));
-  session.WarnOf(*stated.checkpoint);
   SLUICE_ASSIGN(stated.statement, merge::ReadStatement(ref));
   verify::StatementCheck& check = stated.check;
   check.ref = ref;
@@ -62,11 +66,8 @@ Result<Stated> OpenStated(Session& session, const std::string& ref) {
   return stated;
 }
 
-// From the roots of all tensors.
-Result<void> CompareWithStatement(std::vector<checkpoint::TensorDigest> tensors, Stated* stated) {
+void CompareWithStatement(const checkpoint::ModelDigest& digest, Stated* stated) {
   verify::StatementCheck& check = stated->check;
-  SLUICE_ASSIGN(const checkpoint::ModelDigest digest,
-                checkpoint::MakeModelDigest(std::move(tensors), *stated->checkpoint));
   check.root = digest.model_root;
   check.weights_root = digest.weights_root;
   check.tensors = digest.tensors.size();
@@ -86,30 +87,87 @@ Result<void> CompareWithStatement(std::vector<checkpoint::TensorDigest> tensors,
     for (const auto& [name, root] : roots) check.missing.emplace_back(name);
   }
   verify::DecideStatement(&check);
-  return {};
 }
 
-// What the stream reads, where the files are not read whole. Nothing with --dry-run.
-Result<std::optional<uint64_t>> ReadForStatement(Session& session, Stated* stated) {
-  const stream::CheckpointGroups groups(*stated->checkpoint);
-  stream::DigestSink sink(stated->checkpoint->tensors());
+// By the stream, where the files are not read whole. Nothing with --dry-run.
+Result<std::optional<checkpoint::ModelDigest>> ReadDigest(Session& session, const checkpoint::Checkpoint& model,
+                                                          uint64_t* bytes_read) {
+  const stream::CheckpointGroups groups(model);
+  stream::DigestSink sink(model.tensors());
   SLUICE_ASSIGN(const PassReport pass, RunPass(session, groups, std::array<stream::Sink*, 1>{&sink}, "verify"));
   if (!pass.ran) return std::nullopt;
-  SLUICE_TRY(CompareWithStatement(sink.Digests(), stated));
-  return std::optional(pass.stats.payload_bytes);
+  *bytes_read += pass.stats.payload_bytes;
+  SLUICE_ASSIGN(auto digest, checkpoint::MakeModelDigest(sink.Digests(), model));
+  return std::optional(std::move(digest));
 }
 
 Result<int> CheckStatement(Session& session, const std::string& ref) {
-  SLUICE_ASSIGN(Stated stated, OpenStated(session, ref));
-  SLUICE_ASSIGN(const std::optional<uint64_t> read, ReadForStatement(session, &stated));
-  if (!read) return 0;
+  SLUICE_ASSIGN(const auto model, OpenModel(session, ref));
+  SLUICE_ASSIGN(Stated stated, ReadStated(ref));
+  SLUICE_ASSIGN(const auto digest, ReadDigest(session, *model, &stated.check.bytes_read));
+  if (!digest) return 0;
+  CompareWithStatement(*digest, &stated);
   stated.check.budget_bytes = session.options.max_memory_bytes;
   stated.check.peak_bytes = PeakResidentBytes();
   stated.check.seconds = session.seconds();
-  stated.check.bytes_read = *read;
   session.Print(report::StatementCheckJson(stated.check), report::StatementCheckText(stated.check));
   return verify::VerdictExitStatus(stated.check.verdict);
 }
+
+// What else is asked of a signed model's tensors: its statement's roots, a manifest's. Answered by the read of its
+// files where that can be, else by another.
+class TensorQuestions {
+ public:
+  // A model that does not open is an error() for later: a file of it may have been changed, which is the better answer.
+  Result<void> Open(Session& session, const std::string& path, const std::string& manifest) {
+    if (!manifest.empty()) {
+      SLUICE_ASSIGN(const std::string text, io::ReadWholeFile(manifest));
+      SLUICE_ASSIGN(manifest_, verify::ParseDigestManifest(text, manifest));
+      manifest_path_ = manifest;
+    }
+    if (!manifest_ && !HasStatement(path)) return {};
+    const auto opened = [&]() -> Result<void> {
+      if (HasStatement(path)) {
+        SLUICE_ASSIGN(stated_, ReadStated(path));
+      }
+      SLUICE_ASSIGN(model_, OpenModel(session, path));
+      return {};
+    }();
+    if (!opened) error_ = opened.error();
+    return {};
+  }
+
+  void AddLeaves(std::vector<io::FilePiece>* pieces) {
+    if (model_ != nullptr) stored_ = verify::StoredTensors::AddLeaves(*model_, pieces);
+  }
+
+  Result<void> Answer(Session& session, std::span<const io::PieceHashes> hashes, verify::SignatureCheck* check) {
+    if (model_ == nullptr) return {};
+    std::optional<checkpoint::ModelDigest> digest;
+    if (stored_) {
+      SLUICE_ASSIGN(digest, checkpoint::MakeModelDigest(stored_->Digests(*model_, hashes), *model_));
+    } else {
+      SLUICE_ASSIGN(digest, ReadDigest(session, *model_, &check->bytes_read));
+    }
+    if (!digest) return {};
+    if (stated_) {
+      CompareWithStatement(*digest, &*stated_);
+      check->statement = stated_->check;
+    }
+    if (manifest_) check->manifest = verify::CompareWithManifest(*digest, *manifest_, manifest_path_);
+    return {};
+  }
+
+  const std::optional<Error>& error() const { return error_; }
+
+ private:
+  std::shared_ptr<const checkpoint::Checkpoint> model_;  // null where nothing is asked, or it does not open
+  std::optional<Stated> stated_;
+  std::optional<checkpoint::ModelDigest> manifest_;
+  std::string manifest_path_;
+  std::optional<verify::StoredTensors> stored_;
+  std::optional<Error> error_;
+};
 
 // The signature is looked at before a file is: one that is not the key's ends it.
 Result<verify::FileManifest> ReadSignature(Session& session, const SignatureRequest& request,
@@ -148,31 +206,16 @@ Result<int> CheckSigned(Session& session, const std::string& ref, const Signatur
   SLUICE_ASSIGN(verify::ModelFiles files, verify::ListModelFiles(path, list));
   verify::HashPlan plan = verify::PlanHashes(files, manifest.shard_bytes);
 
-  std::optional<Stated> stated;
-  std::optional<Error> unstated;  // why a merge cannot be opened: a file that was changed, or signed like that
-  std::optional<verify::StoredTensors> tensors;
-  if (HasStatement(path)) {
-    if (Result<Stated> opened = OpenStated(session, path)) {
-      stated = std::move(*opened);
-      if (manifest.shard_bytes == 0) tensors = verify::StoredTensors::AddLeaves(*stated->checkpoint, &plan.pieces);
-    } else {
-      unstated = std::move(opened.error());
-    }
-  }
+  TensorQuestions questions;
+  SLUICE_TRY(questions.Open(session, path, request.manifest));
+  if (manifest.shard_bytes == 0) questions.AddLeaves(&plan.pieces);
   SLUICE_ASSIGN(const auto hashes, HashModel(session, files, plan.pieces, "verify"));
   if (!hashes) return 0;
   for (size_t i = 0; i < plan.entries.size(); ++i) plan.entries[i].digest = (*hashes)[i].digest;
   check.bytes_read = files.size_bytes;
-  if (stated && tensors) {
-    SLUICE_TRY(CompareWithStatement(tensors->Digests(*stated->checkpoint, *hashes), &*stated));
-  } else if (stated) {
-    SLUICE_ASSIGN(const std::optional<uint64_t> read, ReadForStatement(session, &*stated));
-    check.bytes_read += read.value_or(0);
-  }
-  if (stated) check.statement = std::move(stated->check);
-
+  SLUICE_TRY(questions.Answer(session, *hashes, &check));
   check.comparison = verify::CompareFiles(manifest, plan.entries);
-  if (unstated && check.comparison.same()) return Fail(std::move(*unstated));
+  if (questions.error() && check.comparison.same()) return Fail(*questions.error());
   check.ignored = std::move(files.ignored);
   check.files = files.files.size();
   check.bytes = files.size_bytes;

@@ -14,6 +14,7 @@ struct SignatureRequest {
   std::string signature, key;
   std::vector<std::string> ignored;  // paths of the model that are not looked at, beside those that the signature names
   bool allow_symlinks = false;
+  std::string manifest;  // of `digest -o`: compared in the same read; empty: none
 };
 
 // Prints; returns the exit status. Without a signature the folder must have a statement (sluice_merge.json); with one,

@@ -6,6 +6,7 @@
 
 #include "base/units.h"
 #include "kernels/sha256.h"
+#include "report/model_report.h"
 #include "report/table.h"
 #include "report/verification_report.h"
 
@@ -42,10 +43,16 @@ std::string Proves(const SignatureCheck& check) {
   const std::string files =
       "every byte of every file was read: these are the files that the holder of the key has signed, none is missing "
       "and none is more";
-  if (!check.statement) return files;
-  return check.statement->verdict == verify::Verdict::kIdentical
-             ? files + "; the root is the one that the folder's statement names"
-             : files + "; but the folder's statement, which is one of them, names another root";
+  std::string text = files;
+  if (check.statement) {
+    text += check.statement->verdict == verify::Verdict::kIdentical
+                ? "; the root is the one that the folder's statement names"
+                : "; but the folder's statement, which is one of them, names another root";
+  }
+  if (check.manifest) {
+    text += check.manifest->same() ? "; the model is the manifest's" : "; but the model is not the manifest's";
+  }
+  return text;
 }
 
 std::string DoesNotProve(const SignatureCheck& check) {
@@ -108,6 +115,7 @@ ordered_json SignatureCheckJson(const SignatureCheck& check) {
     summary["statement"]["verdict"] = statement["verdict"];
     json["tensors"] = statement["tensors"];
   }
+  if (check.manifest) summary["manifest"] = ManifestCheckJson(*check.manifest);
   json["memory"] = {{"budget", check.budget_bytes}, {"peak", check.peak_bytes}};
   json["seconds"] = check.seconds;
   json["bytes_read"] = check.bytes_read;
@@ -143,6 +151,7 @@ std::string SignatureCheckText(const SignatureCheck& check) {
   }
   if (!files.empty()) text += "\n" + files.ToString("  ");
   if (rows > kMostRows) text += fmt::format("  ... and {} more (all of them with --json)\n", rows - kMostRows);
+  if (check.manifest) text += "\n" + ManifestCheckText(*check.manifest);
   return text + fmt::format("\n  {}, read {}, {} of {} at most\n", FormatSeconds(check.seconds),
                             FormatBytes(check.bytes_read), FormatMemory(check.peak_bytes),
                             FormatMemory(check.budget_bytes));

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "verify/digest_manifest.h"
 #include "verify/file_manifest.h"
 #include "verify/verdict.h"
 #include "verify/verification.h"
@@ -22,18 +23,15 @@ struct SignatureCheck {
   std::vector<std::string> ignored;         // files that are there and that the signature, or the user, leaves out
   uint64_t files = 0, bytes = 0;            // that were looked at
   std::optional<StatementCheck> statement;  // of the same read, where the folder has one
+  std::optional<ManifestCheck> manifest;    // of the same read, where one was given
   Verdict verdict = Verdict::kUndecided;
   uint64_t budget_bytes = 0, peak_bytes = 0;
   double seconds = 0;
   uint64_t bytes_read = 0;
 };
 
-// Sets `verdict`: files that differ come first, then what the statement says.
-inline void DecideSignature(SignatureCheck* check) {
-  check->verdict = !check->comparison.same()      ? Verdict::kDifferentFiles
-                   : check->statement.has_value() ? check->statement->verdict
-                                                  : Verdict::kIdentical;
-}
+// Sets `verdict`: files that differ come first, then what the statement says, then the manifest.
+void DecideSignature(SignatureCheck* check);
 
 struct SigningResult {
   std::string ref, signature;

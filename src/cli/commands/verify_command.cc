@@ -169,6 +169,9 @@ Result<int> Run(const Values& values, Session& session) {
   if (is_signed && values.refs.size() != 1) {
     return Fail(ErrorCode::kUsage, "--signature is of the files of one model: name one");
   }
+  if (!is_signed && !values.signature.manifest.empty()) {
+    return Fail(ErrorCode::kUsage, "--manifest goes with --signature; alone it is `sluice digest REF --check FILE`");
+  }
   if (!is_signed && (!values.signature.ignored.empty() || values.signature.allow_symlinks)) {
     return Fail(ErrorCode::kUsage, "--ignore and --allow-symlinks go with --signature");
   }
@@ -272,6 +275,10 @@ Action Declare(CLI::App& app) {
       ->group("Options");
   app.add_flag("--allow-symlinks", values->signature.allow_symlinks,
                "With --signature: follow links to files, as a hub cache has them")
+      ->group("Options");
+  app.add_option("--manifest", values->signature.manifest,
+                 "With --signature: compare with a manifest of `digest -o` too, in the same read")
+      ->type_name("FILE")
       ->group("Options");
   for (const char* name : {"--against", "--report", "--evidence", "--replay", "--gamma", "--alpha", "--challenges",
                            "--challenge-tokens", "--prompts"}) {
