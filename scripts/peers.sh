@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# peers.sh: what the peer tests compare with: a Python environment with numpy, safetensors, gguf, tokenizers and sentencepiece in
+# peers.sh: what the peer tests compare with: a Python environment with numpy, safetensors, gguf, tokenizers, sentencepiece and model-signing in
 # build/peers, the model of scripts/smollm2.sh as build/peers/smollm2.gguf, and llama.cpp's vocabularies (of the source of llama-cpp-python,
 # 77 MB) as build/peers/vocabularies. Does nothing twice.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 peers=build/peers
-packages=(numpy==1.26.4 safetensors==0.4.5 gguf==0.17.1 tokenizers==0.23.3 sentencepiece==0.2.3)
+packages=(numpy==1.26.4 safetensors==0.4.5 gguf==0.17.1 tokenizers==0.23.3 sentencepiece==0.2.3 model-signing==1.1.1 pyopenssl==26.4.0)
 llama_cpp=llama-cpp-python==0.3.36
 
 model=$(scripts/smollm2.sh)

@@ -74,6 +74,36 @@ class Digest(Case):
         self.assertEqual([d["name"] for d in result["differences"]], [name])
         self.assertIn(name, self.run_ok("digest", model, "--check", manifest, status=1).out)
 
+    def test_manifest_tells_renamed_missing_and_extra_tensors(self):
+        model = write_model(self.dir / "model")
+        self.run_ok("digest", model, "-o", self.dir / "m.json")
+        tensors = read_safetensors(model / "model.safetensors")
+        tensors["model.layers.0.mlp.renamed.weight"] = tensors.pop("model.layers.0.mlp.up_proj.weight")
+        del tensors["model.layers.1.mlp.up_proj.weight"]
+        tensors["more"] = ("F32", [1], f32([1]))
+        write_safetensors(model / "model.safetensors", tensors)
+        result = self.run_ok("digest", model, "--check", self.dir / "m.json", "--json", status=1).json()["check"]
+        told = {difference["name"]: difference["class"] for difference in result["differences"]}
+        self.assertEqual(told, {"model.layers.0.mlp.renamed.weight": "renamed", "model.layers.1.mlp.up_proj.weight": "missing", "more": "extra"})
+        self.assertEqual(result["differences"][0]["other_name"], "model.layers.0.mlp.up_proj.weight")
+        self.assertEqual((result["same_weights"], result["same_config"], result["same_tokenizer"]), (False, True, True))
+
+    def test_a_manifest_that_was_changed_is_found_and_the_part_of_it(self):
+        model = write_model(self.dir / "model")
+        manifest = self.dir / "m.json"
+        whole = self.run_ok("digest", model, "-o", manifest, "--json").json()
+        zeros = "0" * 64
+        for change, words in (({"root": zeros}, "root, config_hash or tokenizer_hash"), ({"weights_root": zeros}, "weights_root: tensors[] and root agree"),
+                              ({"tensors": whole["tensors"][1:]}, "tensors[] or tied[]"), ({"bytes": 1}, "bytes: 1")):
+            manifest.write_text(json.dumps(dict(whole, **change)))
+            self.run_fails(3, ["m.json", "contradicts itself", words], "digest", model, "--check", manifest)
+            # Before a weight is read: where the model is does not matter.
+            self.run_fails(3, ["m.json", words], "digest", self.dir / "absent", "--check", manifest)
+        tensors = json.loads(json.dumps(whole["tensors"]))
+        tensors[3]["digest"] = zeros
+        manifest.write_text(json.dumps(dict(whole, tensors=tensors)))
+        self.run_fails(3, ["m.json", "tensors[] or tied[]"], "digest", model, "--check", manifest)
+
     def test_manifest_tells_of_config(self):
         model = write_model(self.dir / "model")
         self.run_ok("digest", model, "-o", self.dir / "m.json")

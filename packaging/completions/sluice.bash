@@ -4,7 +4,7 @@ _sluice() {
   local common="--json --quiet --dry-run --threads --max-memory --help --version"
   COMPREPLY=()
   if ((COMP_CWORD == 1)); then
-    mapfile -t COMPREPLY < <(compgen -W "convert digest extract-lora inspect logits merge perplexity tokenize verify help --help --version" -- "$word")
+    mapfile -t COMPREPLY < <(compgen -W "convert digest extract-lora inspect logits merge perplexity sign tokenize verify help --help --version" -- "$word")
     return
   fi
   case ${COMP_WORDS[COMP_CWORD - 1]} in
@@ -24,8 +24,9 @@ _sluice() {
       logits) own="--ids --text --tokenizer -o --last --parse-special --force --seed --arithmetic" ;;
       merge) own="-o --check --list-methods --explain --seed --random-seed --arithmetic --lora-merge-dtype --set --out-shard-size --nan --report --resume --force" ;;
       perplexity) own="--text --tokenizer --convention --context --chunks --report --parse-special --seed --arithmetic" ;;
+      sign) own="--key -o --passphrase-env --ignore --allow-symlinks --force" ;;
       tokenize) own="--text --file --decode --parse-special --add-special --skip-special" ;;
-      verify) own="--level --atol --rtol --first-difference --sample --facts --nonce --seed --arithmetic --report" ;;
+      verify) own="--level --atol --rtol --first-difference --sample --facts --nonce --signature --key --ignore --allow-symlinks --manifest --seed --arithmetic --report" ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$own $common" -- "$word")
     return

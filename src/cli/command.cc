@@ -17,7 +17,7 @@ std::vector<const Command*> AllCommands() {
 
 bool IsPlannedCommand(std::string_view name) {
   static constexpr std::array kPlanned = {"chat",   "fingerprint", "generate", "lineage", "quantize",
-                                          "recall", "seal",        "serve",    "sign",    "sweep"};
+                                          "recall", "seal",        "serve",    "sweep"};
   return std::ranges::find(kPlanned, name) != kPlanned.end();
 }
 

@@ -84,6 +84,25 @@ bool HasShaInstructions() {
   return has;
 }
 
+// All 64 rounds: step(i) for i of 0 to 15.
+#define SLUICE_ALL_STEPS(step) \
+  step(0);                     \
+  step(1);                     \
+  step(2);                     \
+  step(3);                     \
+  step(4);                     \
+  step(5);                     \
+  step(6);                     \
+  step(7);                     \
+  step(8);                     \
+  step(9);                     \
+  step(10);                    \
+  step(11);                    \
+  step(12);                    \
+  step(13);                    \
+  step(14);                    \
+  step(15)
+
 __attribute__((target("sha,sse4.1"))) void CompressPair(uint32_t state_a[8], const uint8_t* a, uint32_t state_b[8],
                                                         const uint8_t* b, uint64_t num_blocks) {
   State sa = LoadState(state_a), sb = LoadState(state_b);
@@ -93,22 +112,7 @@ __attribute__((target("sha,sse4.1"))) void CompressPair(uint32_t state_a[8], con
 #define SLUICE_STEP(i)       \
   FourRounds<i>(&sa, wa, a); \
   FourRounds<i>(&sb, wb, b)
-    SLUICE_STEP(0);
-    SLUICE_STEP(1);
-    SLUICE_STEP(2);
-    SLUICE_STEP(3);
-    SLUICE_STEP(4);
-    SLUICE_STEP(5);
-    SLUICE_STEP(6);
-    SLUICE_STEP(7);
-    SLUICE_STEP(8);
-    SLUICE_STEP(9);
-    SLUICE_STEP(10);
-    SLUICE_STEP(11);
-    SLUICE_STEP(12);
-    SLUICE_STEP(13);
-    SLUICE_STEP(14);
-    SLUICE_STEP(15);
+    SLUICE_ALL_STEPS(SLUICE_STEP);
 #undef SLUICE_STEP
     sa = {_mm_add_epi32(sa.abef, before_a.abef), _mm_add_epi32(sa.cdgh, before_a.cdgh)};
     sb = {_mm_add_epi32(sb.abef, before_b.abef), _mm_add_epi32(sb.cdgh, before_b.cdgh)};
@@ -116,6 +120,21 @@ __attribute__((target("sha,sse4.1"))) void CompressPair(uint32_t state_a[8], con
   StoreState(sa, state_a);
   StoreState(sb, state_b);
 }
+
+__attribute__((target("sha,sse4.1"))) void Compress(uint32_t state[8], const uint8_t* bytes, uint64_t num_blocks) {
+  State s = LoadState(state);
+  for (; num_blocks > 0; --num_blocks, bytes += 64) {
+    const State before = s;
+    __m128i schedule[4];
+#define SLUICE_STEP(i) FourRounds<i>(&s, schedule, bytes)
+    SLUICE_ALL_STEPS(SLUICE_STEP);
+#undef SLUICE_STEP
+    s = {_mm_add_epi32(s.abef, before.abef), _mm_add_epi32(s.cdgh, before.cdgh)};
+  }
+  StoreState(s, state);
+}
+
+#undef SLUICE_ALL_STEPS
 
 }  // namespace sluice::kernels
 
@@ -125,6 +144,7 @@ namespace sluice::kernels {
 
 bool HasShaInstructions() { return false; }
 void CompressPair(uint32_t*, const uint8_t*, uint32_t*, const uint8_t*, uint64_t) { SLUICE_CHECK(false); }
+void Compress(uint32_t*, const uint8_t*, uint64_t) { SLUICE_CHECK(false); }
 
 }  // namespace sluice::kernels
 

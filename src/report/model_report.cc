@@ -1,11 +1,9 @@
 #include "report/model_report.h"
 
 #include <algorithm>
-#include <map>
 
 #include <fmt/format.h>
 
-#include "base/check.h"
 #include "base/units.h"
 #include "kernels/sha256.h"
 #include "report/table.h"
@@ -69,76 +67,34 @@ std::string DigestText(const DigestResult& result) {
   return text + table.ToString("  ");
 }
 
-Result<ManifestCheck> CheckManifest(const checkpoint::ModelDigest& digest, const std::string& manifest,
-                                    std::string_view text) {
-  const ordered_json json = ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
-  const auto is_text = [](const ordered_json& object, const char* key) {
-    return object.is_object() && object.contains(key) && object[key].is_string();
-  };
-  if (!is_text(json, "schema") || json["schema"] != "sluice/digest/v1" || !is_text(json, "root") ||
-      !is_text(json, "weights_root") || !json.contains("tensors") || !json["tensors"].is_array()) {
-    return Fail(ErrorCode::kCorrupt, manifest + ": this is no manifest of `sluice digest REF -o manifest.json`");
-  }
-  ManifestCheck check;
-  check.manifest = manifest;
-  check.stated_root = json["root"].get<std::string>();
-  check.same_root = check.stated_root == kernels::ToHex(digest.model_root);
-  check.same_weights_root = json["weights_root"] == kernels::ToHex(digest.weights_root);
-  std::map<std::string, const ordered_json*> stated;
-  for (const ordered_json& tensor : json["tensors"]) {
-    if (!is_text(tensor, "name") || !is_text(tensor, "digest") || !is_text(tensor, "encoding") ||
-        !tensor.contains("shape")) {
-      return Fail(ErrorCode::kCorrupt, manifest + ": an entry of tensors[] has no name, encoding, shape or digest");
-    }
-    if (!stated.emplace(tensor["name"].get<std::string>(), &tensor).second) {
-      return Fail(ErrorCode::kCorrupt,
-                  fmt::format("{}: the tensor {} is listed twice", manifest, tensor["name"].dump()));
-    }
-  }
-  for (const checkpoint::TensorDigest& tensor : digest.tensors) {
-    const auto found = stated.find(tensor.name);
-    if (found == stated.end()) {
-      check.differences.push_back({tensor.name, "not in the manifest"});
-      continue;
-    }
-    const ordered_json& entry = *found->second;
-    if (entry["shape"] != ordered_json(tensor.shape)) {
-      check.differences.push_back(
-          {tensor.name,
-           fmt::format("shape {}, {} in the manifest", checkpoint::ShapeText(tensor.shape), entry["shape"].dump())});
-    } else if (entry["encoding"] != tensor.encoding) {
-      check.differences.push_back(
-          {tensor.name, fmt::format("{}, {} in the manifest", tensor.encoding, entry["encoding"].get<std::string>())});
-    } else if (entry["digest"] != kernels::ToHex(tensor.root)) {
-      check.differences.push_back({tensor.name, "its bytes differ"});
-    }
-    stated.erase(found);
-  }
-  for (const auto& [name, entry] : stated) check.differences.push_back({name, "only in the manifest"});
-  return check;
-}
-
-ordered_json ManifestCheckJson(const ManifestCheck& check) {
+ordered_json ManifestCheckJson(const verify::ManifestCheck& check) {
   ordered_json json;
   json["manifest"] = check.manifest;
   json["same"] = check.same();
-  json["stated_root"] = check.stated_root;
-  json["same_weights"] = check.same_weights_root;
+  json["stated_root"] = kernels::ToHex(check.stated_root);
+  json["same_weights"] = check.same_weights;
+  json["same_config"] = check.same_config;
+  json["same_tokenizer"] = check.same_tokenizer;
   json["differences"] = ordered_json::array();
-  for (const ManifestDifference& difference : check.differences) {
-    json["differences"].push_back({{"name", difference.name}, {"what", difference.what}});
+  for (const verify::ManifestDifference& difference : check.differences) {
+    ordered_json entry = {
+        {"name", difference.name}, {"class", verify::ManifestChangeName(difference.change)}, {"what", difference.what}};
+    if (!difference.other_name.empty()) entry["other_name"] = difference.other_name;
+    json["differences"].push_back(std::move(entry));
   }
   return json;
 }
 
-std::string ManifestCheckText(const ManifestCheck& check) {
+std::string ManifestCheckText(const verify::ManifestCheck& check) {
   if (check.same()) return fmt::format("{}: the same\n", check.manifest);
   std::string text = fmt::format("{}: DIFFERENT\n", check.manifest);
-  if (check.same_weights_root && check.differences.empty()) {
-    return text + "  the weights are the same, the config or the tokenizer is another\n";
-  }
+  if (check.same_weights) text += "  the weights are the same\n";
+  if (!check.same_config) text += "  the config is another\n";
+  if (!check.same_tokenizer) text += "  the tokenizer is another\n";
   Table table({"tensor", "what"});
-  for (const ManifestDifference& difference : check.differences) table.AddRow({difference.name, difference.what});
+  for (const verify::ManifestDifference& difference : check.differences) {
+    table.AddRow({difference.name, difference.what});
+  }
   return text + (table.empty() ? std::string() : table.ToString("  "));
 }
 

@@ -7,6 +7,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "report/results.h"
+#include "verify/digest_manifest.h"
 
 namespace sluice::report {
 
@@ -14,12 +15,8 @@ namespace sluice::report {
 nlohmann::ordered_json DigestJson(const DigestResult& result);
 std::string DigestText(const DigestResult& result);
 
-nlohmann::ordered_json ManifestCheckJson(const ManifestCheck& check);
-std::string ManifestCheckText(const ManifestCheck& check);
-
-// A manifest (`digest -o`) with one of now. kCorrupt where the text is no manifest. Reads no weight.
-Result<ManifestCheck> CheckManifest(const checkpoint::ModelDigest& digest, const std::string& manifest,
-                                    std::string_view text);
+nlohmann::ordered_json ManifestCheckJson(const verify::ManifestCheck& check);
+std::string ManifestCheckText(const verify::ManifestCheck& check);
 
 std::string OverflowText(const TensorOverflow& overflow);  // "3 finite numbers became infinite in F16"
 nlohmann::ordered_json ConvertJson(const WriteResult& result);

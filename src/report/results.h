@@ -18,19 +18,6 @@ struct DigestResult {
   uint64_t bytes_read = 0;
 };
 
-// `digest --check`: a digest beside a manifest of an earlier one.
-struct ManifestDifference {
-  std::string name;
-  std::string what;  // "differs", "not in the manifest", "only in the manifest"
-};
-struct ManifestCheck {
-  std::string manifest;
-  std::string stated_root;  // hex, as the manifest has it
-  bool same_root = false, same_weights_root = false;
-  std::vector<ManifestDifference> differences;  // of tensors
-  bool same() const { return same_root && same_weights_root && differences.empty(); }
-};
-
 // Finite numbers of a tensor that a cast made infinite.
 struct TensorOverflow {
   std::string name, encoding;  // that it was cast to

@@ -23,6 +23,8 @@ const char* VerdictName(Verdict verdict) {
       return "DIFFERENT_ARCHITECTURE";
     case Verdict::kSameSample:
       return "SAME_SAMPLE";
+    case Verdict::kDifferentFiles:
+      return "DIFFERENT_FILES";
     case Verdict::kSameConfig:
       return "SAME_CONFIG";
     case Verdict::kUndecided:
@@ -54,6 +56,7 @@ int VerdictExitStatus(Verdict verdict) {
     case Verdict::kSameWeights:
     case Verdict::kSameArchitectureDifferentWeights:
     case Verdict::kDifferentArchitecture:
+    case Verdict::kDifferentFiles:
       return 1;
     case Verdict::kUndecided:
       return 5;
@@ -133,6 +136,8 @@ std::string Proves(Verdict verdict, Level level) {
                                       : "the headers, the config or the tokenizer differ";
     case Verdict::kSameSample:
       return "what was drawn is equal, byte for byte";
+    case Verdict::kDifferentFiles:
+      return "the files are not those that were signed";
     case Verdict::kSameConfig:
       return "same architecture, tensor names, shapes, effective config and tokenizer; parameters were counted from "
              "headers";
@@ -159,6 +164,8 @@ std::string DoesNotProve(Verdict verdict, Level level) {
                                       : "anything about the weights: none was read";
     case Verdict::kSameSample:
       return "anything about what was not drawn";
+    case Verdict::kDifferentFiles:
+      return "who changed them, or whether it matters";
     case Verdict::kSameConfig:
       return "anything about the weights: none was read";
     case Verdict::kUndecided:

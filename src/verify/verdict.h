@@ -25,6 +25,7 @@ enum class Verdict {
   kSameArchitectureDifferentWeights,  //                                                              exit 1
   kDifferentArchitecture,             // other tensors, shapes, or keys that change the forward pass  exit 1
   kSameSample,                        // equal in all parts that were drawn and looked at              exit 0
+  kDifferentFiles,                    // files are not those of a signature                           exit 1
   kSameConfig,                        // all that the level `config` may say of equals                exit 0
   kUndecided,                         // the level asked for cannot tell                              exit 5
 };

@@ -1,7 +1,6 @@
 // sluice verify A B: are they the same, and if not, what differs; sluice verify MERGED: is it what its maker sealed.
 #include <array>
 #include <filesystem>
-#include <map>
 #include <memory>
 
 #include <fmt/format.h>
@@ -9,16 +8,15 @@
 #include "base/memory_budget.h"
 #include "checkpoint/digest_tree.h"
 #include "cli/audit_merge.h"
+#include "cli/check_folder.h"
 #include "cli/command.h"
 #include "cli/run_pass.h"
 #include "io/atomic_file.h"
-#include "kernels/sha256.h"
 #include "merge/statement.h"
 #include "report/audit_report.h"
 #include "report/verification_page.h"
 #include "report/verification_report.h"
 #include "stream/checkpoint_groups.h"
-#include "stream/digest_sink.h"
 #include "verify/comparison_sink.h"
 #include "verify/verification.h"
 
@@ -34,6 +32,7 @@ struct Values {
   std::optional<double> sample, facts;
   std::optional<uint64_t> nonce;
   std::string report;
+  SignatureRequest signature;
   RefusedOptions refused;
 };
 
@@ -45,11 +44,14 @@ constexpr char kDetails[] =
 
 Verdicts and exit status:
   0  IDENTICAL, EQUAL_AFTER_CAST; SAME_CONFIG where --level config was asked for
-  1  ROUNDED, SAME_WEIGHTS, SAME_ARCHITECTURE_DIFFERENT_WEIGHTS, DIFFERENT_ARCHITECTURE
+  1  ROUNDED, SAME_WEIGHTS, SAME_ARCHITECTURE_DIFFERENT_WEIGHTS, DIFFERENT_ARCHITECTURE, DIFFERENT_FILES
   5  UNDECIDED
 
 verify MERGED (one folder) computes its root and compares it with sluice_merge.json, the statement beside it.
 verify MERGED --sample P --facts Q makes parts of the merge again from its parents, by that statement.
+verify MODEL --signature model.sig --key pub.pem tells whether the files are those that were signed: IDENTICAL, or
+DIFFERENT_FILES with what was changed, is missing or was added (docs/signatures.md). Where the folder is a merge
+its statement is checked in the same read.
 verify MERGED RECIPE makes the merge again, with the seed and the arithmetic of that statement, and compares
 every byte.
 
@@ -58,6 +60,7 @@ Examples:
   sluice verify model.gguf model-bf16/ --level tensors
   sluice verify merged/ recipe.yml
   sluice verify merged/ --sample 0.01 --facts 0.1
+  sluice verify model/ --signature model/model.sig --key pub.pem
   sluice verify a/ b/ --atol 1e-6 --rtol 1e-3 --json
 )";
 
@@ -103,62 +106,6 @@ Result<void> TakeFromStatement(const Values& values, const std::string& merged, 
                              fmt::join(statement.recipe_overrides, " --set ")));
   }
   return {};
-}
-
-Result<kernels::Hash256> ReadHash(const std::string& hex, const std::string& file) {
-  kernels::Hash256 hash;
-  if (!kernels::FromHex(hex, &hash)) return Fail(ErrorCode::kCorrupt, file + ": '" + hex + "' is no root");
-  return hash;
-}
-
-Result<int> VerifyStatement(const Values& values, Session& session) {
-  const std::string& ref = values.refs[0];
-  std::error_code error;
-  if (std::filesystem::exists(ref, error) && !std::filesystem::is_directory(ref, error)) {
-    return Fail(ErrorCode::kUsage, ref + " is no merged folder; to compare two models: sluice verify A B");
-  }
-  if (values.level == "config") {
-    return Fail(ErrorCode::kUsage, "--level config compares two models; one folder and its statement need every byte");
-  }
-  SLUICE_ASSIGN(const auto checkpoint, session.Open(ref));
-  session.WarnOf(*checkpoint);
-  SLUICE_ASSIGN(const merge::Statement statement, merge::ReadStatement(ref));
-  verify::StatementCheck check;
-  check.ref = ref;
-  check.statement = (std::filesystem::path(ref) / merge::kStatementFile).string();
-  SLUICE_ASSIGN(check.stated_root, ReadHash(statement.root, check.statement));
-  SLUICE_ASSIGN(check.stated_weights_root, ReadHash(statement.weights_root, check.statement));
-
-  const stream::CheckpointGroups groups(*checkpoint);
-  stream::DigestSink sink(checkpoint->tensors());
-  SLUICE_ASSIGN(const PassReport pass, RunPass(session, groups, std::array<stream::Sink*, 1>{&sink}, "verify"));
-  if (!pass.ran) return 0;
-  SLUICE_ASSIGN(const checkpoint::ModelDigest digest, checkpoint::MakeModelDigest(sink.Digests(), *checkpoint));
-  check.root = digest.model_root;
-  check.weights_root = digest.weights_root;
-  check.tensors = digest.tensors.size();
-  check.bytes = digest.size_bytes;
-  if (!statement.tensors.empty()) {
-    std::map<std::string_view, std::string_view> stated;
-    for (const auto& tensor : statement.tensors) stated.emplace(tensor.name, tensor.root);
-    for (const checkpoint::TensorDigest& tensor : digest.tensors) {
-      const auto found = stated.find(tensor.name);
-      if (found == stated.end()) {
-        check.extra.push_back(tensor.name);
-        continue;
-      }
-      if (found->second != kernels::ToHex(tensor.root)) check.changed.push_back(tensor.name);
-      stated.erase(found);
-    }
-    for (const auto& [name, root] : stated) check.missing.emplace_back(name);
-  }
-  verify::DecideStatement(&check);
-  check.budget_bytes = session.options.max_memory_bytes;
-  check.peak_bytes = PeakResidentBytes();
-  check.seconds = session.seconds();
-  check.bytes_read = pass.stats.payload_bytes;
-  session.Print(report::StatementCheckJson(check), report::StatementCheckText(check));
-  return verify::VerdictExitStatus(check.verdict);
 }
 
 // Reads every byte of both and fills in summary, tensors and verdict. False with --dry-run.
@@ -217,6 +164,9 @@ Result<int> Run(const Values& values, Session& session) {
                 fmt::format("{} models are too many: name two, or one merged folder", values.refs.size()));
   }
   if (values.sample || values.facts) {
+    if (!values.signature.signature.empty()) {
+      return Fail(ErrorCode::kUsage, "--signature reads every byte, --sample and --facts some: one at a time");
+    }
     if (values.refs.size() != 1) {
       return Fail(ErrorCode::kUsage, "--sample and --facts look at one merged folder and its statement");
     }
@@ -226,11 +176,29 @@ Result<int> Run(const Values& values, Session& session) {
     return verify::VerdictExitStatus(audit->verdict);
   }
   if (values.nonce) return Fail(ErrorCode::kUsage, "--nonce goes with --sample and --facts");
+  const bool is_signed = !values.signature.signature.empty();
+  if (is_signed != !values.signature.key.empty()) {
+    return Fail(ErrorCode::kUsage, "--signature FILE and --key PUBLIC.pem go together");
+  }
+  if (is_signed && values.refs.size() != 1) {
+    return Fail(ErrorCode::kUsage, "--signature is of the files of one model: name one");
+  }
+  if (!is_signed && !values.signature.manifest.empty()) {
+    return Fail(ErrorCode::kUsage, "--manifest goes with --signature; alone it is `sluice digest REF --check FILE`");
+  }
+  if (!is_signed && (!values.signature.ignored.empty() || values.signature.allow_symlinks)) {
+    return Fail(ErrorCode::kUsage, "--ignore and --allow-symlinks go with --signature");
+  }
   if (!values.report.empty()) {  // that it cannot be written shows before the work
     if (values.refs.size() == 1) return Fail(ErrorCode::kUsage, "--report is of two models that are compared");
     SLUICE_TRY(io::CheckWritable(values.report));
   }
-  if (values.refs.size() == 1) return VerifyStatement(values, session);
+  if (values.refs.size() == 1) {
+    if (values.level == "config") {
+      return Fail(ErrorCode::kUsage, "--level config compares two models; one folder and its papers need every byte");
+    }
+    return CheckFolder(session, values.refs[0], is_signed ? std::optional(values.signature) : std::nullopt);
+  }
 
   const std::optional<std::string> arithmetic =
       values.arithmetic.empty() ? std::nullopt : std::optional(values.arithmetic);
@@ -315,6 +283,25 @@ Action Declare(CLI::App& app) {
       ->type_name("N")
       ->group("Options");
   app.add_option("--report", values->report, "Write a page of the result for people: one HTML file")
+      ->type_name("FILE")
+      ->group("Options");
+  app.add_option("--signature", values->signature.signature,
+                 "Of one model: are its files those that were signed (OpenSSF Model Signing)")
+      ->type_name("FILE")
+      ->group("Options");
+  app.add_option("--key", values->signature.key, "With --signature: the public key, PEM")
+      ->type_name("FILE")
+      ->group("Options");
+  app.add_option("--ignore", values->signature.ignored,
+                 "With --signature: leave out this path of the model too (repeatable)")
+      ->allow_extra_args(false)
+      ->type_name("PATH")
+      ->group("Options");
+  app.add_flag("--allow-symlinks", values->signature.allow_symlinks,
+               "With --signature: follow links to files, as a hub cache has them")
+      ->group("Options");
+  app.add_option("--manifest", values->signature.manifest,
+                 "With --signature: compare with a manifest of `digest -o` too, in the same read")
       ->type_name("FILE")
       ->group("Options");
   for (const char* name : {"--against", "--evidence", "--replay", "--gamma", "--alpha", "--challenges",
