@@ -25,7 +25,7 @@ namespace sluice::cli {
 namespace {
 
 using kernels::Hash256;
-using verify::ChunkSample;
+using verify::TensorSample;
 using Facts = std::vector<std::pair<graph::Key, graph::FactValue>>;
 
 class Auditor {
@@ -149,9 +149,9 @@ class Auditor {
   }
 
   // The statement's facts by the keys that they have here.
-  Result<Facts> StatedFacts(const std::vector<ChunkSample>& samples) const {
+  Result<Facts> StatedFacts(const std::vector<TensorSample>& samples) const {
     Facts facts;
-    for (const ChunkSample& sample : samples) {
+    for (const TensorSample& sample : samples) {
       graph::Graph graph;
       const graph::Node* node = recipe_->MakeNode(sample.tensor, &graph);
       const std::vector<const graph::Fact*> wanted = stream::CollectFacts(std::array{node});
@@ -169,8 +169,8 @@ class Auditor {
     audit_.sampled = true;
     for (size_t i = 0; i < recipe_->tensors().size(); ++i)
       audit_.all_chunks += verify::CountChunks(recipe_->tensors()[i]);
-    const std::vector<ChunkSample> samples = verify::DrawChunks(recipe_->tensors(), *request_.sample, audit_.nonce);
-    for (const ChunkSample& sample : samples) audit_.chunks += sample.chunks.size();
+    const std::vector<TensorSample> samples = verify::DrawChunks(recipe_->tensors(), *request_.sample, audit_.nonce);
+    for (const TensorSample& sample : samples) audit_.chunks += sample.blocks.size();
     SLUICE_ASSIGN(Facts facts, StatedFacts(samples));
     SLUICE_ASSIGN(const bool computed,
                   HashChunks(recipe_, samples, std::move(facts), "recompute", &audit_.not_recomputed));
@@ -180,7 +180,7 @@ class Auditor {
 
   // Adds the tensors of which the drawn chunks are not the statement's.
   Result<bool> HashChunks(const std::shared_ptr<const checkpoint::Checkpoint>& model,
-                          const std::vector<ChunkSample>& samples, Facts facts, const std::string& what,
+                          const std::vector<TensorSample>& samples, Facts facts, const std::string& what,
                           std::vector<std::string>* other) {
     const verify::SampledCheckpoint sampled(model, samples);
     const stream::CheckpointGroups groups(sampled);
@@ -193,7 +193,7 @@ class Auditor {
     for (size_t i = 0; i < digests.size(); ++i) {
       const std::vector<Hash256>& leaves = leaves_of_.at(digests[i].name);
       std::vector<Hash256> drawn;
-      for (const uint64_t chunk : samples[i].chunks) drawn.push_back(leaves[chunk]);
+      for (const uint64_t chunk : samples[i].blocks) drawn.push_back(leaves[chunk]);
       if (checkpoint::TensorRoot(drawn) != digests[i].root) other->push_back(digests[i].name);
     }
     return true;
@@ -203,12 +203,13 @@ class Auditor {
   Result<bool> CheckFacts() {
     audit_.looked_at_facts = true;
     std::mt19937_64 generator(audit_.nonce + 1);
-    std::vector<ChunkSample> all, drawn;
+    std::vector<TensorSample> all, drawn;
     for (uint32_t i = 0; i < recipe_->tensors().size(); ++i) {
-      if (!Stated(recipe_->tensors()[i].name).facts.empty()) all.push_back({i, {0}});
+      if (!Stated(recipe_->tensors()[i].name).facts.empty())
+        all.push_back({i, verify::ChunkElements(recipe_->tensors()[i].encoding), {0}});
     }
     audit_.all_tensors = all.size();
-    for (const ChunkSample& one : all) {
+    for (const TensorSample& one : all) {
       if (static_cast<double>(generator()) < *request_.facts * 18446744073709551616.0) drawn.push_back(one);
     }
     if (drawn.empty() && !all.empty()) drawn.push_back(all[generator() % all.size()]);
@@ -222,7 +223,7 @@ class Auditor {
     if (!pass.ran) return false;
     audit_.bytes_read += pass.stats.payload_bytes;
     const std::map<graph::Key, graph::FactValue> found(pass.facts.begin(), pass.facts.end());
-    for (const ChunkSample& one : drawn) {
+    for (const TensorSample& one : drawn) {
       SLUICE_ASSIGN(const Facts of_one, StatedFacts({one}));
       const bool is_same = std::ranges::all_of(of_one, [&](const auto& fact) {
         return std::ranges::equal(found.at(fact.first), fact.second, [](double a, double b) {
