@@ -1,5 +1,6 @@
 // sluice verify A B: are they the same, and if not, what differs; sluice verify MERGED: is it what its maker sealed.
 #include <array>
+#include <charconv>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -11,6 +12,9 @@
 #include "cli/audit_merge.h"
 #include "cli/command.h"
 #include "cli/run_pass.h"
+#include "cli/sample_pass.h"
+#include "cli/watched_files.h"
+#include "io/byte_source.h"
 #include "kernels/sha256.h"
 #include "merge/statement.h"
 #include "report/audit_report.h"
@@ -25,26 +29,31 @@ namespace {
 
 struct Values {
   std::vector<std::string> refs;
-  std::string level = "auto", arithmetic;
+  std::string level = "auto", arithmetic, against;
   std::optional<uint64_t> seed;
   double atol = 0, rtol = 0;
   bool first_difference = false;
   std::optional<double> sample, facts;
-  std::optional<uint64_t> nonce;
+  std::string nonce;
+  std::optional<double> detect, confidence;
   RefusedOptions refused;
 };
 
 constexpr char kDetails[] =
     R"(Levels, cheapest first; each says what it proves and what it does not:
-  config    headers and JSON: architecture, names, shapes, tokenizer, parameters
-  tensors   every byte: equality tensor by tensor, or exactly how they differ
-  auto      config, and tensors unless another architecture was found (default)
+  config       headers and JSON: architecture, names, shapes, tokenizer, parameters
+  fingerprint  a few thousand blocks, drawn by a nonce: a change of --detect of all blocks or more is noticed
+               with a probability of --confidence
+  tensors      every byte: equality tensor by tensor, or exactly how they differ
+  auto         these in turn, until a difference is found that no rounding explains or all is read (default);
+               without the fingerprint where that would save no reading
 
 Verdicts and exit status:
-  0  IDENTICAL, EQUAL_AFTER_CAST; SAME_CONFIG where --level config was asked for
+  0  IDENTICAL, EQUAL_AFTER_CAST; SAME_CONFIG, SAME_SAMPLE where config, fingerprint or --against was asked for
   1  ROUNDED, SAME_WEIGHTS, SAME_ARCHITECTURE_DIFFERENT_WEIGHTS, DIFFERENT_ARCHITECTURE
   5  UNDECIDED
 
+verify B --against F reads the blocks that F names, a file of `sluice fingerprint A -o F`, and nothing else.
 verify MERGED (one folder) computes its root and compares it with sluice_merge.json, the statement beside it.
 verify MERGED --sample P --facts Q makes parts of the merge again from its parents, by that statement.
 verify MERGED RECIPE makes the merge again, with the seed and the arithmetic of that statement, and compares
@@ -53,6 +62,8 @@ every byte.
 Examples:
   sluice verify original/ copy/
   sluice verify model.gguf model-bf16/ --level tensors
+  sluice verify a/ b/ --level fingerprint --detect 0.0001
+  sluice verify download/ --against original.fingerprint.json
   sluice verify merged/ recipe.yml
   sluice verify merged/ --sample 0.01 --facts 0.1
   sluice verify a/ b/ --atol 1e-6 --rtol 1e-3 --json
@@ -61,11 +72,14 @@ Examples:
 Result<verify::Level> ReadLevel(const std::string& name) {
   if (name == "auto") return verify::Level::kAuto;
   if (name == "config") return verify::Level::kConfig;
+  if (name == "fingerprint") return verify::Level::kFingerprint;
   if (name == "tensors") return verify::Level::kTensors;
-  if (name == "fingerprint" || name == "behaviour") {
-    return Fail(ErrorCode::kUnsupported, fmt::format("--level {} is not supported yet; use config or tensors", name));
+  if (name == "behaviour") {
+    return Fail(
+        ErrorCode::kUnsupported,
+        "--level behaviour is not supported yet; config, fingerprint and tensors compare the models themselves");
   }
-  return Fail(ErrorCode::kUsage, fmt::format("--level {}: write auto, config or tensors", name));
+  return Fail(ErrorCode::kUsage, fmt::format("--level {}: write auto, config, fingerprint or tensors", name));
 }
 
 bool IsRecipeRef(const std::string& ref) {
@@ -112,8 +126,10 @@ Result<int> VerifyStatement(const Values& values, Session& session) {
   if (std::filesystem::exists(ref, error) && !std::filesystem::is_directory(ref, error)) {
     return Fail(ErrorCode::kUsage, ref + " is no merged folder; to compare two models: sluice verify A B");
   }
-  if (values.level == "config") {
-    return Fail(ErrorCode::kUsage, "--level config compares two models; one folder and its statement need every byte");
+  if (values.level == "config" || values.level == "fingerprint") {
+    return Fail(
+        ErrorCode::kUsage,
+        fmt::format("--level {} compares two models; one folder and its statement need every byte", values.level));
   }
   SLUICE_ASSIGN(const auto checkpoint, session.Open(ref));
   session.WarnOf(*checkpoint);
@@ -177,7 +193,7 @@ Result<bool> CompareTensors(const Values& values, const checkpoint::Checkpoint& 
     result->summary = verify::Summarise(result->unequal, 0, 0);
     result->summary->stopped_early = true;
   } else {
-    result->bytes_read = pass->stats.payload_bytes;
+    result->bytes_read += pass->stats.payload_bytes;
     SLUICE_ASSIGN(const checkpoint::ModelDigest digest_a, checkpoint::MakeModelDigest(sink.DigestsOfA(), a));
     SLUICE_ASSIGN(const checkpoint::ModelDigest digest_b, checkpoint::MakeModelDigest(sink.DigestsOfB(), b));
     verify::ResolveTiedAndRenamed(digest_a.tied, digest_b.tied, &result->unequal);
@@ -191,29 +207,78 @@ Result<bool> CompareTensors(const Values& values, const checkpoint::Checkpoint& 
   return true;
 }
 
-Result<int> Run(const Values& values, Session& session) {
-  SLUICE_TRY(values.refused.Check());
-  SLUICE_ASSIGN(const verify::Level level, ReadLevel(values.level));
-  if (values.first_difference && (values.atol > 0 || values.rtol > 0)) {
-    return Fail(ErrorCode::kUsage,
-                "--first-difference stops at any change of a bit, so it does not go with --atol and --rtol");
-  }
-  if (values.refs.size() > 2) {
-    return Fail(ErrorCode::kUsage,
-                fmt::format("{} models are too many: name two, or one merged folder", values.refs.size()));
-  }
-  if (values.sample || values.facts) {
-    if (values.refs.size() != 1) {
-      return Fail(ErrorCode::kUsage, "--sample and --facts look at one merged folder and its statement");
-    }
-    SLUICE_ASSIGN(const auto audit, AuditMerge(session, {values.refs[0], values.sample, values.facts, values.nonce}));
-    if (!audit) return 0;
-    session.Print(report::AuditJson(*audit), report::AuditText(*audit));
-    return verify::VerdictExitStatus(audit->verdict);
-  }
-  if (values.nonce) return Fail(ErrorCode::kUsage, "--nonce goes with --sample and --facts");
-  if (values.refs.size() == 1) return VerifyStatement(values, session);
+SampleOptions SampleOptionsOf(const Values& values) {
+  SampleOptions options{values.nonce, {}};
+  if (values.detect) options.aim.detect = *values.detect;
+  if (values.confidence) options.aim.confidence = *values.confidence;
+  return options;
+}
 
+int Print(Session& session, verify::Verification* result) {
+  result->budget_bytes = session.options.max_memory_bytes;
+  result->peak_bytes = PeakResidentBytes();
+  result->seconds = session.seconds();
+  session.Print(report::VerificationJson(*result), report::VerificationText(*result));
+  return verify::VerdictExitStatus(result->verdict);
+}
+
+// `verify B --against F`.
+Result<int> VerifyAgainst(const Values& values, verify::Level level, Session& session) {
+  if (values.refs.size() != 1) {
+    return Fail(ErrorCode::kUsage, "--against holds one model against the fingerprint of another: name one model");
+  }
+  if (level != verify::Level::kAuto && level != verify::Level::kFingerprint) {
+    return Fail(ErrorCode::kUsage, fmt::format("--against is of the level fingerprint, not {}", values.level));
+  }
+  if (!values.nonce.empty() || values.detect || values.confidence) {
+    return Fail(ErrorCode::kUsage,
+                "--against takes nonce, share and confidence from the fingerprint: leave --nonce, --detect and "
+                "--confidence away");
+  }
+  SLUICE_ASSIGN(const std::string text, io::ReadWholeFile(values.against, verify::kMaxFingerprintBytes));
+  SLUICE_ASSIGN(const verify::Fingerprint fingerprint, verify::ParseFingerprint(text, values.against));
+  const std::optional<std::string> arithmetic =
+      values.arithmetic.empty() ? std::nullopt : std::optional(values.arithmetic);
+  SLUICE_ASSIGN(const auto model, session.Open(values.refs[0], values.seed, arithmetic));
+  session.WarnOf(*model);
+  SLUICE_ASSIGN(const WatchedFiles watched, WatchedFiles::Of(*model, ""));
+
+  verify::Verification result;
+  result.ref_a = fmt::format("{}, as {} has it", fingerprint.model, values.against);
+  result.ref_b = values.refs[0];
+  result.asked = result.level = verify::Level::kFingerprint;
+  SLUICE_ASSIGN(const verify::ModelHeaders headers, verify::HeadersOf(*model));
+  result.config = verify::DiffHeaders(fingerprint.headers(), headers);
+  SLUICE_ASSIGN(result.sample, CompareWithFingerprint(session, fingerprint, values.against, model));
+  if (!result.sample) return 0;
+  SLUICE_TRY(watched.CheckUnchanged());
+  result.bytes_read = result.sample->bytes_read;
+  result.verdict = verify::DecideFingerprint(result.config, *result.sample);
+  result.unequal = verify::ChangedTensors(*result.sample);
+  return Print(session, &result);
+}
+
+// Drawn blocks of both, where that was asked for or may spare `auto` the reading of all. True where it has decided.
+Result<bool> CompareDrawn(const Values& values, verify::Level level,
+                          const std::shared_ptr<const checkpoint::Checkpoint>& a,
+                          const std::shared_ptr<const checkpoint::Checkpoint>& b, Session& session,
+                          verify::Verification* result) {
+  const SampleOptions options = SampleOptionsOf(values);
+  if (level == verify::Level::kAuto) {
+    // A tolerance, and the first difference, are questions about every element.
+    if (session.options.dry_run || values.first_difference || values.atol > 0 || values.rtol > 0) return false;
+    if (!IsWorthSampling(*a, *b, options.aim)) return false;
+  }
+  SLUICE_ASSIGN(result->sample, CompareSamples(session, a, b, options));
+  if (!result->sample) return true;
+  result->bytes_read = result->sample->bytes_read;
+  result->level = verify::Level::kFingerprint;
+  result->verdict = verify::DecideFingerprint(result->config, *result->sample);
+  result->unequal = verify::ChangedTensors(*result->sample);
+  return level == verify::Level::kFingerprint || verify::SampleEndsAuto(*result->sample);
+}
+
+Result<int> VerifyPair(const Values& values, verify::Level level, Session& session) {
   const std::optional<std::string> arithmetic =
       values.arithmetic.empty() ? std::nullopt : std::optional(values.arithmetic);
   std::array<Side, 2> sides;
@@ -227,6 +292,13 @@ Result<int> Run(const Values& values, Session& session) {
   session.WarnOf(*a);
   SLUICE_ASSIGN(const auto b, session.Open(sides[1].ref, sides[1].seed, sides[1].arithmetic));
   session.WarnOf(*b);
+  SLUICE_ASSIGN(const WatchedFiles watched_a, WatchedFiles::Of(*a, ""));
+  SLUICE_ASSIGN(const WatchedFiles watched_b, WatchedFiles::Of(*b, ""));
+
+  std::error_code error;
+  if (std::filesystem::equivalent(sides[0].ref, sides[1].ref, error) && !error) {
+    session.Note("A and B are one path; they are compared all the same");
+  }
 
   verify::Verification result;
   result.ref_a = sides[0].ref;
@@ -241,15 +313,63 @@ Result<int> Run(const Values& values, Session& session) {
     SLUICE_TRY(session.CheckHeadersFit());
     result.level = verify::Level::kConfig;
     result.verdict = verify::DecideConfig(result.config);
-  } else {
+    return Print(session, &result);
+  }
+  bool decided = false;
+  if (level != verify::Level::kTensors) {
+    SLUICE_ASSIGN(decided, CompareDrawn(values, level, a, b, session, &result));
+    if (decided && !result.sample) return 0;
+  }
+  if (!decided) {
     SLUICE_ASSIGN(const bool ran, CompareTensors(values, *a, *b, session, &result));
     if (!ran) return 0;
   }
-  result.budget_bytes = session.options.max_memory_bytes;
-  result.peak_bytes = PeakResidentBytes();
-  result.seconds = session.seconds();
-  session.Print(report::VerificationJson(result), report::VerificationText(result));
-  return verify::VerdictExitStatus(result.verdict);
+  SLUICE_TRY(watched_a.CheckUnchanged());
+  SLUICE_TRY(watched_b.CheckUnchanged());
+  return Print(session, &result);
+}
+
+Result<int> Run(const Values& values, Session& session) {
+  SLUICE_TRY(values.refused.Check());
+  SLUICE_ASSIGN(const verify::Level level, ReadLevel(values.level));
+  if (values.first_difference && (values.atol > 0 || values.rtol > 0)) {
+    return Fail(ErrorCode::kUsage,
+                "--first-difference stops at any change of a bit, so it does not go with --atol and --rtol");
+  }
+  if (values.refs.size() > 2) {
+    return Fail(ErrorCode::kUsage,
+                fmt::format("{} models are too many: name two, or one merged folder", values.refs.size()));
+  }
+  if (values.sample || values.facts) {
+    if (values.refs.size() != 1 || !values.against.empty()) {
+      return Fail(ErrorCode::kUsage, "--sample and --facts look at one merged folder and its statement");
+    }
+    std::optional<uint64_t> nonce;
+    if (!values.nonce.empty()) {
+      const char* end = values.nonce.data() + values.nonce.size();
+      nonce.emplace();
+      if (const auto read = std::from_chars(values.nonce.data(), end, *nonce);
+          read.ec != std::errc() || read.ptr != end) {
+        return Fail(ErrorCode::kUsage,
+                    fmt::format("--nonce {}: --sample and --facts want a whole number", values.nonce));
+      }
+    }
+    SLUICE_ASSIGN(const auto audit, AuditMerge(session, {values.refs[0], values.sample, values.facts, nonce}));
+    if (!audit) return 0;
+    session.Print(report::AuditJson(*audit), report::AuditText(*audit));
+    return verify::VerdictExitStatus(audit->verdict);
+  }
+  if (!values.against.empty()) return VerifyAgainst(values, level, session);
+  const bool draws = level == verify::Level::kFingerprint || level == verify::Level::kAuto;
+  if ((!values.nonce.empty() || values.detect || values.confidence) && (!draws || values.refs.size() == 1)) {
+    return Fail(ErrorCode::kUsage,
+                "--nonce, --detect and --confidence are of the levels fingerprint and auto, which compare two models; "
+                "--nonce also goes with --sample and --facts");
+  }
+  SLUICE_TRY(verify::CheckAim(SampleOptionsOf(values).aim));
+  SLUICE_TRY(SampleOptionsOf(values).MakeNonce());
+  if (values.refs.size() == 1) return VerifyStatement(values, session);
+  return VerifyPair(values, level, session);
 }
 
 Action Declare(CLI::App& app) {
@@ -258,7 +378,9 @@ Action Declare(CLI::App& app) {
       ->required()
       ->expected(1, 1 << 20)
       ->group("Arguments");
-  app.add_option("--level", values->level, "auto, config or tensors")->type_name("LEVEL")->group("Options");
+  app.add_option("--level", values->level, "auto, config, fingerprint or tensors")
+      ->type_name("LEVEL")
+      ->group("Options");
   app.add_option("--atol", values->atol,
                  "A tensor is within tolerance where |a - b| <= atol + rtol |b| holds everywhere")
       ->check(CLI::NonNegativeNumber)
@@ -290,10 +412,22 @@ Action Declare(CLI::App& app) {
       ->check(is_share)
       ->type_name("Q")
       ->group("Options");
-  app.add_option("--nonce", values->nonce, "What --sample and --facts draw by (default: random, and told)")
+  app.add_option("--against", values->against, "Compare with a file of `sluice fingerprint` instead of a second model")
+      ->type_name("FILE")
+      ->group("Options");
+  app.add_option("--detect", values->detect,
+                 "Of drawn blocks: notice that this share of all blocks differs (default: 0.001) ...")
+      ->type_name("F")
+      ->group("Options");
+  app.add_option("--confidence", values->confidence, "... with this probability at least (default: 0.99)")
+      ->type_name("C")
+      ->group("Options");
+  app.add_option("--nonce", values->nonce,
+                 "What blocks are drawn by, 32 or 64 hexadecimal digits; for --sample and --facts a whole number "
+                 "(default: random, and told)")
       ->type_name("N")
       ->group("Options");
-  for (const char* name : {"--against", "--report", "--evidence", "--replay", "--gamma", "--alpha", "--challenges",
+  for (const char* name : {"--report", "--evidence", "--replay", "--gamma", "--alpha", "--challenges",
                            "--challenge-tokens", "--prompts"}) {
     values->refused.Add(app, name);
   }
@@ -303,11 +437,12 @@ Action Declare(CLI::App& app) {
 }  // namespace
 
 const Command& verify_command() {
-  static constexpr Command kCommand{.name = "verify",
-                                    .summary = "Whether two models are the same, and if not, exactly what differs",
-                                    .synopsis = "verify A B [--level LEVEL] [options]   or   verify MERGED",
-                                    .details = kDetails,
-                                    .declare = Declare};
+  static constexpr Command kCommand{
+      .name = "verify",
+      .summary = "Whether two models are the same, and if not, exactly what differs",
+      .synopsis = "verify A B [--level LEVEL] [options]   or   verify B --against F   or   verify MERGED",
+      .details = kDetails,
+      .declare = Declare};
   return kCommand;
 }
 
