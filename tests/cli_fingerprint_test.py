@@ -285,6 +285,8 @@ class Fingerprint(Case):
         self.run_fails(2, ["--nonce"], "verify", a, "--against", f, "--nonce", NONCE)
         self.run_fails(2, ["--nonce"], "verify", a, a, "--level", "tensors", "--nonce", NONCE)
         self.run_fails(2, ["statement"], "verify", a, "--level", "fingerprint")
+        for more in (("--atol", "1"), ("--rtol", "1"), ("--first-difference",)):
+            self.run_fails(2, ["every element"], "verify", a, a, "--level", "fingerprint", *more)
         self.run_fails(2, ["behaviour", "not supported yet"], "verify", a, a, "--level", "behaviour")
         self.run_fails(6, ["f.json"], "fingerprint", a, "-o", "/proc/f.json")
 

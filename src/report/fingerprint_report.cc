@@ -148,7 +148,7 @@ std::string StatisticsText(const std::vector<verify::SampleRow>& rows, const ver
   }
   std::string text = "\n" + table.ToString("  ");
   if (all.statistics.blocks == all.statistics.all_blocks) return text;
-  text += fmt::format("  ± and \"at most\" hold with a confidence of {:.3g}%, over blocks of {} elements",
+  text += fmt::format("  ± and \"at most\" hold with a confidence of {:.6g}%, over blocks of {} elements",
                       100 * aim.confidence, verify::kSampleBlockElements);
   const auto& extremes = all.statistics.a ? all.statistics.a : all.statistics.b;
   if (extremes) {
@@ -249,7 +249,7 @@ std::string FingerprintText(const FingerprintResult& result) {
   table.AddRow(
       {"notices", result.blocks == result.all_blocks
                       ? "any change: it has every block"
-                      : fmt::format("with a probability of {:.3g}% at least, that {:.3g}% of the blocks or more differ",
+                      : fmt::format("with a probability of {:.6g}% at least, that {:.6g}% of the blocks or more differ",
                                     100 * result.aim.confidence, 100 * result.aim.detect)});
   table.AddRow({"holds", "only against makers who have not seen the file: it names the blocks that are looked at"});
   text += table.ToString("  ") + StatisticsText(result.rows, result.aim, false);

@@ -327,7 +327,7 @@ std::string VerificationText(const verify::Verification& result) {
   if (result.sample) {
     const verify::SampleAim& aim = result.sample->aim;
     table.AddRow({"fingerprint", SampleFinding(*result.sample),
-                  fmt::format("a change of {:.3g}% is seen ({:.3g}%)", 100 * aim.detect, 100 * aim.confidence),
+                  fmt::format("a change of {:.6g}% is seen ({:.6g}%)", 100 * aim.detect, 100 * aim.confidence),
                   "anything about other blocks"});
   }
   if (result.summary) {

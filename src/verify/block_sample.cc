@@ -24,21 +24,17 @@ constexpr size_t kShaBlockBytes = 64;
 constexpr double kMostDraws = 0x1p62;
 
 // RFC 2104. Keys here are never longer than a block.
-Hash256 Hmac(std::span<const uint8_t> key, std::span<const uint8_t> message) {
+Hash256 Hmac(std::span<const uint8_t> key, std::string_view message) {
   SLUICE_CHECK(key.size() <= kShaBlockBytes);
-  uint8_t inner[kShaBlockBytes], outer[kShaBlockBytes];
-  for (size_t i = 0; i < kShaBlockBytes; ++i) {
-    const uint8_t byte = i < key.size() ? key[i] : 0;
-    inner[i] = byte ^ 0x36;
-    outer[i] = byte ^ 0x5c;
+  std::vector<uint8_t> inner(kShaBlockBytes, 0x36), outer(kShaBlockBytes, 0x5c);
+  for (size_t i = 0; i < key.size(); ++i) {
+    inner[i] ^= key[i];
+    outer[i] ^= key[i];
   }
-  kernels::Sha256 hash;
-  hash.Update(inner);
-  hash.Update(message);
-  const Hash256 first = hash.Finish();
-  hash.Update(outer);
-  hash.Update(first);
-  return hash.Finish();
+  inner.insert(inner.end(), message.begin(), message.end());
+  const Hash256 first = kernels::HashBytes(inner);
+  outer.insert(outer.end(), first.begin(), first.end());
+  return kernels::HashBytes(outer);
 }
 
 // `count` distinct numbers below `limit`, each set equally likely, ascending: Floyd's algorithm.
@@ -133,10 +129,7 @@ BlockSample DrawBlocks(std::span<const Stratum> strata, const Nonce& nonce, cons
 }
 
 KeyedStream::KeyedStream(const Nonce& nonce, std::string_view domain, std::string_view name) {
-  std::vector<uint8_t> message(domain.begin(), domain.end());
-  message.push_back(0);
-  message.insert(message.end(), name.begin(), name.end());
-  const Hash256 key = Hmac(nonce, message);
+  const Hash256 key = Hmac(nonce, std::string(domain) + '\0' + std::string(name));
   std::memcpy(key_and_counter_, key.data(), key.size());
 }
 

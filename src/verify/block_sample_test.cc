@@ -132,9 +132,9 @@ class Tampering {
 
   using Blocks = std::set<std::pair<size_t, uint64_t>>;
   Blocks AtRandom(size_t count, std::mt19937_64* generator) const {
-    std::vector<std::pair<size_t, uint64_t>> some;
-    std::ranges::sample(all_, std::back_inserter(some), static_cast<ptrdiff_t>(count), *generator);
-    return {some.begin(), some.end()};
+    Blocks some;
+    while (some.size() < count) some.insert(all_[(*generator)() % all_.size()]);
+    return some;
   }
   const std::vector<std::pair<size_t, uint64_t>>& all() const { return all_; }
 

@@ -196,5 +196,36 @@ TEST(BlockSinkTest, OtherEncodingsAreRoundedOrEqual) {
           .SurelyDiffers());
 }
 
+class LeaseCounter final : public stream::Sink {
+ public:
+  Result<void> Take(const stream::Lease&, stream::Stream&) override {
+    ++leases;
+    return {};
+  }
+  Result<void> End() override { return {}; }
+  int leases = 0;
+};
+
+// One block each of 64 tensors of 160 KB is one job's work: reads are many at once, however many tensors there are.
+TEST(BlockSinkTest, BlocksOfManyTensorsAreReadTogether) {
+  std::vector<tests::MemoryTensor> tensors;
+  std::vector<TensorSample> samples;
+  for (uint32_t i = 0; i < 64; ++i) {
+    tensors.push_back({fmt::format("w{:02}", i), "BF16", {40, 2048}, std::vector<uint8_t>(40 * 4096)});
+    samples.push_back({i, kSampleBlockElements, {i % 40}});
+  }
+  const SampledCheckpoint sampled(tests::MakeMemoryCheckpoint("a", tensors), samples);
+  const stream::CheckpointGroups groups(sampled);
+  LeaseCounter counter;
+  MemoryBudget budget(uint64_t{1} << 30);
+  stream::StreamOptions options;
+  options.budget = &budget;
+  auto stream = stream::Stream::Open(groups, options);
+  ASSERT_TRUE(stream.has_value()) << stream.error().ToString();
+  ASSERT_TRUE(stream::Pump(**stream, std::array<stream::Sink*, 1>{&counter}).has_value());
+  EXPECT_LE(counter.leases, 2);
+  EXPECT_EQ((*stream)->stats().payload_bytes, 64u * 4096);
+}
+
 }  // namespace
 }  // namespace sluice::verify

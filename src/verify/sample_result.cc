@@ -1,7 +1,6 @@
 #include "verify/sample_result.h"
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 
 #include <fmt/format.h>
@@ -107,11 +106,10 @@ bool SampleResult::SurelyDiffers() const {
 
 std::string SampleResult::Bound() const {
   if (IsCensus()) return fmt::format("all {} blocks were looked at", FormatCount(all_blocks));
-  const double missed = std::pow(1 - aim.detect, static_cast<double>(num_draws));
   return fmt::format(
-      "{} of {} blocks were drawn and looked at; had {:.3g}% of them been different, it would have been noticed with a "
-      "probability of {:.3g}% at least",
-      FormatCount(blocks), FormatCount(all_blocks), 100 * aim.detect, 100 * std::max(aim.confidence, 1 - missed));
+      "{} of {} blocks were drawn and looked at; had {:.6g}% of them been different, it would have been noticed with a "
+      "probability of {:.6g}% at least",
+      FormatCount(blocks), FormatCount(all_blocks), 100 * aim.detect, 100 * aim.confidence);
 }
 
 SampleResult SummariseSample(const std::vector<SampledTensor>& tensors, const BlockSample& sample, const Nonce& nonce,

@@ -359,12 +359,18 @@ Result<int> Run(const Values& values, Session& session) {
     session.Print(report::AuditJson(*audit), report::AuditText(*audit));
     return verify::VerdictExitStatus(audit->verdict);
   }
+  if ((!values.against.empty() || level == verify::Level::kFingerprint) &&
+      (values.first_difference || values.atol > 0 || values.rtol > 0)) {
+    return Fail(ErrorCode::kUsage,
+                "--atol, --rtol and --first-difference are questions about every element: use --level tensors");
+  }
   if (!values.against.empty()) return VerifyAgainst(values, level, session);
   const bool draws = level == verify::Level::kFingerprint || level == verify::Level::kAuto;
   if ((!values.nonce.empty() || values.detect || values.confidence) && (!draws || values.refs.size() == 1)) {
-    return Fail(ErrorCode::kUsage,
-                "--nonce, --detect and --confidence are of the levels fingerprint and auto, which compare two models; "
-                "--nonce also goes with --sample and --facts");
+    return Fail(
+        ErrorCode::kUsage,
+        "--nonce goes with --sample and --facts, and with --detect and --confidence at the levels fingerprint and "
+        "auto, which compare two models");
   }
   SLUICE_TRY(verify::CheckAim(SampleOptionsOf(values).aim));
   SLUICE_TRY(SampleOptionsOf(values).MakeNonce());
