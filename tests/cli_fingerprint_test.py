@@ -213,6 +213,20 @@ class Fingerprint(Case):
         self.verdict(0, "SAME_SAMPLE", self.dir / "merged", "--against", self.dir / "r.json")
         self.verdict(0, "SAME_SAMPLE", self.dir / "merged", recipe, "--level", "fingerprint")
 
+    def test_drawn_blocks_of_a_recipe_are_computed_alone(self):
+        write_large(self.dir / "a", large_tensors())
+        write_large(self.dir / "b", large_tensors(2), 3)
+        recipe = self.dir / "r.yml"
+        recipe.write_text(recipe_text("linear", None, [("a", {"weight": 0.7}), ("b", {"weight": 0.3})], dtype="float16"))
+        merged = self.dir / "merged"
+        self.run_ok("merge", recipe, "-o", merged)
+        told = self.run_ok("fingerprint", recipe, "-o", self.dir / "r.json", *AIM, "--json").json()
+        self.run_ok("fingerprint", merged, "-o", self.dir / "m.json", *AIM)
+        r, m = (fingerprint_file.File(self.dir / name).tensors for name in ("r.json", "m.json"))
+        self.assertEqual(r, m)
+        self.assertLess(told["bytes_read"], 2 * told["blocks"] * 4096 + 1)  # of two parents in bf16
+        self.verdict(0, "SAME_SAMPLE", merged, "--against", self.dir / "r.json")
+
     def test_config_and_shapes_count(self):
         a = write_model(self.dir / "a")
         f = self.dir / "f.json"
