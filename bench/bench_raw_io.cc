@@ -4,6 +4,9 @@
 //
 //   bench_raw_io FILE...                     reads only
 //   bench_raw_io --write OUT FILE...         and one output as long as the longest input, removed afterwards
+//   bench_raw_io --random N --block-kib 8 --depth 32 FILE...   N reads at places drawn at random, equally likely over
+//   all
+//                                            bytes: the pattern of a fingerprint
 //   bench_raw_io --write OUT --passes 2 ...  every block is read twice before its output block is written (what a fact
 //   over
 //                                            whole tensors costs where nothing is held)
@@ -25,6 +28,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <random>
 #include <string>
 #include <thread>
 #include <vector>
@@ -80,6 +84,25 @@ std::vector<Job> MakeJobs(const std::vector<File>& files, bool write, int passes
         if (write && pass + 1 == passes) jobs.push_back({output, true, b * block});
       }
     }
+  }
+  return jobs;
+}
+
+// Reads of a block each at multiples of 4 KiB, of every file as many as its share of all bytes.
+std::vector<Job> MakeRandomJobs(const std::vector<File>& files, uint64_t count, uint64_t block) {
+  constexpr uint64_t kAlignment = 4096;
+  std::vector<uint64_t> places;
+  for (const File& f : files) {
+    const uint64_t before = places.empty() ? 0 : places.back();
+    places.push_back(before + (f.size_bytes >= block ? (f.size_bytes - block) / kAlignment + 1 : 0));
+  }
+  std::mt19937_64 generator(std::random_device{}());
+  std::uniform_int_distribution<uint64_t> any(0, places.back() - 1);
+  std::vector<Job> jobs;
+  for (uint64_t i = 0; i < count; ++i) {
+    const uint64_t place = any(generator);
+    const auto file = static_cast<uint32_t>(std::upper_bound(places.begin(), places.end(), place) - places.begin());
+    jobs.push_back({file, false, (place - (file == 0 ? 0 : places[file - 1])) * kAlignment});
   }
   return jobs;
 }
@@ -157,7 +180,7 @@ void RunThreads(const std::vector<Job>& jobs, const std::vector<File>& files, ui
 int main(int argc, char** argv) {
   std::vector<std::string> paths;
   std::string write_path;
-  uint64_t block_kib = 1024;
+  uint64_t block_kib = 1024, random_reads = 0;
   unsigned depth = 4;
   int passes = 1;
   uint64_t window_mib = 293;  // a matrix of Yi-34B's MLP in bf16: what is read twice before it is written
@@ -167,6 +190,7 @@ int main(int argc, char** argv) {
   app.add_option("--write", write_path, "also write this file (removed afterwards)");
   app.add_option("--block-kib", block_kib, "size of a transfer")->check(CLI::Range(4, 65536));
   app.add_option("--depth", depth, "transfers in flight for each stream")->check(CLI::Range(1, 64));
+  app.add_option("--random", random_reads, "so many reads at places drawn at random, instead of all in a row");
   app.add_option("--passes", passes, "times that each block is read")->check(CLI::Range(1, 8));
   app.add_option("--window-mib", window_mib, "with --passes: how much of a stream is read before it is read again")
       ->check(CLI::Range(1, 1 << 20));
@@ -186,7 +210,8 @@ int main(int argc, char** argv) {
   }
   const bool write = !write_path.empty();
   const std::vector<Job> jobs =
-      MakeJobs(files, write, passes, block, std::max<uint64_t>(1, (window_mib << 20) / block));
+      random_reads > 0 ? MakeRandomJobs(files, random_reads, block)
+                       : MakeJobs(files, write, passes, block, std::max<uint64_t>(1, (window_mib << 20) / block));
   if (write) files.push_back({write_path, OpenFile(write_path, O_WRONLY | O_CREAT | O_TRUNC, &direct), longest});
 
   const auto in_flight = static_cast<unsigned>(depth * files.size());

@@ -80,6 +80,10 @@ class Adapters(Case):
         told = self.run_ok("verify", self.ref, self.base, "--json", status=1).json()
         self.assertNotEqual(told["verdict"], "IDENTICAL")
 
+        self.run_ok("fingerprint", self.ref, "-o", self.dir / "f.json")
+        self.run_ok("verify", out, "--against", self.dir / "f.json")
+        self.run_ok("verify", self.base, "--against", self.dir / "f.json", status=1)
+
         inspected = self.run_ok("inspect", self.ref, "--json").json()
         self.assertEqual(inspected["parameters"], self.run_ok("inspect", self.base, "--json").json()["parameters"])
         messages = [problem["message"] for problem in inspected["problems"]]

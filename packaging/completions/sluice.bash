@@ -4,11 +4,11 @@ _sluice() {
   local common="--json --quiet --dry-run --threads --max-memory --help --version"
   COMPREPLY=()
   if ((COMP_CWORD == 1)); then
-    mapfile -t COMPREPLY < <(compgen -W "convert digest extract-lora inspect logits merge perplexity sign tokenize verify help --help --version" -- "$word")
+    mapfile -t COMPREPLY < <(compgen -W "convert digest extract-lora fingerprint inspect logits merge perplexity sign tokenize verify help --help --version" -- "$word")
     return
   fi
   case ${COMP_WORDS[COMP_CWORD - 1]} in
-    --level) mapfile -t COMPREPLY < <(compgen -W "auto config tensors" -- "$word"); return ;;
+    --level) mapfile -t COMPREPLY < <(compgen -W "auto config fingerprint tensors" -- "$word"); return ;;
     --dtype) mapfile -t COMPREPLY < <(compgen -W "bfloat16 float16 float32" -- "$word"); return ;;
     --convention) mapfile -t COMPREPLY < <(compgen -W "llama512 hf-stride exl2" -- "$word"); return ;;
     --nan) mapfile -t COMPREPLY < <(compgen -W "keep refuse" -- "$word"); return ;;
@@ -20,13 +20,14 @@ _sluice() {
       convert) own="-o --dtype --out-shard-size --set --rename --rename-file --to --force --seed --arithmetic" ;;
       digest) own="-o --check --seed --arithmetic" ;;
       extract-lora) own="--base --rank -o --include-embeddings --force --seed --arithmetic" ;;
+      fingerprint) own="-o --detect --confidence --nonce --seed --arithmetic" ;;
       inspect) own="--tensors --check" ;;
       logits) own="--ids --text --tokenizer -o --last --parse-special --force --seed --arithmetic" ;;
       merge) own="-o --check --list-methods --explain --seed --random-seed --arithmetic --lora-merge-dtype --set --out-shard-size --nan --report --resume --force" ;;
       perplexity) own="--text --tokenizer --convention --context --chunks --report --parse-special --seed --arithmetic" ;;
       sign) own="--key -o --passphrase-env --ignore --allow-symlinks --force" ;;
       tokenize) own="--text --file --decode --parse-special --add-special --skip-special" ;;
-      verify) own="--level --atol --rtol --first-difference --sample --facts --nonce --signature --key --ignore --allow-symlinks --manifest --seed --arithmetic --report" ;;
+      verify) own="--level --atol --rtol --first-difference --sample --facts --against --detect --confidence --nonce --signature --key --ignore --allow-symlinks --manifest --seed --arithmetic --report" ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$own $common" -- "$word")
     return

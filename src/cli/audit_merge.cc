@@ -26,7 +26,7 @@ namespace sluice::cli {
 namespace {
 
 using kernels::Hash256;
-using verify::ChunkSample;
+using verify::TensorSample;
 using Facts = std::vector<std::pair<graph::Key, graph::FactValue>>;
 
 // Of numbers, NaN too.
@@ -177,10 +177,10 @@ class Auditor {
     audit_.sampled = true;
     for (size_t i = 0; i < recipe_->tensors().size(); ++i)
       audit_.all_chunks += verify::CountChunks(recipe_->tensors()[i]);
-    const std::vector<ChunkSample> samples = verify::DrawChunks(recipe_->tensors(), *request_.sample, audit_.nonce);
-    for (const ChunkSample& sample : samples) audit_.chunks += sample.chunks.size();
+    const std::vector<TensorSample> samples = verify::DrawChunks(recipe_->tensors(), *request_.sample, audit_.nonce);
+    for (const TensorSample& sample : samples) audit_.chunks += sample.blocks.size();
     Facts facts;
-    for (const ChunkSample& sample : samples) {
+    for (const TensorSample& sample : samples) {
       SLUICE_ASSIGN(const auto of_tensor, StatedFacts(sample.tensor));
       for (const auto& [key, fact] : of_tensor) {
         if (fact->hash.empty()) facts.emplace_back(key, fact->numbers);  // else it is found again
@@ -194,7 +194,7 @@ class Auditor {
 
   // Adds the tensors of which the drawn chunks are not the statement's.
   Result<bool> HashChunks(const std::shared_ptr<const checkpoint::Checkpoint>& model,
-                          const std::vector<ChunkSample>& samples, Facts facts, const std::string& what,
+                          const std::vector<TensorSample>& samples, Facts facts, const std::string& what,
                           std::vector<std::string>* other) {
     const verify::SampledCheckpoint sampled(model, samples);
     const stream::CheckpointGroups groups(sampled);
@@ -207,7 +207,7 @@ class Auditor {
     for (size_t i = 0; i < digests.size(); ++i) {
       const std::vector<Hash256>& leaves = leaves_of_.at(digests[i].name);
       std::vector<Hash256> drawn;
-      for (const uint64_t chunk : samples[i].chunks) drawn.push_back(leaves[chunk]);
+      for (const uint64_t chunk : samples[i].blocks) drawn.push_back(leaves[chunk]);
       if (checkpoint::TensorRoot(drawn) != digests[i].root) other->push_back(digests[i].name);
     }
     return true;

@@ -9,6 +9,7 @@
 #include "checkpoint/catalogue.h"
 #include "kernels/sha256.h"
 #include "report/config_report.h"
+#include "report/fingerprint_report.h"
 #include "report/table.h"
 
 namespace sluice::report {
@@ -159,6 +160,14 @@ Table TensorTable(const verify::Verification& result) {
 
 namespace {
 
+std::string ProvesText(const verify::Verification& result) {
+  const std::string text = verify::Proves(result.verdict, result.level);
+  if (result.verdict != verify::Verdict::kSameSample || !result.sample) return text;
+  return fmt::format("{}: {}",
+                     result.sample->equal_after_cast > 0 ? "what was drawn is equal, number for number" : text,
+                     result.sample->Bound());
+}
+
 std::string FooterText(double seconds, uint64_t bytes_read, uint64_t peak_bytes, uint64_t budget_bytes) {
   return fmt::format("\n  took {}, read {} of weights, {} of memory at most (budget {})\n", FormatSeconds(seconds),
                      FormatBytes(bytes_read), FormatMemory(peak_bytes), FormatMemory(budget_bytes));
@@ -170,13 +179,14 @@ ordered_json VerificationJson(const verify::Verification& result) {
   ordered_json json;
   json["verdict"] = verify::VerdictName(result.verdict);
   json["level"] = verify::LevelName(result.level);
-  json["proves"] = verify::Proves(result.verdict, result.level);
+  json["proves"] = ProvesText(result);
   json["does_not_prove"] = verify::DoesNotProve(result.verdict, result.level);
   json["config"] = ConfigJson(result.config);
   json["summary"] = SummaryJson(result);
   json["tensors"] = ordered_json::array();
   const bool with_digests = result.summary && !result.summary->stopped_early;
   for (const TensorDiff& tensor : result.unequal) json["tensors"].push_back(TensorJson(tensor, with_digests));
+  if (result.sample) json["fingerprint"] = SampleJson(*result.sample);
   json["memory"] = {{"budget", result.budget_bytes}, {"peak", result.peak_bytes}};
   json["seconds"] = result.seconds;
   json["bytes_read"] = result.bytes_read;
@@ -186,6 +196,12 @@ ordered_json VerificationJson(const verify::Verification& result) {
 Table LevelsTable(const verify::Verification& result) {
   Table table({"compared", "found", "an agreement proves", "and does not prove"});
   AddConfigRows(result.config, &table);
+  if (result.sample) {
+    const verify::SampleAim& aim = result.sample->aim;
+    table.AddRow({"fingerprint", SampleFinding(*result.sample),
+                  fmt::format("a change of {:.6g}% is seen ({:.6g}%)", 100 * aim.detect, 100 * aim.confidence),
+                  "anything about other blocks"});
+  }
   if (result.summary) {
     table.AddRow({"tensors", TensorsFinding(*result.summary), "equality of every byte", "where they come from"});
   } else {
@@ -206,13 +222,23 @@ std::string VerificationText(const verify::Verification& result) {
   if (!result.note_b.empty()) text += fmt::format("  B was computed with {}\n", result.note_b);
 
   text += "\n" + LevelsTable(result).ToString("  ");
-  text += fmt::format("\n  proves          {}\n  does not prove  {}\n", verify::Proves(result.verdict, result.level),
+  text += fmt::format("\n  proves          {}\n  does not prove  {}\n", ProvesText(result),
                       verify::DoesNotProve(result.verdict, result.level));
+  if (result.sample) {
+    if (result.verdict != verify::Verdict::kSameSample) {
+      text += fmt::format("  drawn           {}\n", result.sample->Bound());
+    }
+    text += fmt::format("  nonce           {}\n", result.sample->nonce);
+    if (!result.sample->against.empty()) {
+      text += "  holds           only if the makers of B had not seen the fingerprint, which names its blocks\n";
+    }
+  }
   if (result.summary && (result.atol > 0 || result.rtol > 0)) {
     text += fmt::format("  tolerance       |a - b| <= {} + {} |b|: {} of the tensors that differ are within it\n",
                         result.atol, result.rtol, result.summary->count(TensorClass::kWithinTolerance));
   }
   text += TextOf(ConfigTables(result.config, result.level == verify::Level::kConfig));
+  if (result.sample) text += SampleDetails(*result.sample);
   if (result.summary) text += TextOf({TensorTable(result)});
   return text + FooterText(result.seconds, result.bytes_read, result.peak_bytes, result.budget_bytes);
 }

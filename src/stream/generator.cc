@@ -9,6 +9,8 @@
 namespace sluice::stream {
 namespace {
 
+constexpr uint64_t kUnboundedSlot = uint64_t{1} << 62;
+
 bool IsStored(const Node* node) { return dynamic_cast<const graph::StoredNode*>(node) != nullptr; }
 
 void CollectNeeded(const Node* node, std::set<const Node*>* seen, std::vector<const Node*>* with_facts) {
@@ -285,21 +287,33 @@ std::shared_ptr<Job> Generator::Pack() {
   std::vector<std::shared_ptr<GroupRun>> runs;
   uint64_t bytes = 0, limit = 0;
   while (auto run = NextRun()) {
+    if (!runs.empty() && (run->num_tiles > 1 || !run->FoldsWhatItEmits() || run->batch != runs.front()->batch)) {
+      begun_.push_front(std::move(run));
+      break;
+    }
+    // What is read of it, which may be a few blocks of large tensors, and what is computed.
     uint64_t run_bytes = 0, streams = 0;
+    WindowSet windows(kUnboundedSlot);
     std::set<const Node*> seen;
-    std::vector<const Node*> unused, todo(run->outs.begin(), run->outs.end());
-    for (const GroupRun::Own& own : run->own)
-      todo.insert(todo.end(), own.fact->inputs().begin(), own.fact->inputs().end());
-    for (const Node* out : todo) CollectNeeded(out, &seen, &unused);
+    std::vector<const Node*> unused;
+    const auto add = [&](const Node* node, uint64_t num_elements) {
+      windows.AddRoot(node, {0, num_elements}, false);
+      CollectNeeded(node, &seen, &unused);
+    };
+    for (const Node* out : run->outs) add(out, run->num_elements);
+    for (const GroupRun::Own& own : run->own) {
+      for (const Node* input : own.fact->inputs()) add(input, own.fact->num_elements());
+    }
+    windows.Layout();
+    run_bytes = windows.payload_bytes();
     for (const Node* node : seen) {
       const bool is_out = std::find(run->outs.begin(), run->outs.end(), node) != run->outs.end();
       if (!IsStored(node) && !is_out) continue;
-      run_bytes += node->encoding().BytesOf(node->num_elements());
+      if (!IsStored(node)) run_bytes += node->encoding().BytesOf(node->num_elements());
       ++streams;
     }
     if (runs.empty()) limit = std::max<uint64_t>(1, streams) * layout_.tile_bytes / 2;
-    if (!runs.empty() && (run->num_tiles > 1 || !run->FoldsWhatItEmits() || bytes + run_bytes > limit ||
-                          run->batch != runs.front()->batch)) {
+    if (!runs.empty() && bytes + run_bytes > limit) {
       begun_.push_front(std::move(run));
       break;
     }

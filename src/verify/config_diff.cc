@@ -87,33 +87,15 @@ Result<std::vector<SideFileDifference>> DiffSideFiles(const checkpoint::Checkpoi
   return differences;
 }
 
-// lm_head.weight that one side lacks: the usual head of a tied model. It is redundant if it equals the embedding, which
-// only its bytes can show; what headers can show is that it has the embedding's shape.
-bool MayBeTied(const checkpoint::Catalogue& tensors, const checkpoint::TensorInfo& tensor) {
-  constexpr std::string_view kHead = "lm_head.weight";
-  if (!tensor.name.ends_with(kHead)) return false;
-  const std::string prefix(tensor.name.substr(0, tensor.name.size() - kHead.size()));
-  // The names that model_root knows (docs/formats/digest.md).
-  for (const char* name :
-       {"model.embed_tokens.weight", "transformer.wte.weight", "transformer.word_embeddings.weight"}) {
-    const auto embedding = tensors.Find(prefix + name);
-    if (embedding && std::ranges::equal(tensors[*embedding].shape, tensor.shape) &&
-        tensors[*embedding].encoding == tensor.encoding) {
-      return true;
-    }
-  }
-  return false;
-}
-
 void DiffTensorSets(const checkpoint::Catalogue& a, const checkpoint::Catalogue& b, ConfigDiff* diff) {
   size_t i = 0, j = 0;
   while (i < a.size() || j < b.size()) {
     const int order = i == a.size() ? 1 : j == b.size() ? -1 : a[i].name.compare(b[j].name);
     if (order < 0) {
-      (MayBeTied(a, a[i]) ? diff->possibly_tied : diff->only_in_a).emplace_back(a[i].name);
+      (EmbeddingOf(a, a[i]) ? diff->possibly_tied : diff->only_in_a).emplace_back(a[i].name);
       ++i;
     } else if (order > 0) {
-      (MayBeTied(b, b[j]) ? diff->possibly_tied : diff->only_in_b).emplace_back(b[j].name);
+      (EmbeddingOf(b, b[j]) ? diff->possibly_tied : diff->only_in_b).emplace_back(b[j].name);
       ++j;
     } else {
       const checkpoint::TensorInfo x = a[i++], y = b[j++];
@@ -180,33 +162,70 @@ bool ConfigDiff::SameArchitecture() const {
   return SameTensorSet() && std::ranges::none_of(keys, &KeyDifference::architectural);
 }
 
+// lm_head.weight that one side lacks: the usual head of a tied model. It is redundant if it equals the embedding, which
+// only its bytes can show; what headers can show is that it has the embedding's shape.
+std::optional<size_t> EmbeddingOf(const checkpoint::Catalogue& tensors, const checkpoint::TensorInfo& tensor) {
+  constexpr std::string_view kHead = "lm_head.weight";
+  if (!tensor.name.ends_with(kHead)) return std::nullopt;
+  const std::string prefix(tensor.name.substr(0, tensor.name.size() - kHead.size()));
+  // The names that model_root knows (docs/formats/digest.md).
+  for (const char* name :
+       {"model.embed_tokens.weight", "transformer.wte.weight", "transformer.word_embeddings.weight"}) {
+    const auto embedding = tensors.Find(prefix + name);
+    if (embedding && std::ranges::equal(tensors[*embedding].shape, tensor.shape) &&
+        tensors[*embedding].encoding == tensor.encoding) {
+      return embedding;
+    }
+  }
+  return std::nullopt;
+}
+
+Result<ModelHeaders> HeadersOf(const checkpoint::Checkpoint& checkpoint) {
+  ModelHeaders headers;
+  headers.has_config = checkpoint.config() != nullptr;
+  if (headers.has_config) {
+    headers.architecture = checkpoint.config()->architecture();
+    headers.canonical_config = checkpoint.config()->Canonical();
+  }
+  // A digest over no tensors: the config's and the tokenizer's parts, by the one definition that there is of them.
+  SLUICE_ASSIGN(const checkpoint::ModelDigest digest, checkpoint::MakeModelDigest({}, checkpoint));
+  headers.config_hash = digest.config_hash;
+  headers.tokenizer_hash = digest.tokenizer_hash;
+  headers.tensors = &checkpoint.tensors();
+  return headers;
+}
+
+ConfigDiff DiffHeaders(const ModelHeaders& a, const ModelHeaders& b) {
+  ConfigDiff diff;
+  diff.has_config_a = a.has_config;
+  diff.has_config_b = b.has_config;
+  diff.architecture_a = a.architecture;
+  diff.architecture_b = b.architecture;
+  diff.parameters_a = a.tensors->total_elements();
+  diff.parameters_b = b.tensors->total_elements();
+  diff.bytes_a = a.tensors->total_bytes();
+  diff.bytes_b = b.tensors->total_bytes();
+  diff.num_tensors_a = a.tensors->size();
+  diff.num_tensors_b = b.tensors->size();
+  diff.config_hash_a = a.config_hash;
+  diff.config_hash_b = b.config_hash;
+  diff.tokenizer_hash_a = a.tokenizer_hash;
+  diff.tokenizer_hash_b = b.tokenizer_hash;
+  // A side without a config differs in no key: it says nothing, and has_config_* tells so.
+  if (a.has_config && b.has_config) {
+    diff.keys = DiffJson(a.canonical_config, b.canonical_config);
+    for (KeyDifference& key : diff.keys) key.architectural = IsArchitectural(key.key);
+  }
+  DiffTensorSets(*a.tensors, *b.tensors, &diff);
+  return diff;
+}
+
 Result<ConfigDiff> DiffConfigs(const checkpoint::Checkpoint& a, const checkpoint::Checkpoint& b,
                                const io::SourceFactory& open_source) {
-  ConfigDiff diff;
-  diff.has_config_a = a.config() != nullptr;
-  diff.has_config_b = b.config() != nullptr;
-  if (a.config() != nullptr) diff.architecture_a = a.config()->architecture();
-  if (b.config() != nullptr) diff.architecture_b = b.config()->architecture();
-  diff.parameters_a = a.tensors().total_elements();
-  diff.parameters_b = b.tensors().total_elements();
-  diff.bytes_a = a.tensors().total_bytes();
-  diff.bytes_b = b.tensors().total_bytes();
-  diff.num_tensors_a = a.tensors().size();
-  diff.num_tensors_b = b.tensors().size();
-
-  // Digests over no tensors: the config's and the tokenizer's parts, by the one definition that there is of them.
-  SLUICE_ASSIGN(const checkpoint::ModelDigest digest_a, checkpoint::MakeModelDigest({}, a));
-  SLUICE_ASSIGN(const checkpoint::ModelDigest digest_b, checkpoint::MakeModelDigest({}, b));
-  diff.config_hash_a = digest_a.config_hash;
-  diff.config_hash_b = digest_b.config_hash;
-  diff.tokenizer_hash_a = digest_a.tokenizer_hash;
-  diff.tokenizer_hash_b = digest_b.tokenizer_hash;
-  // A side without a config differs in no key: it says nothing, and has_config_* tells so.
-  if (a.config() != nullptr && b.config() != nullptr) {
-    diff.keys = DiffJson(a.config()->Canonical(), b.config()->Canonical());
-    for (KeyDifference& key : diff.keys) key.architectural = IsArchitectural(key.key);
-    diff.idle_keys = IdleKeys(*a.config(), *b.config(), diff.keys);
-  }
+  SLUICE_ASSIGN(const ModelHeaders headers_a, HeadersOf(a));
+  SLUICE_ASSIGN(const ModelHeaders headers_b, HeadersOf(b));
+  ConfigDiff diff = DiffHeaders(headers_a, headers_b);
+  if (headers_a.has_config && headers_b.has_config) diff.idle_keys = IdleKeys(*a.config(), *b.config(), diff.keys);
   SLUICE_ASSIGN(diff.generation, DiffGeneration(a, b));
   if (!diff.SameTokenizer()) {
     SLUICE_ASSIGN(diff.tokenizer, DiffTokenizers(a, b, open_source));
@@ -214,7 +233,6 @@ Result<ConfigDiff> DiffConfigs(const checkpoint::Checkpoint& a, const checkpoint
   CountParts(a, &std::pair<uint64_t, uint64_t>::first, &diff);
   CountParts(b, &std::pair<uint64_t, uint64_t>::second, &diff);
   SLUICE_ASSIGN(diff.side_files, DiffSideFiles(a, b));
-  DiffTensorSets(a.tensors(), b.tensors(), &diff);
   return diff;
 }
 

@@ -61,6 +61,21 @@ struct ConfigDiff {
 Result<ConfigDiff> DiffConfigs(const checkpoint::Checkpoint& a, const checkpoint::Checkpoint& b,
                                const io::SourceFactory& open_source = io::OpenFile);
 
+// What is compared of a side without its files: all that a fingerprint keeps beside its blocks.
+struct ModelHeaders {
+  bool has_config = false;
+  std::string architecture;      // empty: unknown
+  std::string canonical_config;  // one line of JSON; empty without a config
+  kernels::Hash256 config_hash{}, tokenizer_hash{};
+  const checkpoint::Catalogue* tensors = nullptr;  // lives as long as whoever has it
+};
+Result<ModelHeaders> HeadersOf(const checkpoint::Checkpoint& checkpoint);  // reads the tokenizer's files
+ConfigDiff DiffHeaders(const ModelHeaders& a, const ModelHeaders& b);      // all but side_files
+
+// Where `tensor` is a head by its name (lm_head.weight), the embedding of the same shape and encoding that it may be a
+// copy of.
+std::optional<size_t> EmbeddingOf(const checkpoint::Catalogue& tensors, const checkpoint::TensorInfo& tensor);
+
 // Whether a key of config.json, nested ones by their first part, changes what a forward pass computes.
 bool IsArchitectural(std::string_view key);
 

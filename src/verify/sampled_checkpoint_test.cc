@@ -45,7 +45,8 @@ class SampledCheckpointTest : public testing::Test {
 };
 
 TEST_F(SampledCheckpointTest, TheDigestIsThatOfTheChosenLeaves) {
-  const SampledCheckpoint sampled(model_, {{0, {0, 2}}, {1, {0}}});
+  const uint64_t chunk = ChunkElements(quant::BF16());
+  const SampledCheckpoint sampled(model_, {{0, chunk, {0, 2}}, {1, chunk, {0}}});
   ASSERT_EQ(sampled.tensors().size(), 2u);
   EXPECT_EQ(sampled.tensors()[0].size_bytes(), checkpoint::kChunkBytes * 3 / 2);
   const stream::CheckpointGroups groups(sampled);
@@ -68,9 +69,9 @@ TEST_F(SampledCheckpointTest, DrawsByShareAndNonceAndNeverNothing) {
   const checkpoint::Catalogue& tensors = model_->tensors();
   EXPECT_EQ(CountChunks(tensors[0]), 3u);
   EXPECT_EQ(CountChunks(tensors[1]), 1u);
-  const auto count = [](const std::vector<ChunkSample>& samples) {
+  const auto count = [](const std::vector<TensorSample>& samples) {
     size_t chunks = 0;
-    for (const ChunkSample& sample : samples) chunks += sample.chunks.size();
+    for (const TensorSample& sample : samples) chunks += sample.blocks.size();
     return chunks;
   };
   EXPECT_EQ(count(DrawChunks(tensors, 1, 5)), 4u);
@@ -79,7 +80,7 @@ TEST_F(SampledCheckpointTest, DrawsByShareAndNonceAndNeverNothing) {
   for (uint64_t nonce = 0; nonce < 1000; ++nonce) {
     const auto samples = DrawChunks(tensors, 1e-9, nonce);
     ASSERT_EQ(count(samples), 1u);
-    seen.emplace(samples[0].tensor, samples[0].chunks[0]);
+    seen.emplace(samples[0].tensor, samples[0].blocks[0]);
     drawn += count(DrawChunks(tensors, 0.5, nonce));
   }
   EXPECT_EQ(seen.size(), 4u);

@@ -1,5 +1,6 @@
 #include "verify/verdict.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/check.h"
@@ -39,6 +40,8 @@ const char* LevelName(Level level) {
       return "auto";
     case Level::kConfig:
       return "config";
+    case Level::kFingerprint:
+      return "fingerprint";
     case Level::kTensors:
       return "tensors";
   }
@@ -73,6 +76,19 @@ Verdict DecideConfig(const ConfigDiff& config) {
   if (!config.SameConfig() || !config.SameTokenizer()) return Verdict::kDifferentArchitecture;
   return Verdict::kSameConfig;
 }
+
+Verdict DecideFingerprint(const ConfigDiff& config, const SampleResult& sample) {
+  const bool own_head = std::ranges::any_of(sample.differing, [](const DifferingTensor& tensor) {
+    return tensor.tied && tensor.state == BlockState::kChanged;
+  });
+  if (!config.SameArchitecture() || own_head) return Verdict::kDifferentArchitecture;
+  if (sample.SurelyDiffers()) return Verdict::kSameArchitectureDifferentWeights;
+  if (!sample.Equal()) return Verdict::kUndecided;
+  const Verdict of_config = DecideConfig(config);
+  return of_config == Verdict::kSameConfig ? Verdict::kSameSample : of_config;
+}
+
+bool SampleEndsAuto(const SampleResult& sample) { return sample.SurelyDiffers(); }
 
 Verdict DecideTensors(const ConfigDiff& config, const TensorSummary& tensors) {
   if (tensors.SameModelRoot()) return Verdict::kIdentical;
@@ -132,8 +148,15 @@ std::string Proves(Verdict verdict, Level level) {
     case Verdict::kSameArchitectureDifferentWeights:
       return "same architecture and shapes; at least one weight differs";
     case Verdict::kDifferentArchitecture:
-      return level == Level::kTensors ? "the tensors, their shapes or the config's architecture differ"
-                                      : "the headers, the config or the tokenizer differ";
+      switch (level) {
+        case Level::kTensors:
+          return "the tensors, their shapes or the config's architecture differ";
+        case Level::kFingerprint:
+          return "the headers, the config or the tokenizer differ, or a head that one side alone stores is no copy of "
+                 "the embedding";
+        default:
+          return "the headers, the config or the tokenizer differ";
+      }
     case Verdict::kSameSample:
       return "what was drawn is equal, byte for byte";
     case Verdict::kDifferentFiles:
@@ -142,7 +165,9 @@ std::string Proves(Verdict verdict, Level level) {
       return "same architecture, tensor names, shapes, effective config and tokenizer; parameters were counted from "
              "headers";
     case Verdict::kUndecided:
-      return "nothing: what was read does not tell";
+      return level == Level::kFingerprint ? "what was drawn leaves open whether they differ by more than a rounding, "
+                                            "or lacks a config to compare"
+                                          : "nothing: what was read does not tell";
   }
   SLUICE_CHECK(false);
 }
@@ -158,10 +183,18 @@ std::string DoesNotProve(Verdict verdict, Level level) {
     case Verdict::kSameWeights:
       return "that outputs are equal: config and tokenizer decide what the weights compute";
     case Verdict::kSameArchitectureDifferentWeights:
-      return "how much outputs differ: see the table of tensors for its causes";
+      return level == Level::kFingerprint
+                 ? "how much the rest differs: most of it was not read; --level tensors compares every byte"
+                 : "how much outputs differ: see the table of tensors for its causes";
     case Verdict::kDifferentArchitecture:
-      return level == Level::kTensors ? "that outputs differ on every prompt"
-                                      : "anything about the weights: none was read";
+      switch (level) {
+        case Level::kTensors:
+          return "that outputs differ on every prompt";
+        case Level::kFingerprint:
+          return "anything about the weights that were not drawn";
+        default:
+          return "anything about the weights: none was read";
+      }
     case Verdict::kSameSample:
       return "anything about what was not drawn";
     case Verdict::kDifferentFiles:
@@ -169,7 +202,8 @@ std::string DoesNotProve(Verdict verdict, Level level) {
     case Verdict::kSameConfig:
       return "anything about the weights: none was read";
     case Verdict::kUndecided:
-      return "that the two are equal, or that they differ";
+      return level == Level::kFingerprint ? "that one side is the other, rounded: --level tensors tells"
+                                          : "that the two are equal, or that they differ";
   }
   SLUICE_CHECK(false);
 }

@@ -7,14 +7,16 @@
 #include <string_view>
 
 #include "verify/config_diff.h"
+#include "verify/sample_result.h"
 #include "verify/tensor_diff.h"
 
 namespace sluice::verify {
 
 enum class Level {
-  kAuto,     // config, then tensors where config found no other architecture
-  kConfig,   // headers and JSON
-  kTensors,  // every byte
+  kAuto,         // config, fingerprint, tensors, until a difference is found or all is read
+  kConfig,       // headers and JSON
+  kFingerprint,  // drawn blocks
+  kTensors,      // every byte
 };
 
 enum class Verdict {
@@ -40,6 +42,14 @@ Verdict DecideConfig(const ConfigDiff& config);
 
 // Whether `auto` ends at the level `config`: another architecture is a difference that no weight can mend.
 bool ConfigEndsAuto(const ConfigDiff& config);
+
+// The level `fingerprint`: headers and drawn blocks. As at the level `config` there is no word for a tokenizer or a key
+// that differs but DIFFERENT_ARCHITECTURE. UNDECIDED where a rounding explains, or may explain, all that differs.
+Verdict DecideFingerprint(const ConfigDiff& config, const SampleResult& sample);
+
+// Whether `auto` ends at the level `fingerprint`: at a difference that no rounding explains. Equal blocks prove no
+// equality, and only who has read every byte may say ROUNDED or EQUAL_AFTER_CAST.
+bool SampleEndsAuto(const SampleResult& sample);
 
 // The level `tensors`, which has read every byte (or, with stopped_early, up to the first difference).
 Verdict DecideTensors(const ConfigDiff& config, const TensorSummary& tensors);

@@ -131,5 +131,52 @@ TEST(VerdictTest, NoConfigLevelTextSpeaksOfWeightsBeingEqual) {
   EXPECT_NE(DoesNotProve(Verdict::kSameConfig, Level::kConfig).find("none was read"), std::string::npos);
 }
 
+SampleResult SampleOf(std::vector<DifferingTensor> differing, RoundedSide side = RoundedSide::kNone) {
+  SampleResult sample;
+  sample.blocks = 10;
+  sample.all_blocks = 100;
+  for (const DifferingTensor& tensor : differing) {
+    (tensor.state == BlockState::kChanged   ? sample.changed
+     : tensor.state == BlockState::kRounded ? sample.rounded
+                                            : sample.unknown) += 1;
+  }
+  sample.identical = 10 - differing.size();
+  sample.rounded_side = side;
+  sample.differing = std::move(differing);
+  return sample;
+}
+
+DifferingTensor TensorOf(BlockState state, bool tied = false) {
+  DifferingTensor tensor;
+  tensor.name = "w";
+  tensor.state = state;
+  tensor.tied = tied;
+  return tensor;
+}
+
+TEST(VerdictTest, ASampleNeverSaysWhatOnlyEveryByteCan) {
+  const ConfigDiff same = SameConfigs();
+  EXPECT_EQ(DecideFingerprint(same, SampleOf({})), Verdict::kSameSample);
+  EXPECT_EQ(VerdictExitStatus(Verdict::kSameSample), 0);
+  EXPECT_FALSE(SampleEndsAuto(SampleOf({})));
+  const SampleResult changed = SampleOf({TensorOf(BlockState::kChanged)});
+  EXPECT_EQ(DecideFingerprint(same, changed), Verdict::kSameArchitectureDifferentWeights);
+  EXPECT_TRUE(SampleEndsAuto(changed));
+  for (const SampleResult& open :
+       {SampleOf({TensorOf(BlockState::kRounded)}, RoundedSide::kB), SampleOf({TensorOf(BlockState::kUnknown)})}) {
+    EXPECT_EQ(DecideFingerprint(same, open), Verdict::kUndecided);
+    EXPECT_FALSE(SampleEndsAuto(open));
+  }
+  // A is rounded in one tensor, B in another: no one rounding explains both.
+  EXPECT_TRUE(SampleEndsAuto(SampleOf({TensorOf(BlockState::kRounded)}, RoundedSide::kNone)));
+  EXPECT_EQ(DecideFingerprint(same, SampleOf({TensorOf(BlockState::kChanged, true)})), Verdict::kDifferentArchitecture);
+  ConfigDiff tokenizer = SameConfigs();
+  tokenizer.tokenizer_hash_b = Hash(1);
+  EXPECT_EQ(DecideFingerprint(tokenizer, SampleOf({})), Verdict::kDifferentArchitecture);
+  ConfigDiff none = SameConfigs();
+  none.has_config_b = false;
+  EXPECT_EQ(DecideFingerprint(none, SampleOf({})), Verdict::kUndecided);
+}
+
 }  // namespace
 }  // namespace sluice::verify

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "verify/config_diff.h"
+#include "verify/sample_result.h"
 #include "verify/tensor_diff.h"
 #include "verify/verdict.h"
 
@@ -17,9 +18,10 @@ struct Verification {
   std::string ref_a, ref_b;    // as the user wrote them
   std::string note_a, note_b;  // how a side was computed: "seed 7, arithmetic exact, as merged/ states"; mostly empty
   Level asked = Level::kAuto;
-  Level level = Level::kConfig;  // reached: kConfig or kTensors
+  Level level = Level::kConfig;  // reached: kConfig, kFingerprint or kTensors
   Verdict verdict = Verdict::kUndecided;
   ConfigDiff config;
+  std::optional<SampleResult> sample;    // at the level fingerprint, and where auto went on from there
   std::optional<TensorSummary> summary;  // at the level tensors
   std::vector<TensorDiff> unequal;       // all tensors that are not identical, sorted by name
   double atol = 0, rtol = 0;
