@@ -4,6 +4,9 @@
 // Equal chunks of one encoding are hashed once, found by comparing them first. All work runs on the stream's workers:
 // per chunk of 1 MiB for hashes, per block of 65,536 elements for numbers, and blocks are added up in the order of
 // their index, so that results depend neither on threads nor on tiles.
+//
+// What changed is looked at closer (change_meter.h). The sketches for it are leased from what the stream leaves of the
+// budget; where that is too little, a tensor is told as not sketched.
 #pragma once
 
 #include <array>
@@ -20,6 +23,8 @@
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/digest_tree.h"
 #include "stream/sink.h"
+#include "verify/change_meter.h"
+#include "verify/model_parts.h"
 #include "verify/tensor_diff.h"
 
 namespace sluice::verify {
@@ -50,6 +55,8 @@ class ComparisonSink final : public stream::Sink {
   std::vector<TensorDiff> Unequal() const;  // sorted by name
   uint64_t identical_tensors() const;
   uint64_t identical_elements() const;
+  // Of matrices that both sides have in one shape.
+  GridCounts GridsOf(int side) const;
   // All tensors of a side with their roots. After End only.
   std::vector<checkpoint::TensorDigest> DigestsOfA() const;
   std::vector<checkpoint::TensorDigest> DigestsOfB() const;
@@ -70,6 +77,16 @@ class ComparisonSink final : public stream::Sink {
     std::shared_ptr<std::array<Buffer, 2>> buffers;  // that the data lies in, if it does
   };
 
+  class SketchPool;
+  struct SketchNeeds {              // memory
+    uint64_t large = 0, small = 0;  // of the largest sketch of a large tensor, and of a small one
+    uint64_t columns = 0;
+  };
+
+  ChangeMeter::Setup SetupOf(const AlignedGroup& aligned) const;
+  SketchNeeds FindSketchNeeds() const;
+  void LeaseSketches();
+  void TakeSketch(Tensor* tensor, stream::Stream& stream);
   std::shared_ptr<Tensor> MakeTensor(uint32_t group) const;
   void TakePiece(const std::shared_ptr<Tensor>& tensor, const stream::Piece& piece, const stream::Lease& lease,
                  stream::Stream& stream);
@@ -86,12 +103,17 @@ class ComparisonSink final : public stream::Sink {
   void NoteDifference(uint32_t group, std::optional<uint64_t> element);
   std::vector<checkpoint::TensorDigest> Digests(int side) const;
   TensorDiff MakeDiff(uint32_t group) const;
+  void FindPlaces(uint32_t group, TensorDiff* diff) const;
 
   const checkpoint::Checkpoint* const sides_[2];
   const Alignment& alignment_;
   const ComparisonOptions options_;
   const bool has_tolerance_;
-  MemoryLease lease_;
+  const ModelParts parts_;
+  MemoryLease lease_, sketch_lease_;
+  bool leased_sketches_ = false, sketches_small_ = false;
+  std::vector<uint32_t> column_signs_;
+  std::unique_ptr<SketchPool> sketches_;          // for large tensors; null: no room
   std::vector<Record> records_;                   // by group; each written by one thread, once
   std::vector<std::unique_ptr<Worker>> workers_;  // by worker, made on first use by that worker
   std::unique_ptr<BufferPool> buffers_;

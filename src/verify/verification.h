@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "verify/change_summary.h"
 #include "verify/config_diff.h"
 #include "verify/tensor_diff.h"
 #include "verify/verdict.h"
@@ -22,6 +23,8 @@ struct Verification {
   ConfigDiff config;
   std::optional<TensorSummary> summary;  // at the level tensors
   std::vector<TensorDiff> unequal;       // all tensors that are not identical, sorted by name
+  std::optional<ChangeSummary> changes;  // at the level tensors, unless it stopped early
+  GridCounts grids_a, grids_b;
   double atol = 0, rtol = 0;
   uint64_t budget_bytes = 0, peak_bytes = 0;
   double seconds = 0;
