@@ -37,10 +37,8 @@ void AddSquaredBinades(const float* a, const float* b, uint64_t count, float lea
 using DF = hn::CappedTag<float, kMaxVectorBytes / 4>;
 using DU = hn::RebindToUnsigned<DF>;
 using DI = hn::RebindToSigned<DF>;
-using DD = hn::Repartition<double, DF>;
-using DH = hn::Rebind<float, DD>;
-using DHI = hn::RebindToSigned<DH>;
-constexpr uint64_t kLanes = hn::MaxLanes(DF()), kLanes64 = hn::MaxLanes(DD());
+constexpr uint64_t kLanes = hn::MaxLanes(DF());
+constexpr int32_t kMostBinade = 0x5E800000;  // 2^62
 
 void FoldDifference(const FoldArgs& args, float* folded) {
   const DF df;
@@ -71,33 +69,34 @@ void FoldDifference(const FoldArgs& args, float* folded) {
   }
 }
 
-// The binades of a vector as f32, none below least; 0 where either number is not finite.
-HWY_INLINE hn::Vec<DH> Binades(const float* a, const float* b, hn::Vec<DHI> least) {
-  const DH dh;
-  const DHI di;
-  const auto exponents = hn::Set(di, 0x7F800000);
-  const auto of_a = hn::And(hn::BitCast(di, hn::LoadU(dh, a)), exponents);
-  const auto of_b = hn::And(hn::BitCast(di, hn::LoadU(dh, b)), exponents);
+// The squares of the binades of a vector, none below least; 0 where either number is not finite.
+HWY_INLINE hn::Vec<DF> SquaredBinades(const float* a, const float* b, hn::Vec<DI> least) {
+  const DF df;
+  const DI di;
+  const auto exponents = hn::Set(di, 0x7F800000), most = hn::Set(di, kMostBinade);
+  const auto of_a = hn::And(hn::BitCast(di, hn::LoadU(df, a)), exponents);
+  const auto of_b = hn::And(hn::BitCast(di, hn::LoadU(df, b)), exponents);
   const auto larger = hn::Max(hn::Max(of_a, of_b), least);
-  return hn::BitCast(dh, hn::IfThenElseZero(hn::Lt(larger, exponents), larger));
+  const auto binade = hn::BitCast(df, hn::IfThenElseZero(hn::Lt(larger, exponents), hn::Min(larger, most)));
+  return hn::Mul(binade, binade);
 }
 
 void AddSquaredBinades(const float* a, const float* b, uint64_t count, float least, double* lanes) {
-  const DD dd;
-  const auto floor = hn::Set(DHI(), std::bit_cast<int32_t>(least));
-  const uint64_t in_vectors = count / 16 * 16;
-  for (uint64_t first = 0; first < 16; first += 2 * kLanes64) {
-    auto low = hn::LoadU(dd, lanes + first), high = hn::LoadU(dd, lanes + first + kLanes64);
-    for (uint64_t i = first; i < in_vectors; i += 16) {
-      const auto at_low = hn::PromoteTo(dd, Binades(a + i, b + i, floor));
-      const auto at_high = hn::PromoteTo(dd, Binades(a + i + kLanes64, b + i + kLanes64, floor));
-      low = hn::Add(low, hn::Mul(at_low, at_low));
-      high = hn::Add(high, hn::Mul(at_high, at_high));
+  const DF df;
+  const auto floor = hn::Set(DI(), std::bit_cast<int32_t>(least));
+  const uint64_t in_runs = count / kBinadeRun * kBinadeRun;
+  HWY_ALIGN float run[16];
+  for (uint64_t begin = 0; begin < in_runs; begin += kBinadeRun) {
+    for (uint64_t first = 0; first < 16; first += kLanes) {
+      auto sum = hn::Zero(df);
+      for (uint64_t i = begin + first; i < begin + kBinadeRun; i += 16) {
+        sum = hn::Add(sum, SquaredBinades(a + i, b + i, floor));
+      }
+      hn::Store(sum, df, run + first);
     }
-    hn::StoreU(low, dd, lanes + first);
-    hn::StoreU(high, dd, lanes + first + kLanes64);
+    for (int lane = 0; lane < 16; ++lane) lanes[lane] += static_cast<double>(run[lane]);
   }
-  reference::AddSquaredBinades(a + in_vectors, b + in_vectors, count - in_vectors, least, lanes);
+  reference::AddSquaredBinades(a + in_runs, b + in_runs, count - in_runs, least, lanes);
 }
 
 #endif  // HWY_SCALAR
@@ -131,12 +130,16 @@ void FoldDifference(const FoldArgs& args, float* folded) {
 }
 
 void AddSquaredBinades(const float* a, const float* b, uint64_t count, float least, double* lanes) {
-  constexpr uint32_t kExponents = 0x7F800000;
-  for (uint64_t i = 0; i < count; ++i) {
-    const uint32_t larger = std::max({std::bit_cast<uint32_t>(a[i]) & kExponents,
-                                      std::bit_cast<uint32_t>(b[i]) & kExponents, std::bit_cast<uint32_t>(least)});
-    const double binade = larger < kExponents ? static_cast<double>(std::bit_cast<float>(larger)) : 0.0;
-    lanes[i % 16] += binade * binade;
+  constexpr uint32_t kExponents = 0x7F800000, kMost = 0x5E800000;  // 2^62
+  for (uint64_t begin = 0; begin < count; begin += kBinadeRun) {
+    float run[16] = {};
+    for (uint64_t i = begin; i < std::min(begin + kBinadeRun, count); ++i) {
+      const uint32_t larger = std::max({std::bit_cast<uint32_t>(a[i]) & kExponents,
+                                        std::bit_cast<uint32_t>(b[i]) & kExponents, std::bit_cast<uint32_t>(least)});
+      const float binade = larger < kExponents ? std::bit_cast<float>(std::min(larger, kMost)) : 0.0f;
+      run[i % 16] += binade * binade;
+    }
+    for (int lane = 0; lane < 16; ++lane) lanes[lane] += static_cast<double>(run[lane]);
   }
 }
 

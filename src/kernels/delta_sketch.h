@@ -30,8 +30,11 @@ struct FoldArgs {
 // finite. `folded` has 2 width numbers: whoever reads it adds the second half to the first.
 void FoldDifference(const FoldArgs& args, float* folded);
 
-// lanes[i % 16] += max(2^e(a_i), 2^e(b_i), least)^2 in f64, with 2^e(x) <= |x| < 2^(e(x) + 1); 0 where either is not
-// finite. `least`: a power of two, a normal number. Pieces of a sum must end at multiples of 16.
+// lanes[i % 16] += max(2^e(a_i), 2^e(b_i), least)^2, with 2^e(x) <= |x| < 2^(e(x) + 1); 0 where either is not finite.
+// `least`: a power of two, a normal number. Squares are f32, and so are their sums over runs of kBinadeRun elements,
+// which are added to the lanes in f64: pieces of a sum must end at multiples of that. Beyond 2^62 all binades are that
+// one, and below 2^-63 they count as 0.
+constexpr uint64_t kBinadeRun = 256;
 void AddSquaredBinades(const float* a, const float* b, uint64_t count, float least, double* lanes);
 
 namespace reference {

@@ -97,7 +97,7 @@ TEST(DeltaSketch, BinadesByHand) {
 TEST(DeltaSketch, BinadesOnEveryTarget) {
   for (const bool specials : {false, true}) {
     const std::vector<float> a = OddFloats(3000, 4, specials), b = OddFloats(3000, 5, specials);
-    for (const uint64_t count : {0, 1, 15, 16, 17, 100, 2999}) {
+    for (const uint64_t count : {0, 1, 15, 16, 17, 100, 255, 256, 257, 2816, 2999}) {
       double expected[16] = {};
       reference::AddSquaredBinades(a.data() + 1, b.data() + 1, count, 0x1p-14f, expected);
       ForEachTarget([&] {

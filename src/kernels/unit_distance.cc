@@ -2,8 +2,8 @@
 //
 // Problem: a histogram by scattered increments takes longer than all else that is done with a changed element.
 //
-// Idea: 512 distances at a time in the first cache, then how many are above 1, above 2, above 4, ... until none is:
-// nearly always two or three rounds of compare and count, whole vectors at a time.
+// Idea: 2,048 distances at a time in the first cache, then how many are above 1, above 2, above 4, ... until none is:
+// rounds of compare and count, whole vectors at a time.
 #include "kernels/unit_distance.h"
 
 #include <algorithm>
@@ -32,24 +32,36 @@ void CountUnitDistances(const uint8_t* a, const uint8_t* b, uint64_t count, int 
 
 #else
 
-constexpr uint64_t kChunk = 512;
+constexpr uint64_t kChunk = 2048;
 
 // Returns how many were done: all but those that do not fill a vector.
 template <class T>
 HWY_INLINE uint64_t CountVectors(const uint8_t* a, const uint8_t* b, uint64_t count, T special,
                                  UnitDistances* distances) {
+  using I = hwy::MakeSigned<T>;
   const hn::CappedTag<T, kMaxVectorBytes / sizeof(T)> du;
   const hn::Repartition<uint8_t, decltype(du)> du8;
   const hn::RebindToSigned<decltype(du)> di;
+  constexpr int kBits = 8 * sizeof(T);
   const uint64_t lanes = hn::Lanes(du);
   const auto magnitudes = hn::Set(du, static_cast<T>(static_cast<T>(~T{0}) >> 1));
-  const auto specials = hn::Set(di, static_cast<hwy::MakeSigned<T>>(special));
+  const auto specials = hn::Set(di, static_cast<I>(special));
   const auto zero = hn::Zero(di);
+  // Distances take all bits; less half of the range they can be compared as signed numbers.
+  const auto biased = [](T distance) { return static_cast<I>(distance ^ T{1} << (kBits - 1)); };
+  const auto bias = hn::Set(di, biased(0));
   const uint64_t in_vectors = count / lanes * lanes;
-  HWY_ALIGN T chunk[kChunk];
+  HWY_ALIGN I chunk[kChunk];
+  HWY_ALIGN I partial[kMaxVectorBytes / sizeof(I)];
+  const auto total = [&](hn::Vec<decltype(di)> negative) HWY_ATTR {
+    hn::Store(negative, di, partial);
+    uint64_t sum = 0;
+    for (uint64_t i = 0; i < lanes; ++i) sum += static_cast<uint64_t>(-int64_t{partial[i]});
+    return sum;
+  };
   for (uint64_t begin = 0; begin < in_vectors; begin += kChunk) {
     const uint64_t n = std::min(kChunk, in_vectors - begin);
-    uint64_t above = 0;  // the threshold; begins at 0
+    auto others = zero, crossings = zero;  // -1 for each
     for (uint64_t i = 0; i < n; i += lanes) {
       const auto of_a = hn::BitCast(du, hn::LoadU(du8, a + (begin + i) * sizeof(T)));
       const auto of_b = hn::BitCast(du, hn::LoadU(du8, b + (begin + i) * sizeof(T)));
@@ -60,20 +72,31 @@ HWY_INLINE uint64_t CountVectors(const uint8_t* a, const uint8_t* b, uint64_t co
       const auto other_sign = hn::Lt(hn::BitCast(di, hn::Xor(of_a, of_b)), zero);
       const auto apart = hn::Sub(hn::Max(size_a, size_b), hn::Min(size_a, size_b));
       const auto distance = hn::IfThenElseZero(finite, hn::IfThenElse(other_sign, hn::Add(size_a, size_b), apart));
-      hn::Store(hn::BitCast(du, distance), du, chunk + i);
-      above += hn::CountTrue(di, hn::Ne(distance, zero));
-      const auto crosses = hn::And(hn::And(finite, other_sign), hn::And(hn::Gt(size_a, zero), hn::Gt(size_b, zero)));
-      distances->sign_changes += hn::CountTrue(di, crosses);
+      hn::Store(hn::Xor(distance, bias), di, chunk + i);
+      others = hn::Add(others, hn::VecFromMask(di, hn::Ne(distance, zero)));
+      const auto crosses = hn::And(hn::And(finite, other_sign), hn::Gt(hn::Min(size_a, size_b), zero));
+      crossings = hn::Add(crossings, hn::VecFromMask(di, crosses));
     }
-    for (int bucket = 0; above > 0; ++bucket) {
-      // Beyond the type's range nothing is above.
-      uint64_t next = 0;
-      if (bucket < static_cast<int>(8 * sizeof(T))) {
-        const auto threshold = hn::Set(du, static_cast<T>(T{1} << bucket));
-        for (uint64_t i = 0; i < n; i += lanes) next += hn::CountTrue(du, hn::Gt(hn::Load(du, chunk + i), threshold));
+    distances->sign_changes += total(crossings);
+    uint64_t above = total(others);  // the threshold; begins at 0
+    // Two thresholds at a time; beyond the type's range nothing is above.
+    for (int bucket = 0; above > 0; bucket += 2) {
+      uint64_t next[2] = {};
+      if (bucket < kBits) {
+        const auto low = hn::Set(di, biased(static_cast<T>(T{1} << bucket)));
+        const auto high = hn::Set(di, biased(static_cast<T>(T{1} << (bucket + 1))));
+        auto above_low = zero, above_high = zero;
+        for (uint64_t i = 0; i < n; i += lanes) {
+          const auto distance = hn::Load(di, chunk + i);
+          above_low = hn::Add(above_low, hn::VecFromMask(di, hn::Gt(distance, low)));
+          above_high = hn::Add(above_high, hn::VecFromMask(di, hn::Gt(distance, high)));
+        }
+        next[0] = total(above_low);
+        next[1] = total(above_high);
       }
-      distances->counts[bucket] += above - next;
-      above = next;
+      distances->counts[bucket] += above - next[0];
+      if (next[0] > 0) distances->counts[bucket + 1] += next[0] - next[1];
+      above = next[1];
     }
   }
   return in_vectors;

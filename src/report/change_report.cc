@@ -84,7 +84,6 @@ std::string RowsText(const verify::TensorDiff& tensor) {
   }
   std::string text =
       fmt::format("{} of {} rows of {} changed", FormatCount(rows.changed), FormatCount(rows.rows), tensor.name);
-  if (rows.changed == rows.rows) return text;
   text += fmt::format(": {}", fmt::join(ranges, ", "));
   if (rows.num_ranges > ranges.size()) text += fmt::format(" and {} more ranges", rows.num_ranges - ranges.size());
   return text;
@@ -199,7 +198,9 @@ std::string ChangesText(const verify::Verification& result) {
   }
   size_t told = 0;
   for (const verify::TensorDiff& tensor : result.unequal) {
-    const std::string rows = tensor.details.rows ? RowsText(tensor) : AddedRowsText(tensor);
+    const auto& changed = tensor.details.rows;
+    if (changed && changed->changed == changed->rows) continue;  // the table says it
+    const std::string rows = changed ? RowsText(tensor) : AddedRowsText(tensor);
     if (!rows.empty() && told++ < kMostRowTensors) text += Line("rows", rows);
   }
   return text;

@@ -178,6 +178,20 @@ TEST(ChangeMeterTest, ManyLargeTensorsShareFewSketches) {
   for (const TensorDiff& tensor : told.unequal) EXPECT_EQ(tensor.details.rank->rank, 2u) << tensor.name;
 }
 
+TEST(ChangeMeterTest, ARoundingHasNoRankWhateverItsRows) {
+  std::vector<float> values = Normal(600 * 512, 8);
+  for (size_t i = 0; i < 512; ++i) values[512 * 7 + i] *= 64;  // a row with most of the errors
+  for (const std::vector<float>& other : {values, PlusLowRank(values, 512, 1, 30)}) {
+    const Told told = Compare(*MakeMemoryCheckpoint("a", {EncodedTensor("w", "F32", {600, 512}, values)}),
+                              *MakeMemoryCheckpoint("b", {EncodedTensor("w", "BF16", {600, 512}, other)}));
+    ASSERT_EQ(told.unequal.size(), 1u);
+    const bool rounded = told.unequal[0].tensor_class == TensorClass::kRounded;
+    EXPECT_EQ(rounded, other == values);
+    EXPECT_EQ(told.unequal[0].details.rank->kind, rounded ? RankKind::kWithinRounding : RankKind::kLow);
+    EXPECT_EQ(told.unequal[0].details.rank->rank == 0, rounded);
+  }
+}
+
 TEST(ChangeMeterTest, UnitsAreOfTheCoarserSide) {
   const std::vector<float> values = Bf16(Normal(100 * 64, 4));
   std::vector<float> other = values;

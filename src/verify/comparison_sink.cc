@@ -32,7 +32,6 @@ using stream::Range;
 constexpr uint64_t kBlocksPerTask = 4;             // of comparison: 512 KiB of bf16 a side
 constexpr uint64_t kSmallBatchBytes = 512 * kKiB;  // small tensors that share a task
 constexpr uint64_t kMaxHeldBytes = 5 * kMiB;  // an odd chunk's tile may wait for the next: two sides of a MiB and a bit
-constexpr uint64_t kMostLargeSketches = 4;
 constexpr char kNoRoom[] = "no room for a sketch within --max-memory";
 constexpr uint64_t kNone = std::numeric_limits<uint64_t>::max();
 
@@ -79,39 +78,6 @@ class ComparisonSink::BufferPool {
   std::condition_variable returned_;
   std::vector<Buffer> free_;
   int left_;
-};
-
-// Sketches of large tensors: taken by the consumer's thread alone, which may wait until a tensor before is done.
-class ComparisonSink::SketchPool {
- public:
-  explicit SketchPool(uint64_t count) {
-    for (uint64_t i = 0; i < count; ++i) {
-      all_.push_back(std::make_unique<RankSketch>());
-      free_.push_back(all_.back().get());
-    }
-  }
-  RankSketch* Take() {
-    std::unique_lock lock(mutex_);
-    returned_.wait(lock, [&] { return !free_.empty(); });
-    RankSketch* const sketch = free_.back();
-    free_.pop_back();
-    return sketch;
-  }
-  void Return(RankSketch* sketch) {
-    const std::lock_guard lock(mutex_);
-    free_.push_back(sketch);
-    returned_.notify_one();
-  }
-  bool empty() {
-    const std::lock_guard lock(mutex_);
-    return free_.empty();
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable returned_;
-  std::vector<std::unique_ptr<RankSketch>> all_;
-  std::vector<RankSketch*> free_;
 };
 
 struct ComparisonSink::Record {
@@ -224,8 +190,8 @@ ChangeMeter::Setup ComparisonSink::SetupOf(const AlignedGroup& aligned) const {
   return setup;
 }
 
-ComparisonSink::SketchNeeds ComparisonSink::FindSketchNeeds() const {
-  SketchNeeds needs;
+void ComparisonSink::LeaseSketches() {
+  if (options_.first_difference) return;
   for (const AlignedGroup& group : alignment_.groups) {
     if (group.a < 0 || group.b < 0) continue;
     const ChangeMeter::Setup setup = SetupOf(group);
@@ -235,41 +201,9 @@ ComparisonSink::SketchNeeds ComparisonSink::FindSketchNeeds() const {
     for (const Encoding encoding : setup.encodings) {
       widest = std::max(widest, encoding.BytesOf(setup.rows * setup.columns));
     }
-    uint64_t& most = widest > kChunkBytes ? needs.large : needs.small;
-    most = std::max(most, shape->MemoryBytes());
-    needs.columns = std::max(needs.columns, setup.columns);
+    sketches_.Want(*shape, widest > kChunkBytes);
   }
-  return needs;
-}
-
-// From half of what nobody has leased: first one for large tensors, then one for each worker's small ones, then more
-// for large ones, so that one tensor need not wait for the one before.
-void ComparisonSink::LeaseSketches() {
-  const SketchNeeds needs = FindSketchNeeds();
-  if (needs.columns == 0 || options_.first_difference) return;
-  const uint64_t signs = needs.columns * sizeof(uint32_t);
-  const uint64_t small = needs.small * static_cast<uint64_t>(options_.num_threads);
-  const uint64_t room = options_.budget == nullptr ? kNone : options_.budget->free_bytes() / 2;
-  const uint64_t wanted = needs.large == 0 ? 0 : kMostLargeSketches;
-  uint64_t bytes = signs, large = 0;
-  if (wanted > 0 && bytes + needs.large <= room) {
-    bytes += needs.large;
-    large = 1;
-  }
-  sketches_small_ = needs.small > 0 && bytes + small <= room;
-  if (sketches_small_) bytes += small;
-  for (; large > 0 && large < wanted && bytes + needs.large <= room; ++large) bytes += needs.large;
-  if (large == 0 && !sketches_small_) return;
-  if (options_.budget != nullptr) {
-    Result<MemoryLease> lease = options_.budget->Lease(bytes, "sketches of what changed");
-    if (!lease) {
-      sketches_small_ = false;
-      return;
-    }
-    sketch_lease_ = std::move(*lease);
-  }
-  column_signs_ = ColumnSigns(needs.columns);
-  if (large > 0) sketches_ = std::make_unique<SketchPool>(large);
+  sketches_.Lease(options_.num_threads, options_.budget);
 }
 
 std::shared_ptr<ComparisonSink::Tensor> ComparisonSink::MakeTensor(uint32_t group) const {
@@ -345,6 +279,7 @@ Result<void> ComparisonSink::Take(const stream::Lease& lease, stream::Stream& st
     if (piece.last) Release(std::exchange(current_, nullptr));
   }
   post_small();
+  bytes_read_ = stream.stats().payload_bytes;
   if (odd_ && lease.size_bytes() > kMaxHeldBytes) PostOdd(stream);
   if (stopped_) return Fail(ErrorCode::kCancelled, "stopped at the first difference");
   return {};
@@ -352,14 +287,14 @@ Result<void> ComparisonSink::Take(const stream::Lease& lease, stream::Stream& st
 
 void ComparisonSink::TakeSketch(Tensor* tensor, stream::Stream& stream) {
   if (!tensor->meter || !ChangeMeter::ShapeOfSketch(SetupOf(alignment_.groups[tensor->group]))) return;
-  if (sketches_ == nullptr) {
+  if (!sketches_.has_large()) {
     tensor->meter->GoWithoutSketch(kNoRoom);
     return;
   }
   // The tensor to be waited for may be that of the odd chunk, which is ours.
-  if (odd_ && sketches_->empty()) PostOdd(stream);
-  tensor->sketch = sketches_->Take();
-  tensor->meter->UseSketch(tensor->sketch, column_signs_);
+  if (odd_ && sketches_.WouldWait()) PostOdd(stream);
+  tensor->sketch = sketches_.Take();
+  tensor->meter->UseSketch(tensor->sketch, sketches_.signs());
 }
 
 void ComparisonSink::TakePiece(const std::shared_ptr<Tensor>& tensor, const stream::Piece& piece,
@@ -588,8 +523,8 @@ void ComparisonSink::CompareWhole(uint32_t group, const stream::Piece& piece, Wo
   // Unlike a large tensor's, a small one's bytes are all here: sums are needed only where they differ.
   if (tensor->numbers && (!tensor->same_encoding || tensor->bytes_differ)) {
     if (ChangeMeter::ShapeOfSketch(SetupOf(alignment_.groups[group]))) {
-      if (sketches_small_) {
-        tensor->meter->UseSketch(&worker->sketch, column_signs_);
+      if (sketches_.has_small()) {
+        tensor->meter->UseSketch(&worker->sketch, sketches_.signs());
       } else {
         tensor->meter->GoWithoutSketch(kNoRoom);
       }
@@ -606,7 +541,7 @@ void ComparisonSink::CompareWhole(uint32_t group, const stream::Piece& piece, Wo
 void ComparisonSink::Release(const std::shared_ptr<Tensor>& tensor) {
   if (--tensor->open_tasks != 0) return;
   Finalise(tensor.get());
-  if (tensor->sketch != nullptr) sketches_->Return(tensor->sketch);
+  if (tensor->sketch != nullptr) sketches_.Return(tensor->sketch);
 }
 
 void ComparisonSink::Finalise(Tensor* tensor) {
@@ -644,6 +579,12 @@ void ComparisonSink::Finalise(Tensor* tensor) {
     record.rounded = tensor->a_is_no_rounding   ? RoundedSide::kB
                      : tensor->b_is_no_rounding ? RoundedSide::kA
                                                 : RoundedSide::kEither;
+    // What a rounding left is known to be one: a row of large numbers, whose errors stand out, is no direction.
+    if (record.details != nullptr && record.details->rank && record.details->rank->kind == RankKind::kLow) {
+      record.details->rank->kind = RankKind::kWithinRounding;
+      record.details->rank->rank = 0;
+      record.details->rank->explained = 0;
+    }
   } else if (has_tolerance_ && tensor->numbers && !tensor->beyond_tolerance) {
     record.tensor_class = TensorClass::kWithinTolerance;
   } else {

@@ -25,6 +25,7 @@
 #include "stream/sink.h"
 #include "verify/change_meter.h"
 #include "verify/model_parts.h"
+#include "verify/sketch_pool.h"
 #include "verify/tensor_diff.h"
 
 namespace sluice::verify {
@@ -50,6 +51,7 @@ class ComparisonSink final : public stream::Sink {
   void Abandon() override;
 
   bool stopped_early() const { return stopped_.load(); }
+  uint64_t bytes_read() const { return bytes_read_; }  // of the stream, until it was last asked for a tile
 
   // After End, or after the stream is gone where it stopped early (then: the first difference alone, without digests).
   std::vector<TensorDiff> Unequal() const;  // sorted by name
@@ -77,14 +79,7 @@ class ComparisonSink final : public stream::Sink {
     std::shared_ptr<std::array<Buffer, 2>> buffers;  // that the data lies in, if it does
   };
 
-  class SketchPool;
-  struct SketchNeeds {              // memory
-    uint64_t large = 0, small = 0;  // of the largest sketch of a large tensor, and of a small one
-    uint64_t columns = 0;
-  };
-
   ChangeMeter::Setup SetupOf(const AlignedGroup& aligned) const;
-  SketchNeeds FindSketchNeeds() const;
   void LeaseSketches();
   void TakeSketch(Tensor* tensor, stream::Stream& stream);
   std::shared_ptr<Tensor> MakeTensor(uint32_t group) const;
@@ -110,14 +105,14 @@ class ComparisonSink final : public stream::Sink {
   const ComparisonOptions options_;
   const bool has_tolerance_;
   const ModelParts parts_;
-  MemoryLease lease_, sketch_lease_;
-  bool leased_sketches_ = false, sketches_small_ = false;
-  std::vector<uint32_t> column_signs_;
-  std::unique_ptr<SketchPool> sketches_;          // for large tensors; null: no room
+  MemoryLease lease_;
+  bool leased_sketches_ = false;
+  SketchPool sketches_;
   std::vector<Record> records_;                   // by group; each written by one thread, once
   std::vector<std::unique_ptr<Worker>> workers_;  // by worker, made on first use by that worker
   std::unique_ptr<BufferPool> buffers_;
   // The consumer's thread alone:
+  uint64_t bytes_read_ = 0;
   std::shared_ptr<Tensor> current_;  // the tensor whose pieces are arriving
   std::optional<std::pair<Chunk, stream::Lease>>
       odd_;  // waits for another: two are hashed in little more than one's time

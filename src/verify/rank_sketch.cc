@@ -42,7 +42,11 @@ __int128 ToFixed(float value) {
 
 bool SketchShape::Fits() const {
   if (rows < kLeast || columns < kLeast || columns > kMostColumns) return false;
-  return CeilDiv(rows, kMostBuckets) * (columns / graph::kPieceElements + 2) < kMostSums;
+  return CeilDiv(rows, kMostBuckets / 2) * (columns / graph::kPieceElements + 2) < kMostSums;
+}
+
+uint64_t SketchShape::buckets() const {
+  return std::min(rows, rows * columns >= kLargeElements ? kMostBuckets : kMostBuckets / 2);
 }
 
 uint64_t SketchShape::width() const {
@@ -113,7 +117,7 @@ EffectiveRank RankSketch::Finish(uint64_t changed, double squared_ulps) {
   } else {
     const uint64_t width = shape_.width(), buckets = shape_.buckets();
     std::vector<double> sketch(sums_.size()), gram(width * width), eigenvalues(width);
-    for (size_t i = 0; i < sums_.size(); ++i) sketch[i] = std::ldexp(static_cast<double>(sums_[i]), -kFractionBits);
+    for (size_t i = 0; i < sums_.size(); ++i) sketch[i] = static_cast<double>(sums_[i]) * 0x1p-90;
     std::vector<__int128>().swap(sums_);
     kernels::AddNarrowProduct({.left = sketch.data(),
                                .row_stride = 1,

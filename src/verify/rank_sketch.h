@@ -19,11 +19,12 @@ struct SketchShape {
   uint64_t rows = 0, columns = 0;  // of D
 
   static constexpr uint64_t kMostBuckets = 1024, kMostWidth = 128;
-  static constexpr uint64_t kLeast = 8;                        // rows or columns
-  static constexpr uint64_t kMostColumns = uint64_t{1} << 20;  // of which signs are kept
+  static constexpr uint64_t kLargeElements = uint64_t{1} << 24;  // from here on kMostBuckets, else half of them
+  static constexpr uint64_t kLeast = 8;                          // rows or columns
+  static constexpr uint64_t kMostColumns = uint64_t{1} << 20;    // of which signs are kept
   // Whether such a matrix can be sketched: not too small, and sums cannot overflow.
   bool Fits() const;
-  uint64_t buckets() const { return rows < kMostBuckets ? rows : kMostBuckets; }
+  uint64_t buckets() const;
   uint64_t width() const;
   uint64_t MemoryBytes() const;
 };

@@ -174,6 +174,7 @@ Result<bool> CompareTensors(const Values& values, const checkpoint::Checkpoint& 
   result->level = verify::Level::kTensors;
   result->unequal = sink.Unequal();
   if (sink.stopped_early()) {
+    result->bytes_read = sink.bytes_read();
     result->summary = verify::Summarise(result->unequal, 0, 0);
     result->summary->stopped_early = true;
   } else {
