@@ -69,6 +69,7 @@ void RankSketch::Begin(const SketchShape& shape) {
   SLUICE_CHECK(shape.Fits());
   shape_ = shape;
   overflowed_ = false;
+  made_ = false;
   std::vector<__int128>().swap(sums_);
 }
 
@@ -95,8 +96,12 @@ void RankSketch::AddRow(uint64_t row, const float* folded) {
   const uint64_t width = shape_.width(), buckets = shape_.buckets();
   const uint64_t bucket = shape_.rows <= buckets ? row : (row + Mix(row / buckets)) % buckets;
   const bool negative = Mix(~row) >> 63 != 0;
-  const std::lock_guard lock(mutex_);
-  if (sums_.empty()) sums_.resize(buckets * width);
+  if (!made_) {
+    const std::lock_guard lock(make_mutex_);
+    if (!made_) sums_.resize(buckets * width);
+    made_ = true;
+  }
+  const std::lock_guard lock(mutexes_[bucket % kLocks]);
   __int128* sums = sums_.data() + bucket * width;
   for (uint64_t i = 0; i < width; ++i) {
     if (!(std::fabs(folded[i]) < kTooLarge)) {

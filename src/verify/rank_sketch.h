@@ -6,6 +6,8 @@
 // see. Sums over pieces are of 128-bit integers, so that they do not depend on the order in which pieces come.
 #pragma once
 
+#include <array>
+#include <atomic>
 #include <cstdint>
 #include <mutex>
 #include <span>
@@ -47,12 +49,15 @@ class RankSketch {
   EffectiveRank Finish(uint64_t changed, double squared_ulps);
 
  private:
+  static constexpr uint64_t kLocks = 32;
+
   void AddRow(uint64_t row, const float* folded);
 
   SketchShape shape_;
-  std::mutex mutex_;
-  bool overflowed_ = false;
-  std::vector<__int128> sums_;  // [buckets][width], in units of 2^-90
+  std::mutex make_mutex_;
+  std::array<std::mutex, kLocks> mutexes_;  // of the buckets by their remainders
+  std::atomic<bool> overflowed_{false}, made_{false};
+  std::vector<__int128> sums_;  // [buckets][width], in units of 2^-90; there once made_
 };
 
 }  // namespace sluice::verify
