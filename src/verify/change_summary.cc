@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <iterator>
 #include <map>
 #include <set>
 
@@ -30,7 +31,10 @@ struct Places {
     if (const auto layer = LayerOf(tensor)) layers.insert(*layer);
   }
   std::string Text() const {
-    std::string text = fmt::format("{}", fmt::join(kinds, ", "));
+    constexpr size_t kMostKinds = 10;
+    const std::vector<std::string> named(kinds.begin(), std::next(kinds.begin(), std::min(kinds.size(), kMostKinds)));
+    std::string text = fmt::format("{}", fmt::join(named, ", "));
+    if (kinds.size() > named.size()) text += fmt::format(" and {} other kinds", kinds.size() - named.size());
     if (layers.empty()) return text;
     return text + fmt::format(" of layer{} {}", layers.size() == 1 ? "" : "s",
                               RangesText(std::vector<uint64_t>(layers.begin(), layers.end())));
