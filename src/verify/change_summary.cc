@@ -109,18 +109,16 @@ ChangeSummary SummariseChanges(const checkpoint::Checkpoint& a, const std::vecto
   }
 
   std::map<uint64_t, uint64_t> by_rank;
-  Places low, changed_places;
-  uint64_t others = 0, changed = 0;
+  Places low;
+  uint64_t others = 0;
   std::set<std::string> unit_encodings;
   for (const TensorDiff& tensor : unequal) {
     const bool has_changed = HasChanged(tensor) || tensor.tensor_class == TensorClass::kChanged;
     if (!has_changed) continue;
-    ++changed;
     const Part part = parts.Of(tensor.name);
     Tally& tally = tallies[part];
     ++tally.changed;
     tally.places.Add(tensor.name);
-    changed_places.Add(tensor.name);
     if (tensor.details.units) {
       unit_encodings.insert(tensor.details.units->encoding);
       summary.units.Add(tensor.details.units->distances);
