@@ -8,6 +8,7 @@
 #include "base/units.h"
 #include "checkpoint/catalogue.h"
 #include "kernels/sha256.h"
+#include "report/change_report.h"
 #include "report/config_report.h"
 #include "report/fingerprint_report.h"
 #include "report/table.h"
@@ -46,6 +47,7 @@ ordered_json SummaryJson(const verify::Verification& result) {
   json["rounded_mixed"] = summary.rounded_mixed;
   json["atol"] = result.atol;
   json["rtol"] = result.rtol;
+  AddChangesJson(result, &json);
   return json;
 }
 
@@ -74,6 +76,7 @@ ordered_json TensorJson(const TensorDiff& tensor, bool with_digests) {
     json["nan"] = Both(stats.nan_a, stats.nan_b);
     json["inf"] = Both(stats.inf_a, stats.inf_b);
   }
+  AddDetailsJson(tensor, &json);
   return json;
 }
 
@@ -129,7 +132,7 @@ Table TensorTable(const verify::Verification& result) {
     if (rank(x) != rank(y)) return rank(x) < rank(y);
     return x.stats && y.stats && x.stats->relative_l2 > y.stats->relative_l2;
   });
-  Table table({"tensor", "encodings", "what", ">changed", ">max |d|", ">|d|/|A|", ">cosine", ""});
+  Table table({"tensor", "encodings", "what", ">changed", ">max |d|", ">|d|/|A|", ">cosine", ">rank", ""});
   for (size_t i = 0; i < std::min(unequal.size(), kMostRows); ++i) {
     const TensorDiff& tensor = unequal[i];
     std::string encodings = tensor.encoding_a.empty() ? tensor.encoding_b : tensor.encoding_a;
@@ -145,6 +148,7 @@ Table TensorTable(const verify::Verification& result) {
       row.push_back(fmt::format("{:.3g}", stats.max_abs));
       row.push_back(fmt::format("{:.3g}", stats.relative_l2));
       row.push_back(fmt::format("{:.6f}", stats.cosine));
+      row.push_back(RankText(tensor));
       std::vector<std::string> odd;
       if (stats.nan_a + stats.nan_b > 0) odd.push_back(fmt::format("NaN {}/{}", stats.nan_a, stats.nan_b));
       if (stats.inf_a + stats.inf_b > 0) odd.push_back(fmt::format("Inf {}/{}", stats.inf_a, stats.inf_b));
@@ -236,6 +240,10 @@ std::string VerificationText(const verify::Verification& result) {
   if (result.summary && (result.atol > 0 || result.rtol > 0)) {
     text += fmt::format("  tolerance       |a - b| <= {} + {} |b|: {} of the tensors that differ are within it\n",
                         result.atol, result.rtol, result.summary->count(TensorClass::kWithinTolerance));
+  }
+  text += ChangesText(result) + GridWarnings(result);
+  if (result.summary && result.summary->stopped_early) {
+    for (const TensorDiff& tensor : result.unequal) text += FirstDifferenceText(tensor);
   }
   text += TextOf(ConfigTables(result.config, result.level == verify::Level::kConfig));
   if (result.sample) text += SampleDetails(*result.sample);

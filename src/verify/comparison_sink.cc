@@ -11,8 +11,11 @@
 
 #include "base/check.h"
 #include "base/units.h"
+#include "checkpoint/architecture.h"
+#include "graph/graph.h"
 #include "graph/node.h"
 #include "kernels/compare.h"
+#include "kernels/task_vectors.h"
 #include "verify/difference.h"
 
 namespace sluice::verify {
@@ -29,6 +32,7 @@ using stream::Range;
 constexpr uint64_t kBlocksPerTask = 4;             // of comparison: 512 KiB of bf16 a side
 constexpr uint64_t kSmallBatchBytes = 512 * kKiB;  // small tensors that share a task
 constexpr uint64_t kMaxHeldBytes = 5 * kMiB;  // an odd chunk's tile may wait for the next: two sides of a MiB and a bit
+constexpr char kNoRoom[] = "no room for a sketch within --max-memory";
 constexpr uint64_t kNone = std::numeric_limits<uint64_t>::max();
 
 bool CanDecode(Encoding encoding) { return encoding->decode != nullptr; }
@@ -82,6 +86,9 @@ struct ComparisonSink::Record {
   RoundedSide rounded = RoundedSide::kNone;
   uint64_t first_changed = kNone;
   std::unique_ptr<DifferenceStats> stats;
+  std::unique_ptr<TensorDetails> details;
+  bool looked_at_grid[2] = {};
+  int8_t grid[2] = {-1, -1};
 };
 
 struct ComparisonSink::Worker {
@@ -89,7 +96,9 @@ struct ComparisonSink::Worker {
                      again = std::vector<float>(kPieceElements);
   // No plain encoding is wider than 8 bytes, no block encoding than 4 bytes an element.
   std::vector<uint8_t> bytes = std::vector<uint8_t>(kPieceElements * 8);
-  static constexpr uint64_t kBytes = kPieceElements * (3 * sizeof(float) + 8);
+  ChangeMeter::Scratch meter;
+  RankSketch sketch;  // of small tensors; its memory is leased with the others'
+  static constexpr uint64_t kBytes = kPieceElements * (3 * sizeof(float) + 8) + ChangeMeter::Scratch::kBytes;
 };
 
 struct ComparisonSink::Tensor {
@@ -109,6 +118,8 @@ struct ComparisonSink::Tensor {
   std::atomic<bool> bytes_differ{false}, values_differ{false}, a_is_no_rounding{false}, b_is_no_rounding{false},
       beyond_tolerance{false};
   std::atomic<uint64_t> first_changed{kNone};
+  std::optional<ChangeMeter> meter;  // where both sides are numbers
+  RankSketch* sketch = nullptr;      // of the pool
 
   // Block sums by first block, until all before them are in `total`.
   std::mutex mutex;
@@ -131,6 +142,7 @@ ComparisonSink::ComparisonSink(const checkpoint::Checkpoint& a, const checkpoint
       alignment_(alignment),
       options_(options),
       has_tolerance_(options.atol > 0 || options.rtol > 0),
+      parts_(a.config() == nullptr ? nullptr : checkpoint::ArchitectureOf(*a.config())),
       records_(alignment.groups.size()),
       workers_(options.num_threads),
       buffers_(std::make_unique<BufferPool>(BufferPool::Most(options.num_threads))) {
@@ -157,11 +169,41 @@ stream::Wants ComparisonSink::wants() const {
   constexpr uint64_t kTensorDigestBytes = 320;  // name, encoding and shape of a TensorDigest on the heap
   stream::Wants wants;
   wants.held_bytes = kMaxHeldBytes;
-  wants.own_bytes = BufferPool::Most(options_.num_threads) * kChunkBytes + options_.num_threads * Worker::kBytes +
-                    4 * most_chunks * sizeof(Hash256) + most_blocks * 16 +
-                    records_.size() * (sizeof(Record) + sizeof(DifferenceStats) + 2 * kTensorDigestBytes);
+  wants.own_bytes =
+      BufferPool::Most(options_.num_threads) * kChunkBytes + options_.num_threads * Worker::kBytes +
+      4 * most_chunks * sizeof(Hash256) + most_blocks * 16 +
+      records_.size() * (sizeof(Record) + sizeof(DifferenceStats) + sizeof(TensorDetails) + 2 * kTensorDigestBytes);
   wants.nanoseconds_per_byte = 0.8;  // SHA-256 of each byte at 1.6 GB/s and the sums; less where sides are equal
   return wants;
+}
+
+ChangeMeter::Setup ComparisonSink::SetupOf(const AlignedGroup& aligned) const {
+  const TensorInfo a = sides_[0]->tensors()[static_cast<size_t>(aligned.a)];
+  const TensorInfo b = sides_[1]->tensors()[static_cast<size_t>(aligned.b)];
+  ChangeMeter::Setup setup{.encodings = {a.encoding, b.encoding}};
+  if (a.shape.size() == 2 && a.num_elements > 0) {
+    setup.rows = a.shape[0];
+    setup.columns = a.shape[1];
+    const Part part = parts_.Of(a.name);
+    setup.tells_rows = part == Part::kEmbedding || part == Part::kHead;
+  }
+  return setup;
+}
+
+void ComparisonSink::LeaseSketches() {
+  if (options_.first_difference) return;
+  for (const AlignedGroup& group : alignment_.groups) {
+    if (group.a < 0 || group.b < 0) continue;
+    const ChangeMeter::Setup setup = SetupOf(group);
+    const auto shape = ChangeMeter::ShapeOfSketch(setup);
+    if (!shape) continue;
+    uint64_t widest = 0;
+    for (const Encoding encoding : setup.encodings) {
+      widest = std::max(widest, encoding.BytesOf(setup.rows * setup.columns));
+    }
+    sketches_.Want(*shape, widest > kChunkBytes);
+  }
+  sketches_.Lease(options_.num_threads, options_.budget);
 }
 
 std::shared_ptr<ComparisonSink::Tensor> ComparisonSink::MakeTensor(uint32_t group) const {
@@ -181,6 +223,7 @@ std::shared_ptr<ComparisonSink::Tensor> ComparisonSink::MakeTensor(uint32_t grou
   if (tensor->num_sides == 2) {
     tensor->same_encoding = tensor->encoding[0] == tensor->encoding[1];
     tensor->numbers = CanDecode(tensor->encoding[0]) && CanDecode(tensor->encoding[1]);
+    if (tensor->numbers) tensor->meter.emplace(SetupOf(aligned));
     tensor->a_is_no_rounding = !tensor->numbers || tensor->same_encoding || !CanEncode(tensor->encoding[0]);
     tensor->b_is_no_rounding = !tensor->numbers || tensor->same_encoding || !CanEncode(tensor->encoding[1]);
   }
@@ -190,6 +233,10 @@ std::shared_ptr<ComparisonSink::Tensor> ComparisonSink::MakeTensor(uint32_t grou
 Result<void> ComparisonSink::Take(const stream::Lease& lease, stream::Stream& stream) {
   if (options_.budget != nullptr && lease_.size_bytes() == 0) {
     SLUICE_ASSIGN(lease_, options_.budget->Lease(wants().own_bytes, "the comparison"));
+  }
+  if (!leased_sketches_) {
+    leased_sketches_ = true;
+    LeaseSketches();
   }
   std::vector<stream::Piece> small;
   uint64_t small_bytes = 0;
@@ -227,13 +274,27 @@ Result<void> ComparisonSink::Take(const stream::Lease& lease, stream::Stream& st
     }
     if (piece.first) current_ = MakeTensor(piece.group);
     SLUICE_CHECK(current_ != nullptr && current_->group == piece.group);
+    if (piece.first) TakeSketch(current_.get(), stream);
     TakePiece(current_, piece, lease, stream);
     if (piece.last) Release(std::exchange(current_, nullptr));
   }
   post_small();
+  bytes_read_ = stream.stats().payload_bytes;
   if (odd_ && lease.size_bytes() > kMaxHeldBytes) PostOdd(stream);
   if (stopped_) return Fail(ErrorCode::kCancelled, "stopped at the first difference");
   return {};
+}
+
+void ComparisonSink::TakeSketch(Tensor* tensor, stream::Stream& stream) {
+  if (!tensor->meter || !ChangeMeter::ShapeOfSketch(SetupOf(alignment_.groups[tensor->group]))) return;
+  if (!sketches_.has_large()) {
+    tensor->meter->GoWithoutSketch(kNoRoom);
+    return;
+  }
+  // The tensor to be waited for may be that of the odd chunk, which is ours.
+  if (odd_ && sketches_.WouldWait()) PostOdd(stream);
+  tensor->sketch = sketches_.Take();
+  tensor->meter->UseSketch(tensor->sketch, sketches_.signs());
 }
 
 void ComparisonSink::TakePiece(const std::shared_ptr<Tensor>& tensor, const stream::Piece& piece,
@@ -383,6 +444,10 @@ void ComparisonSink::CompareBlocks(Tensor* tensor, Range range, const uint8_t* a
   sums.reserve(CeilDiv(range.size(), kBlockElements));
   for (uint64_t block = range.begin; block < range.end; block += kBlockElements) {
     kernels::DifferenceLanes lanes;
+    double squared_binades[16] = {};
+    for (int side = 0; side < 2; ++side) {
+      if (tensor->meter->wants_grid(side)) tensor->meter->LookAtGrid(side, side == 0 ? a : b);
+    }
     const uint64_t block_end = std::min(block + kBlockElements, range.end);
     for (uint64_t at = block; at < block_end; at += kPieceElements) {
       const uint64_t count = std::min(kPieceElements, block_end - at);
@@ -400,6 +465,9 @@ void ComparisonSink::CompareBlocks(Tensor* tensor, Range range, const uint8_t* a
       if (!same_bytes) {
         if (lanes.changed != changed_before && at < tensor->first_changed.load(std::memory_order_relaxed)) {
           LowerTo(&tensor->first_changed, at + FirstDifferent(x, y, count));
+        }
+        if (lanes.changed != changed_before && !options_.first_difference) {
+          tensor->meter->AddChanged({at, at + count}, x, y, a, b, &worker->meter, squared_binades);
         }
         if (!tensor->same_encoding) {
           if (!tensor->values_differ && !SameValues(x, y, count)) tensor->values_differ = true;
@@ -421,6 +489,7 @@ void ComparisonSink::CompareBlocks(Tensor* tensor, Range range, const uint8_t* a
       b += bytes_b;
     }
     sums.push_back(DifferenceSums::Of(lanes));
+    sums.back().squared_binades = kernels::SumLanes(squared_binades);
   }
   if (options_.first_difference && !tensor->same_encoding && tensor->SurelyDiffers()) {
     NoteDifference(tensor->group, std::nullopt);
@@ -453,13 +522,26 @@ void ComparisonSink::CompareWhole(uint32_t group, const stream::Piece& piece, Wo
   }
   // Unlike a large tensor's, a small one's bytes are all here: sums are needed only where they differ.
   if (tensor->numbers && (!tensor->same_encoding || tensor->bytes_differ)) {
+    if (ChangeMeter::ShapeOfSketch(SetupOf(alignment_.groups[group]))) {
+      if (sketches_.has_small()) {
+        tensor->meter->UseSketch(&worker->sketch, sketches_.signs());
+      } else {
+        tensor->meter->GoWithoutSketch(kNoRoom);
+      }
+    }
     CompareBlocks(tensor.get(), piece.range, piece.views[0].data, piece.views[1].data, worker);
+  } else if (tensor->numbers) {
+    for (int side = 0; side < 2; ++side) {
+      if (tensor->meter->wants_grid(side)) tensor->meter->LookAtGrid(side, piece.views[side].data);
+    }
   }
   Release(tensor);
 }
 
 void ComparisonSink::Release(const std::shared_ptr<Tensor>& tensor) {
-  if (--tensor->open_tasks == 0) Finalise(tensor.get());
+  if (--tensor->open_tasks != 0) return;
+  Finalise(tensor.get());
+  if (tensor->sketch != nullptr) sketches_.Return(tensor->sketch);
 }
 
 void ComparisonSink::Finalise(Tensor* tensor) {
@@ -475,18 +557,34 @@ void ComparisonSink::Finalise(Tensor* tensor) {
                                                     : TensorClass::kOnlyInB;
     return;
   }
+  for (int side = 0; side < 2 && tensor->meter; ++side) {
+    record.looked_at_grid[side] = CanLieOnGrid(tensor->encoding[side]) && ChangeMeter::LooksAtGrids(SetupOf(aligned));
+    if (const auto grid = tensor->meter->grid(side)) record.grid[side] = static_cast<int8_t>(*grid);
+  }
   if (tensor->same_encoding && !tensor->bytes_differ) return;  // identical
   if (!tensor->same_encoding && !tensor->values_differ && (tensor->numbers || tensor->num_elements == 0)) {
     record.tensor_class = TensorClass::kEqualAfterCast;
     return;
   }
   record.first_changed = tensor->first_changed;
-  if (tensor->numbers) record.stats = std::make_unique<DifferenceStats>(tensor->total.ToStats(tensor->num_elements));
+  if (tensor->numbers) {
+    record.stats = std::make_unique<DifferenceStats>(tensor->total.ToStats(tensor->num_elements));
+    if (!options_.first_difference) {
+      record.details =
+          std::make_unique<TensorDetails>(tensor->meter->Finish(tensor->total.changed, tensor->total.squared_binades));
+    }
+  }
   if (!tensor->a_is_no_rounding || !tensor->b_is_no_rounding) {
     record.tensor_class = TensorClass::kRounded;
     record.rounded = tensor->a_is_no_rounding   ? RoundedSide::kB
                      : tensor->b_is_no_rounding ? RoundedSide::kA
                                                 : RoundedSide::kEither;
+    // What a rounding left is known to be one: a row of large numbers, whose errors stand out, is no direction.
+    if (record.details != nullptr && record.details->rank && record.details->rank->kind == RankKind::kLow) {
+      record.details->rank->kind = RankKind::kWithinRounding;
+      record.details->rank->rank = 0;
+      record.details->rank->explained = 0;
+    }
   } else if (has_tolerance_ && tensor->numbers && !tensor->beyond_tolerance) {
     record.tensor_class = TensorClass::kWithinTolerance;
   } else {
@@ -519,6 +617,21 @@ void ComparisonSink::Abandon() {
   current_ = nullptr;
 }
 
+// Of the first element that differs, on sides whose bytes are stored.
+void ComparisonSink::FindPlaces(uint32_t group, TensorDiff* diff) const {
+  const AlignedGroup& aligned = alignment_.groups[group];
+  if (!diff->first_changed || aligned.a < 0 || aligned.b < 0) return;
+  for (int side = 0; side < 2; ++side) {
+    graph::Graph graph;
+    const auto index = static_cast<size_t>(side == 0 ? aligned.a : aligned.b);
+    const auto* stored = dynamic_cast<const graph::StoredNode*>(sides_[side]->MakeNode(index, &graph));
+    if (stored == nullptr) continue;
+    const uint64_t block = stored->encoding()->block_elements, first = *diff->first_changed / block * block;
+    const FilePlace place{stored->source().name(), stored->BytesOf({first, first + block}).begin};
+    (side == 0 ? diff->place_a : diff->place_b) = place;
+  }
+}
+
 TensorDiff ComparisonSink::MakeDiff(uint32_t group) const {
   const AlignedGroup& aligned = alignment_.groups[group];
   const Record& record = records_[group];
@@ -537,6 +650,9 @@ TensorDiff ComparisonSink::MakeDiff(uint32_t group) const {
   diff.rounded = record.rounded;
   if (record.stats) diff.stats = *record.stats;
   if (record.first_changed != kNone) diff.first_changed = record.first_changed;
+  if (record.details) diff.details = *record.details;
+  if (record.grid[0] >= 0) diff.grid_a = kGrids[static_cast<size_t>(record.grid[0])];
+  if (record.grid[1] >= 0) diff.grid_b = kGrids[static_cast<size_t>(record.grid[1])];
   return diff;
 }
 
@@ -551,12 +667,14 @@ std::vector<TensorDiff> ComparisonSink::Unequal() const {
     diff.rounded = RoundedSide::kNone;
     diff.stats.reset();
     diff.first_changed = first_->second;
+    FindPlaces(first_->first, &diff);
     unequal.push_back(std::move(diff));
     return unequal;
   }
   for (uint32_t group = 0; group < records_.size(); ++group) {
     if (records_[group].tensor_class == TensorClass::kIdentical) continue;
     TensorDiff diff = MakeDiff(group);
+    FindPlaces(group, &diff);
     // The two halves of a tensor whose shapes differ are groups of their own, side by side.
     if (diff.tensor_class == TensorClass::kShapeDiffers && !unequal.empty() && unequal.back().name == diff.name) {
       unequal.back().encoding_b = diff.encoding_b;
@@ -581,6 +699,15 @@ uint64_t ComparisonSink::identical_elements() const {
     elements += sides_[0]->tensors()[static_cast<size_t>(alignment_.groups[group].a)].num_elements;
   }
   return elements;
+}
+
+GridCounts ComparisonSink::GridsOf(int side) const {
+  GridCounts counts;
+  for (const Record& record : records_) {
+    if (record.looked_at_grid[side]) ++counts.looked_at;
+    if (record.grid[side] >= 0) ++counts.on[static_cast<size_t>(record.grid[side])];
+  }
+  return counts;
 }
 
 std::vector<checkpoint::TensorDigest> ComparisonSink::Digests(int side) const {

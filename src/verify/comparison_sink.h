@@ -4,6 +4,9 @@
 // Equal chunks of one encoding are hashed once, found by comparing them first. All work runs on the stream's workers:
 // per chunk of 1 MiB for hashes, per block of 65,536 elements for numbers, and blocks are added up in the order of
 // their index, so that results depend neither on threads nor on tiles.
+//
+// What changed is looked at closer (change_meter.h). The sketches for it are leased from what the stream leaves of the
+// budget; where that is too little, a tensor is told as not sketched.
 #pragma once
 
 #include <array>
@@ -20,6 +23,9 @@
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/digest_tree.h"
 #include "stream/sink.h"
+#include "verify/change_meter.h"
+#include "verify/model_parts.h"
+#include "verify/sketch_pool.h"
 #include "verify/tensor_diff.h"
 
 namespace sluice::verify {
@@ -45,11 +51,14 @@ class ComparisonSink final : public stream::Sink {
   void Abandon() override;
 
   bool stopped_early() const { return stopped_.load(); }
+  uint64_t bytes_read() const { return bytes_read_; }  // of the stream, until it was last asked for a tile
 
   // After End, or after the stream is gone where it stopped early (then: the first difference alone, without digests).
   std::vector<TensorDiff> Unequal() const;  // sorted by name
   uint64_t identical_tensors() const;
   uint64_t identical_elements() const;
+  // Of matrices that both sides have in one shape.
+  GridCounts GridsOf(int side) const;
   // All tensors of a side with their roots. After End only.
   std::vector<checkpoint::TensorDigest> DigestsOfA() const;
   std::vector<checkpoint::TensorDigest> DigestsOfB() const;
@@ -70,6 +79,9 @@ class ComparisonSink final : public stream::Sink {
     std::shared_ptr<std::array<Buffer, 2>> buffers;  // that the data lies in, if it does
   };
 
+  ChangeMeter::Setup SetupOf(const AlignedGroup& aligned) const;
+  void LeaseSketches();
+  void TakeSketch(Tensor* tensor, stream::Stream& stream);
   std::shared_ptr<Tensor> MakeTensor(uint32_t group) const;
   void TakePiece(const std::shared_ptr<Tensor>& tensor, const stream::Piece& piece, const stream::Lease& lease,
                  stream::Stream& stream);
@@ -86,16 +98,21 @@ class ComparisonSink final : public stream::Sink {
   void NoteDifference(uint32_t group, std::optional<uint64_t> element);
   std::vector<checkpoint::TensorDigest> Digests(int side) const;
   TensorDiff MakeDiff(uint32_t group) const;
+  void FindPlaces(uint32_t group, TensorDiff* diff) const;
 
   const checkpoint::Checkpoint* const sides_[2];
   const Alignment& alignment_;
   const ComparisonOptions options_;
   const bool has_tolerance_;
+  const ModelParts parts_;
   MemoryLease lease_;
+  bool leased_sketches_ = false;
+  SketchPool sketches_;
   std::vector<Record> records_;                   // by group; each written by one thread, once
   std::vector<std::unique_ptr<Worker>> workers_;  // by worker, made on first use by that worker
   std::unique_ptr<BufferPool> buffers_;
   // The consumer's thread alone:
+  uint64_t bytes_read_ = 0;
   std::shared_ptr<Tensor> current_;  // the tensor whose pieces are arriving
   std::optional<std::pair<Chunk, stream::Lease>>
       odd_;  // waits for another: two are hashed in little more than one's time

@@ -24,6 +24,7 @@ struct Outcome {
   std::vector<checkpoint::TensorDigest> digests_a, digests_b;
   uint64_t identical = 0, identical_elements = 0;
   bool stopped_early = false;
+  uint64_t bytes_read = 0;
 };
 
 struct How {
@@ -49,6 +50,7 @@ Outcome Compare(const checkpoint::Checkpoint& a, const checkpoint::Checkpoint& b
   const Result<void> pumped = stream::Pump(**stream, sinks);
   Outcome run;
   run.stopped_early = sink.stopped_early();
+  run.bytes_read = sink.bytes_read();
   EXPECT_EQ(pumped.has_value(), !run.stopped_early);
   run.unequal = sink.Unequal();
   run.identical = sink.identical_tensors();
@@ -303,6 +305,12 @@ TEST(ComparisonSinkTest, FirstDifferenceIsTheFirstAtAnyNumberOfThreads) {
     EXPECT_EQ(run.unequal[0].name, "t103");
     EXPECT_EQ(run.unequal[0].first_changed, 900'000u);
     EXPECT_EQ(run.unequal[0].tensor_class, TensorClass::kChanged);
+    // It is in the fourth of forty; 32 MiB are read ahead.
+    EXPECT_GT(run.bytes_read, 3 * 2 * 2 * kLarge);
+    EXPECT_LT(run.bytes_read, 5 * 2 * 2 * kLarge + 40 * kMiB);
+    EXPECT_LT(run.bytes_read, 40 * 2 * 2 * kLarge / 2);
+    ASSERT_TRUE(run.unequal[0].place_b.has_value());
+    EXPECT_EQ(run.unequal[0].place_b->byte, 2 * 900'000u);
   }
   // A chunk that waits for another to be hashed with comes before the small tensor behind it.
   constexpr uint64_t kThreeChunks = 3 * kMiB / 2;

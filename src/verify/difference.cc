@@ -62,6 +62,7 @@ void DifferenceSums::Add(const DifferenceSums& next) {
   b_squared += next.b_squared;
   product += next.product;
   difference_squared += next.difference_squared;
+  squared_binades += next.squared_binades;
   max_abs = std::max(max_abs, next.max_abs);
   changed += next.changed;
   nan_a += next.nan_a;

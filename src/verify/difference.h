@@ -29,6 +29,7 @@ uint64_t FirstDifferent(const float* a, const float* b, uint64_t count);
 // depend on nothing else.
 struct DifferenceSums {
   double a_squared = 0, b_squared = 0, product = 0, difference_squared = 0, max_abs = 0;
+  double squared_binades = 0;  // kernels/delta_sketch.h, where a sketch is made
   uint64_t changed = 0, nan_a = 0, nan_b = 0, inf_a = 0, inf_b = 0;
 
   static DifferenceSums Of(const kernels::DifferenceLanes& block);

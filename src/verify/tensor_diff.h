@@ -12,6 +12,7 @@
 #include "checkpoint/checkpoint.h"
 #include "kernels/sha256.h"
 #include "stream/checkpoint_groups.h"
+#include "verify/tensor_details.h"
 
 namespace sluice::verify {
 
@@ -45,6 +46,12 @@ struct DifferenceStats {
   double cosine = 0;       // a.b / (|a| |b|); 1 where both are 0, 0 where one is
 };
 
+// Where an element lies.
+struct FilePlace {
+  std::string file;
+  uint64_t byte = 0;
+};
+
 struct TensorDiff {
   std::string name;
   TensorClass tensor_class = TensorClass::kIdentical;
@@ -57,6 +64,9 @@ struct TensorDiff {
   std::optional<DifferenceStats> stats;  // of compared tensors that are unequal, where both encodings have numbers
   std::optional<uint64_t>
       first_changed;  // least index in the flat tensor of an element that differs, where it is known
+  std::optional<FilePlace> place_a, place_b;  // of that element (or of its block), where the side is stored bytes
+  TensorDetails details;
+  std::string grid_a, grid_b;  // that the side's numbers lie on; empty: none
 };
 
 struct TensorSummary {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "verify/change_summary.h"
 #include "verify/config_diff.h"
 #include "verify/sample_result.h"
 #include "verify/tensor_diff.h"
@@ -24,6 +25,8 @@ struct Verification {
   std::optional<SampleResult> sample;    // at the level fingerprint, and where auto went on from there
   std::optional<TensorSummary> summary;  // at the level tensors
   std::vector<TensorDiff> unequal;       // all tensors that are not identical, sorted by name
+  std::optional<ChangeSummary> changes;  // at the level tensors, unless it stopped early
+  GridCounts grids_a, grids_b;
   double atol = 0, rtol = 0;
   uint64_t budget_bytes = 0, peak_bytes = 0;
   double seconds = 0;

@@ -141,6 +141,7 @@ Result<bool> CompareTensors(const Values& values, const checkpoint::Checkpoint& 
   result->level = verify::Level::kTensors;
   result->unequal = sink.Unequal();
   if (sink.stopped_early()) {
+    result->bytes_read = sink.bytes_read();
     result->summary = verify::Summarise(result->unequal, 0, 0);
     result->summary->stopped_early = true;
   } else {
@@ -149,6 +150,9 @@ Result<bool> CompareTensors(const Values& values, const checkpoint::Checkpoint& 
     SLUICE_ASSIGN(const checkpoint::ModelDigest digest_b, checkpoint::MakeModelDigest(sink.DigestsOfB(), b));
     verify::ResolveTiedAndRenamed(digest_a.tied, digest_b.tied, &result->unequal);
     result->summary = verify::Summarise(result->unequal, sink.identical_tensors(), sink.identical_elements());
+    result->changes = verify::SummariseChanges(a, result->unequal);
+    result->grids_a = sink.GridsOf(0);
+    result->grids_b = sink.GridsOf(1);
     result->summary->weights_root_a = digest_a.weights_root;
     result->summary->weights_root_b = digest_b.weights_root;
     result->summary->model_root_a = digest_a.model_root;
