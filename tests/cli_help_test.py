@@ -5,7 +5,7 @@ import re
 import cli_models
 from cli_models import Case, sluice
 
-COMMANDS = ["convert", "digest", "extract-lora", "inspect", "merge", "tokenize", "verify"]
+COMMANDS = ["convert", "digest", "extract-lora", "inspect", "lineage", "merge", "tokenize", "verify"]
 COMMON = ["--json", "--quiet", "--threads", "--max-memory", "--dry-run", "--help", "--version"]
 PLANNED = ["generate", "fingerprint", "quantize", "sweep", "chat"]
 

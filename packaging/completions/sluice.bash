@@ -4,7 +4,7 @@ _sluice() {
   local common="--json --quiet --dry-run --threads --max-memory --help --version"
   COMPREPLY=()
   if ((COMP_CWORD == 1)); then
-    mapfile -t COMPREPLY < <(compgen -W "convert digest extract-lora inspect logits merge perplexity tokenize verify help --help --version" -- "$word")
+    mapfile -t COMPREPLY < <(compgen -W "convert digest extract-lora inspect lineage logits merge perplexity tokenize verify help --help --version" -- "$word")
     return
   fi
   case ${COMP_WORDS[COMP_CWORD - 1]} in
@@ -21,6 +21,7 @@ _sluice() {
       digest) own="-o --check --seed --arithmetic" ;;
       extract-lora) own="--base --rank -o --include-embeddings --force --seed --arithmetic" ;;
       inspect) own="--tensors --check" ;;
+      lineage) own="--base --candidates --seed --arithmetic" ;;
       logits) own="--ids --text --tokenizer -o --last --parse-special --force --seed --arithmetic" ;;
       merge) own="-o --check --list-methods --explain --seed --random-seed --arithmetic --set --out-shard-size --nan --report --resume --force" ;;
       perplexity) own="--text --tokenizer --convention --context --chunks --report --parse-special --seed --arithmetic" ;;

@@ -16,8 +16,8 @@ std::vector<const Command*> AllCommands() {
 }
 
 bool IsPlannedCommand(std::string_view name) {
-  static constexpr std::array kPlanned = {"chat",   "fingerprint", "generate", "lineage", "quantize",
-                                          "recall", "seal",        "serve",    "sign",    "sweep"};
+  static constexpr std::array kPlanned = {"chat", "fingerprint", "generate", "quantize", "recall",
+                                          "seal", "serve",       "sign",     "sweep"};
   return std::ranges::find(kPlanned, name) != kPlanned.end();
 }
 
