@@ -239,6 +239,9 @@ class Lineage(Case):
         single = self.dir / "single.safetensors"
         write_safetensors(single, {"x": ("F32", [4], cli_models.f32([1, 2, 3, 4]))})
         self.run_fails(2, ["no tensor"], "lineage", single, "--base", self.base, "--candidates", tune)
+        nothing = self.dir / "nothing.safetensors"
+        write_safetensors(nothing, {"x": ("F32", [4], struct.pack("<4I", 0x7FC00000, 0, 0, 0))})
+        self.run_fails(3, ["NaN", "nothing could be compared"], "lineage", nothing, "--base", single, "--candidates", single)
         self.assertIn("plan", self.run_ok("lineage", tune, "--base", self.base, "--candidates", tune, "--dry-run", "--json").json())
 
 

@@ -62,6 +62,12 @@ Result<int> Run(const Values& values, Session& session) {
   verify::LineageSink sink(plan, session.options.threads, &session.budget);
   SLUICE_ASSIGN(const PassReport pass, RunPass(session, groups, std::array<stream::Sink*, 1>{&sink}, "lineage"));
   if (!pass.ran) return 0;
+  if (sink.elements() == 0) {
+    return Fail(ErrorCode::kCorrupt,
+                fmt::format("{}: each of its tensors has NaN or infinities, there, in {} or in a candidate: "
+                            "nothing could be compared",
+                            values.model, values.base));
+  }
   verify::Lineage lineage = verify::MakeLineage(plan, sink, session.options.threads);
   lineage.model = values.model;
   lineage.base = values.base;
