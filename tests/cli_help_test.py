@@ -5,7 +5,7 @@ import re
 import cli_models
 from cli_models import Case, sluice
 
-COMMANDS = ["convert", "digest", "extract-lora", "fingerprint", "inspect", "merge", "sign", "tokenize", "verify"]
+COMMANDS = ["convert", "digest", "extract-lora", "fingerprint", "inspect", "lineage", "merge", "sign", "tokenize", "verify"]
 COMMON = ["--json", "--quiet", "--threads", "--max-memory", "--dry-run", "--help", "--version"]
 PLANNED = ["generate", "quantize", "sweep", "chat"]
 

@@ -4,7 +4,7 @@ _sluice() {
   local common="--json --quiet --dry-run --threads --max-memory --help --version"
   COMPREPLY=()
   if ((COMP_CWORD == 1)); then
-    mapfile -t COMPREPLY < <(compgen -W "convert digest extract-lora fingerprint inspect logits merge perplexity sign tokenize verify help --help --version" -- "$word")
+    mapfile -t COMPREPLY < <(compgen -W "convert digest extract-lora fingerprint inspect lineage logits merge perplexity sign tokenize verify help --help --version" -- "$word")
     return
   fi
   case ${COMP_WORDS[COMP_CWORD - 1]} in
@@ -22,6 +22,7 @@ _sluice() {
       extract-lora) own="--base --rank -o --include-embeddings --force --seed --arithmetic" ;;
       fingerprint) own="-o --detect --confidence --nonce --seed --arithmetic" ;;
       inspect) own="--tensors --check" ;;
+      lineage) own="--base --candidates --seed --arithmetic" ;;
       logits) own="--ids --text --tokenizer -o --last --parse-special --force --seed --arithmetic" ;;
       merge) own="-o --check --list-methods --explain --seed --random-seed --arithmetic --lora-merge-dtype --set --out-shard-size --nan --report --resume --force" ;;
       perplexity) own="--text --tokenizer --convention --context --chunks --report --parse-special --seed --arithmetic" ;;

@@ -16,7 +16,7 @@ std::vector<const Command*> AllCommands() {
 }
 
 bool IsPlannedCommand(std::string_view name) {
-  static constexpr std::array kPlanned = {"chat", "generate", "lineage", "quantize", "recall", "seal", "serve", "sweep"};
+  static constexpr std::array kPlanned = {"chat", "generate", "quantize", "recall", "seal", "serve", "sweep"};
   return std::ranges::find(kPlanned, name) != kPlanned.end();
 }
 
