@@ -298,7 +298,7 @@ class Fingerprint(Case):
         self.run_fails(2, ["level"], "verify", a, "--against", f, "--level", "tensors")
         self.run_fails(2, ["--nonce"], "verify", a, "--against", f, "--nonce", NONCE)
         self.run_fails(2, ["--nonce"], "verify", a, a, "--level", "tensors", "--nonce", NONCE)
-        self.run_fails(2, ["statement"], "verify", a, "--level", "fingerprint")
+        self.run_fails(2, ["compares two models"], "verify", a, "--level", "fingerprint")
         for more in (("--atol", "1"), ("--rtol", "1"), ("--first-difference",)):
             self.run_fails(2, ["every element"], "verify", a, a, "--level", "fingerprint", *more)
         self.run_fails(2, ["behaviour", "not supported yet"], "verify", a, a, "--level", "behaviour")

@@ -1,5 +1,5 @@
-// model_stock in mergekit's arithmetic. Lengths are torch's norms (ordered_sums.h), inner products its sums; each step is
-// rounded to the working type.
+// model_stock in mergekit's arithmetic. Lengths are torch's norms (ordered_sums.h), inner products its sums; each step
+// is rounded to the working type.
 #pragma once
 
 #include <vector>

@@ -95,10 +95,12 @@ class RecipeOpener {
     const quant::Encoding lora =
         options_.lora_merge_dtype.valid() ? options_.lora_merge_dtype : recipe().lora_merge_dtype;
     if (arithmetic.empty() || arithmetic == "exact") {
-      if (lora.valid()) {
-        diagnostics().AddError({},
-                               "--lora-merge-dtype, or lora_merge_dtype, is of mergekit's arithmetic: exact rounds an adapter's model as that "
-                               "model is stored; leave it out, or ask for --arithmetic mergekit");
+      // A document within another keeps its own arithmetic: then the flag is of those that have mergekit's.
+      if (recipe().lora_merge_dtype.valid() || (options_.lora_merge_dtype.valid() && chain_.size() <= 1)) {
+        diagnostics().AddError(
+            {},
+            "--lora-merge-dtype, or lora_merge_dtype, is of mergekit's arithmetic: exact rounds an "
+            "adapter's model as that model is stored; leave it out, or ask for --arithmetic mergekit");
       }
       return;
     }
