@@ -101,6 +101,12 @@ class ConfigLevel(Case):
         (b / "tokenizer.json").write_text("no json at all")
         self.assertIn("tokenizer.json", self.config_of(a, b)["tokenizer"]["problem"]["b"])
 
+    def test_a_fingerprint_knows_that_a_tokenizer_is_another_one_but_not_how(self):
+        a, b = self.model("a", tokenizer()), self.model("b", tokenizer(normalizer={"type": "NFC"}))
+        self.run_ok("fingerprint", a, "-o", self.dir / "f.json")
+        for model, status, found in ((a, 0, "same"), (b, 1, "other files")):
+            self.assertRegex(self.run_ok("verify", model, "--against", self.dir / "f.json", status=status).out, rf"tokenizer +{found} ")
+
     def test_the_page(self):
         a, b = self.model("a", tokenizer(), generation={"temperature": 0.6}), self.model("b", tokenizer(normalizer={"type": "NFC"}), update_seed=4)
         page = self.dir / "pages" / "out.html"

@@ -72,7 +72,8 @@ std::string ConfigFinding(const verify::ConfigDiff& config) {
 }
 
 std::string TokenizerFinding(const verify::ConfigDiff& config) {
-  if (!config.tokenizer) return config.tokenizer_hash_a == kernels::HashText("") ? "none on either side" : "same";
+  if (config.SameTokenizer()) return config.tokenizer_hash_a == kernels::HashText("") ? "none on either side" : "same";
+  if (!config.tokenizer) return "other files";  // a fingerprint has no more than their hash
   const verify::TokenizerDiff& diff = *config.tokenizer;
   if (diff.in_a != diff.in_b) return fmt::format("only in {}", diff.in_a ? "A" : "B");
   if (!diff.compared) return "other files";
