@@ -8,6 +8,7 @@
 
 #include "base/units.h"
 #include "checkpoint/catalogue.h"
+#include "report/config_report.h"
 #include "report/table.h"
 
 namespace sluice::report {
@@ -18,8 +19,6 @@ using verify::BlockState;
 using verify::DifferingTensor;
 using verify::Estimate;
 using verify::SideStatistics;
-
-constexpr size_t kMostRows = 20;  // of a list in text; JSON has all
 
 ordered_json NumberOrNull(double value) { return std::isfinite(value) ? ordered_json(value) : ordered_json(nullptr); }
 
@@ -113,14 +112,15 @@ std::string StateText(const DifferingTensor& tensor) {
   }
 }
 
-std::string StatisticsText(const std::vector<verify::SampleRow>& rows, const verify::SampleAim& aim, bool both_sides) {
+// Empty where no number was drawn.
+Table StatisticsTable(const std::vector<verify::SampleRow>& rows, const verify::SampleAim& aim, bool both_sides) {
   const bool any = std::ranges::any_of(rows, [](const verify::SampleRow& row) {
     return row.statistics.blocks > 0 && (row.statistics.a || row.statistics.b);
   });
-  if (!any) return "";
   Table table(both_sides ? std::vector<std::string>{"drawn", ">blocks", ">differ", ">at most", ">mean A", ">mean B",
                                                     ">std A", ">std B", ">|d|/|A|"}
                          : std::vector<std::string>{"drawn", ">blocks", ">mean", ">std", ">least", ">most"});
+  if (!any) return table;
   const verify::SampleRow& all = rows.back();
   for (const verify::SampleRow& row : rows) {
     // One part is all there is.
@@ -146,18 +146,18 @@ std::string StatisticsText(const std::vector<verify::SampleRow>& rows, const ver
     }
     table.AddRow(std::move(cells));
   }
-  std::string text = "\n" + table.ToString("  ");
-  if (all.statistics.blocks == all.statistics.all_blocks) return text;
-  text += fmt::format("  ± and \"at most\" hold with a confidence of {:.6g}%, over blocks of {} elements",
-                      100 * aim.confidence, verify::kSampleBlockElements);
+  if (all.statistics.blocks == all.statistics.all_blocks) return table;
+  std::string note = fmt::format("± and \"at most\" hold with a confidence of {:.6g}%, over blocks of {} elements",
+                                 100 * aim.confidence, verify::kSampleBlockElements);
   const auto& extremes = all.statistics.a ? all.statistics.a : all.statistics.b;
   if (extremes) {
-    text += fmt::format(
+    note += fmt::format(
         ";\n  {} seen: {:.3g} to {:.3g}; at most {} of the blocks have a number above, and as many one below",
         both_sides ? (all.statistics.a ? "of A" : "of B") : "numbers", extremes->least, extremes->most,
         Percent(all.statistics.beyond_extremes));
   }
-  return text + "\n";
+  table.SetNote(std::move(note));
+  return table;
 }
 
 }  // namespace
@@ -201,9 +201,7 @@ std::string SampleFinding(const verify::SampleResult& sample) {
   return fmt::format("{} blocks: {}", Blocks(sample.blocks, sample.all_blocks), fmt::join(parts, ", "));
 }
 
-std::string SampleDetails(const verify::SampleResult& sample) {
-  std::string text = StatisticsText(sample.rows, sample.aim, true);
-  if (sample.differing.empty()) return text;
+std::vector<Table> SampleTables(const verify::SampleResult& sample) {
   Table table({"tensor", "encodings", "what was drawn of it", ">blocks that differ", ">first at element", ">|d|/|A|"});
   for (size_t i = 0; i < std::min(sample.differing.size(), kMostRows); ++i) {
     const DifferingTensor& tensor = sample.differing[i];
@@ -213,11 +211,8 @@ std::string SampleDetails(const verify::SampleResult& sample) {
          StateText(tensor), Blocks(tensor.differing, tensor.blocks), FormatCount(tensor.first_element),
          tensor.stats ? fmt::format("{:.3g}", tensor.stats->relative_l2) : "-"});
   }
-  text += "\n" + table.ToString("  ");
-  if (sample.differing.size() > kMostRows) {
-    text += fmt::format("  ... and {} more; --json lists all\n", sample.differing.size() - kMostRows);
-  }
-  return text;
+  NoteMore(sample.differing.size(), &table);
+  return {StatisticsTable(sample.rows, sample.aim, true), std::move(table)};
 }
 
 ordered_json FingerprintJson(const FingerprintResult& result) {
@@ -252,7 +247,7 @@ std::string FingerprintText(const FingerprintResult& result) {
                       : fmt::format("with a probability of {:.6g}% at least, that {:.6g}% of the blocks or more differ",
                                     100 * result.aim.confidence, 100 * result.aim.detect)});
   table.AddRow({"holds", "only against makers who have not seen the file: it names the blocks that are looked at"});
-  text += table.ToString("  ") + StatisticsText(result.rows, result.aim, false);
+  text += table.ToString("  ") + TextOf({StatisticsTable(result.rows, result.aim, false)});
   text +=
       fmt::format("\n  took {}, read {} of weights, {} of memory at most (budget {})\n", FormatSeconds(result.seconds),
                   FormatBytes(result.bytes_read), FormatMemory(result.peak_bytes), FormatMemory(result.budget_bytes));

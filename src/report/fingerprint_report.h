@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include "report/table.h"
 #include "verify/sample_result.h"
 
 namespace sluice::report {
@@ -14,8 +16,8 @@ namespace sluice::report {
 nlohmann::ordered_json SampleJson(const verify::SampleResult& sample);
 // For the table of a verification: what was found in how many blocks.
 std::string SampleFinding(const verify::SampleResult& sample);
-// Statistics and the tensors that differ: tables, each behind an empty line.
-std::string SampleDetails(const verify::SampleResult& sample);
+// Statistics, and the tensors that differ.
+std::vector<Table> SampleTables(const verify::SampleResult& sample);
 
 // `sluice fingerprint`.
 struct FingerprintResult {

@@ -56,7 +56,7 @@ TEST(FingerprintReportTest, JsonHasWhatTheDocsList) {
 TEST(FingerprintReportTest, TextNamesTheTensorAndTheBound) {
   const verify::SampleResult sample = Sample();
   EXPECT_EQ(SampleFinding(sample), "4 of 11 blocks: 3 equal, 1 changed");
-  const std::string text = SampleDetails(sample);
+  const std::string text = TextOf(SampleTables(sample));
   EXPECT_NE(text.find("model.layers.0.mlp.up_proj.weight"), std::string::npos) << text;
   EXPECT_NE(text.find("1 of 3"), std::string::npos) << text;
   EXPECT_NE(text.find("8,192"), std::string::npos) << text;

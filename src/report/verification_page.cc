@@ -12,6 +12,7 @@
 #include "kernels/sha256.h"
 #include "merge/merge_plan.h"
 #include "report/config_report.h"
+#include "report/fingerprint_report.h"
 #include "report/heat_map.h"
 #include "report/html_page.h"
 #include "report/svg_chart.h"
@@ -189,6 +190,10 @@ std::string HtmlOf(const VerificationPage& page) {
   }
 
   html += Heading("What was compared") + HtmlOfTables({LevelsTable(result)}, "words");
+  if (result.sample) {
+    html += Heading("What was drawn") + Paragraph(result.sample->Bound() + ".") +
+            HtmlOfTables(SampleTables(*result.sample), "");
+  }
   html += Differences(page);
   const std::string config = HtmlOfTables(ConfigTables(result.config, /*with_parts=*/true), "words");
   if (!config.empty()) html += Heading("Config, tokenizer and files") + config;

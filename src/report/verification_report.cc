@@ -246,7 +246,7 @@ std::string VerificationText(const verify::Verification& result) {
     for (const TensorDiff& tensor : result.unequal) text += FirstDifferenceText(tensor);
   }
   text += TextOf(ConfigTables(result.config, result.level == verify::Level::kConfig));
-  if (result.sample) text += SampleDetails(*result.sample);
+  if (result.sample) text += TextOf(SampleTables(*result.sample));
   if (result.summary) text += TextOf({TensorTable(result)});
   return text + FooterText(result.seconds, result.bytes_read, result.peak_bytes, result.budget_bytes);
 }
