@@ -43,15 +43,6 @@ const Case kCases[] = {
     {{100, 10007}, {"a6eadbd486f4b90f", "8abb1ab2ca828767", "279955d009be42d5"}},
 };
 
-constexpr tests::RunOptions kWays[] = {{},
-                                       {.piece_elements = 96, .threads = 3, .backwards = true, .misalign_bytes = 2}};
-
-uint64_t NumElements(const std::vector<uint64_t>& shape) {
-  uint64_t product = 1;
-  for (const uint64_t length : shape) product *= length;
-  return product;
-}
-
 // torch's f32 logarithm is the nearest number or its neighbour: of p log(p / q), rounded once more, that is 2^-22 of it
 // at most. Both sums have one tree, in which a number is rounded 85 times at most up to 2^19 rows of 32 lanes (four
 // levels of 16 additions, the levels, four partials, 8 lanes, and what is left over), each time by 2^-24 of what all
@@ -86,10 +77,10 @@ TEST(MergekitDivergence, OfHalvesIsTorchsAndOfF32WithinItsBound) {
 
 TEST(MergekitArceeFusion, HasMergekitsBits) {
   for (const Case& of : kCases) {
-    const uint64_t count = NumElements(of.shape);
+    const uint64_t count = tests::NumElements(of.shape);
     for (int t = 0; t < 3; ++t) {
       const std::vector<float> base = TorchModel(kTorchTypes[t], count, 0), x = TorchModel(kTorchTypes[t], count, 1);
-      for (const tests::RunOptions& way : kWays) {
+      for (const tests::RunOptions& way : tests::kTorchWays) {
         if (count > 1'000'000 && way.threads > 1) continue;  // slow enough once
         graph::Graph graph;
         const graph::Node* merged =

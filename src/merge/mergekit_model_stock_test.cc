@@ -36,22 +36,13 @@ const Case kCases[] = {
     {{3000011}, 3, false, {"24e7441367904b87", "2ed1f2e50a7d12db", "47c336a605726603"}},
 };
 
-constexpr tests::RunOptions kWays[] = {{},
-                                       {.piece_elements = 96, .threads = 3, .backwards = true, .misalign_bytes = 2}};
-
-uint64_t NumElements(const std::vector<uint64_t>& shape) {
-  uint64_t product = 1;
-  for (const uint64_t length : shape) product *= length;
-  return product;
-}
-
 TEST(MergekitModelStock, HasMergekitsBits) {
   for (const Case& of : kCases) {
-    const uint64_t count = NumElements(of.shape);
+    const uint64_t count = tests::NumElements(of.shape);
     for (int t = 0; t < 3; ++t) {
       std::vector<std::vector<float>> models;
       for (uint64_t m = 0; m <= of.models; ++m) models.push_back(TorchModel(kTorchTypes[t], count, m));
-      for (const tests::RunOptions& way : kWays) {
+      for (const tests::RunOptions& way : tests::kTorchWays) {
         graph::Graph graph;
         std::vector<const graph::Node*> x;
         for (uint64_t m = 1; m <= of.models; ++m) x.push_back(tests::AddFloats(&graph, models[m]));

@@ -6,7 +6,9 @@
 
 #include <fmt/format.h>
 
+#include "formats/json_document.h"
 #include "tokenizer/sentencepiece_model.h"
+#include "tokenizer/tokenizer_files.h"
 
 namespace sluice::tokenizer {
 namespace {
@@ -14,68 +16,14 @@ namespace {
 using checkpoint::SideFile;
 using Json = nlohmann::ordered_json;
 
-const SideFile* Find(std::span<const SideFile> files, std::string_view name) {
-  const auto found = std::ranges::find(files, name, &SideFile::name);
-  return found == files.end() ? nullptr : &*found;
-}
-
 std::string PlaceOf(const SideFile& file) { return file.path.empty() ? file.name : file.path; }
-
-// Builds objects in the order of the file. The library's own parser looks for each key among all that came before it,
-// which takes seconds for a vocabulary; here of a key that comes twice both stay.
-class InFilesOrder final : public nlohmann::json_sax<Json> {
- public:
-  bool null() override { return Put(nullptr); }
-  bool boolean(bool value) override { return Put(value); }
-  bool number_integer(number_integer_t value) override { return Put(value); }
-  bool number_unsigned(number_unsigned_t value) override { return Put(value); }
-  bool number_float(number_float_t value, const string_t&) override { return Put(value); }
-  bool string(string_t& value) override { return Put(std::move(value)); }
-  bool binary(binary_t&) override { return false; }
-  bool start_object(size_t) override { return Open(Json::object()); }
-  bool key(string_t& name) override {
-    key_ = std::move(name);
-    return true;
-  }
-  bool end_object() override { return Close(); }
-  bool start_array(size_t) override { return Open(Json::array()); }
-  bool end_array() override { return Close(); }
-  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }
-
-  Json root;
-
- private:
-  // Where it stands. An open object is the last item of the one around it, which does not grow until it is closed.
-  Json* Place(Json value) {
-    if (open_.empty()) return &(root = std::move(value));
-    Json& around = *open_.back();
-    if (around.is_array()) return &around.get_ref<Json::array_t&>().emplace_back(std::move(value));
-    return &around.get_ref<Json::object_t&>().emplace_back(std::move(key_), std::move(value)).second;
-  }
-  bool Put(Json value) {
-    Place(std::move(value));
-    return true;
-  }
-  bool Open(Json empty) {
-    open_.push_back(Place(std::move(empty)));
-    return true;
-  }
-  bool Close() {
-    open_.pop_back();
-    return true;
-  }
-
-  std::string key_;
-  std::vector<Json*> open_;
-};
 
 Result<Json> ReadJson(const SideFile& file) {
   SLUICE_ASSIGN(const std::string text, file.Read());
-  InFilesOrder builder;
-  if (!Json::sax_parse(text, &builder) || !builder.root.is_object()) {
-    return Fail(ErrorCode::kCorrupt, fmt::format("{}: not a JSON object", PlaceOf(file)));
-  }
-  return std::move(builder.root);
+  Result<Json> json = formats::ParseJson(text, PlaceOf(file));
+  if (json && json->is_object()) return json;
+  return Fail(ErrorCode::kCorrupt,
+              fmt::format("{}: not a JSON object{}", PlaceOf(file), json ? "" : ": " + json.error().message));
 }
 
 Error Wrong(const SideFile& file, std::string_view what) {
@@ -231,7 +179,7 @@ uint32_t TokenTable::end() const {
 
 Result<std::optional<TokenTable>> ReadTokenTable(std::span<const SideFile> files) {
   TokenTable table;
-  if (const SideFile* file = Find(files, "tokenizer.json")) {
+  if (const SideFile* file = FindFile(files, "tokenizer.json")) {
     SLUICE_ASSIGN(const Json json, ReadJson(*file));
     SLUICE_TRY(ReadPieces(*file, json, &table.plain));
     if (const Json* added = Member(json, "added_tokens"); added && added->is_array()) {
@@ -240,22 +188,22 @@ Result<std::optional<TokenTable>> ReadTokenTable(std::span<const SideFile> files
         SLUICE_TRY(Add(*file, id ? IdOf(*id) : std::nullopt, entry, &table));
       }
     }
-  } else if (const SideFile* model = Find(files, "tokenizer.model")) {
+  } else if (const SideFile* model = FindFile(files, "tokenizer.model")) {
     SLUICE_ASSIGN(const std::string bytes, model->Read());
     SLUICE_ASSIGN(const SentencePieceTable pieces, ReadSentencePieceTable(bytes, PlaceOf(*model)));
     table.plain = *pieces.vocabulary;
-    if (const SideFile* added = Find(files, "added_tokens.json")) SLUICE_TRY(ReadAddedTokensJson(*added, &table));
+    if (const SideFile* added = FindFile(files, "added_tokens.json")) SLUICE_TRY(ReadAddedTokensJson(*added, &table));
   } else {
     return std::nullopt;
   }
-  if (const SideFile* config = Find(files, "tokenizer_config.json")) SLUICE_TRY(ReadDecoder(*config, &table));
+  if (const SideFile* config = FindFile(files, "tokenizer_config.json")) SLUICE_TRY(ReadDecoder(*config, &table));
   std::ranges::stable_sort(table.added, {}, &AddedEntry::id);
   return table;
 }
 
 Result<std::vector<SideFile>> WithTokens(std::span<const SideFile> files, std::span<const AddedEntry> added,
                                          uint32_t end) {
-  if (!Find(files, "tokenizer.json")) {
+  if (!FindFile(files, "tokenizer.json")) {
     return Fail(ErrorCode::kUnsupported,
                 "the vocabulary changes, and the base has no tokenizer.json to write that into: make one with "
                 "transformers (AutoTokenizer.from_pretrained(MODEL).save_pretrained(MODEL))");

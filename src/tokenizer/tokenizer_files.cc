@@ -14,11 +14,6 @@ namespace {
 using checkpoint::SideFile;
 using Json = nlohmann::ordered_json;
 
-const SideFile* Find(std::span<const SideFile> files, std::string_view name) {
-  const auto found = std::ranges::find(files, name, &SideFile::name);
-  return found == files.end() ? nullptr : &*found;
-}
-
 std::string Trimmed(const std::string& text) {
   const size_t first = text.find_first_not_of(" \t\r\n");
   return first == std::string::npos ? "" : text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1);
@@ -31,6 +26,11 @@ std::string TextOf(const Json& json, const char* key) {
 }
 
 }  // namespace
+
+const SideFile* FindFile(std::span<const SideFile> files, std::string_view name) {
+  const auto found = std::ranges::find(files, name, &SideFile::name);
+  return found == files.end() ? nullptr : &*found;
+}
 
 Result<std::vector<SideFile>> FilesWithTokenizer(const checkpoint::Checkpoint& model,
                                                  const io::SourceFactory& open_source) {
@@ -45,11 +45,11 @@ Result<std::vector<SideFile>> FilesWithTokenizer(const checkpoint::Checkpoint& m
 }
 
 Result<std::string> ReadChatTemplate(std::span<const SideFile> files) {
-  if (const SideFile* jinja = Find(files, "chat_template.jinja")) {
+  if (const SideFile* jinja = FindFile(files, "chat_template.jinja")) {
     SLUICE_ASSIGN(const std::string text, jinja->Read());
     return Trimmed(text);
   }
-  const SideFile* file = Find(files, "tokenizer_config.json");
+  const SideFile* file = FindFile(files, "tokenizer_config.json");
   if (!file) return std::string();
   SLUICE_ASSIGN(const std::string text, file->Read());
   const Json config = Json::parse(text, nullptr, /*allow_exceptions=*/false);

@@ -3,6 +3,7 @@
 
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -10,6 +11,9 @@
 #include "io/byte_source.h"
 
 namespace sluice::tokenizer {
+
+// The file of that name, or null.
+const checkpoint::SideFile* FindFile(std::span<const checkpoint::SideFile> files, std::string_view name);
 
 // The model's side files, sorted by name; of a GGUF those that docs/tokenizers.md makes of its keys as well. Opens the
 // GGUF's header with `open_source`. The file's errors.

@@ -6,6 +6,7 @@
 
 #include "checkpoint/digest_tree.h"
 #include "io/byte_source.h"
+#include "tokenizer/tokenizer_files.h"
 
 namespace sluice::verify {
 namespace {
@@ -131,10 +132,9 @@ std::vector<KeyDifference> IdleKeys(const checkpoint::ModelConfig& a, const chec
 Result<std::vector<KeyDifference>> DiffGeneration(const checkpoint::Checkpoint& a, const checkpoint::Checkpoint& b) {
   std::array<std::string, 2> texts;
   for (int i = 0; i < 2; ++i) {
-    const auto& files = (i == 0 ? a : b).side_files();
-    const auto found = std::ranges::find(files, "generation_config.json", &checkpoint::SideFile::name);
-    if (found == files.end()) return std::vector<KeyDifference>{};
-    SLUICE_ASSIGN(texts[i], found->Read());
+    const auto* file = tokenizer::FindFile((i == 0 ? a : b).side_files(), "generation_config.json");
+    if (file == nullptr) return std::vector<KeyDifference>{};
+    SLUICE_ASSIGN(texts[i], file->Read());
   }
   return DiffJson(texts[0], texts[1]);
 }

@@ -27,13 +27,12 @@ struct Side {
   std::string problem;
 
   bool has_tokenizer() const {
-    return std::ranges::any_of(
-        files, [](const SideFile& file) { return file.name == kTokenizerJson || file.name == "tokenizer.model"; });
+    return tokenizer::FindFile(files, kTokenizerJson) != nullptr ||
+           tokenizer::FindFile(files, "tokenizer.model") != nullptr;
   }
   Result<std::string> Text(std::string_view name) const {
-    const auto found = std::ranges::find(files, name, &SideFile::name);
-    if (found == files.end()) return std::string();
-    return found->Read();
+    const SideFile* file = tokenizer::FindFile(files, name);
+    return file == nullptr ? std::string() : file->Read();
   }
 };
 

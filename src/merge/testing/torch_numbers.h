@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/sha256.h"
+#include "merge/testing/node_runner.h"
 #include "merge/working_type.h"
 
 namespace sluice::tests {
@@ -38,6 +39,15 @@ inline std::string TorchDigest(std::span<const float> numbers) {
   const std::span<const uint8_t> bytes(reinterpret_cast<const uint8_t*>(numbers.data()), numbers.size_bytes());
   return kernels::ToHex(kernels::HashBytes(bytes)).substr(0, 16);
 }
+
+inline uint64_t NumElements(const std::vector<uint64_t>& shape) {
+  uint64_t product = 1;
+  for (const uint64_t length : shape) product *= length;
+  return product;
+}
+
+// What may not change a bit: as they come, and in small pieces on several threads, last to first.
+constexpr RunOptions kTorchWays[] = {{}, {.piece_elements = 96, .threads = 3, .backwards = true, .misalign_bytes = 2}};
 
 constexpr merge::WorkingType kTorchTypes[] = {merge::WorkingType::kF32, merge::WorkingType::kBf16,
                                               merge::WorkingType::kF16};
