@@ -86,14 +86,15 @@ Result<Lease> Engine::Next() {
   consumer_waits_ = true;
   for (;;) {
     if (Cancelled(options_)) Fail(0, {ErrorCode::kCancelled, "interrupted", {}});
-    const bool failed_here = failure_ && (deliver_.empty() || deliver_.front()->sequence >= failure_->sequence);
+    const bool failed_here = failure_ && next_place_ >= failure_->place;
     if (failed_here) {
       consumer_waits_ = false;
       return sluice::Fail(failure_->error);
     }
-    if (!deliver_.empty() && deliver_.front()->done) {
+    if (HasNext()) {
       std::shared_ptr<Job> job = std::move(deliver_.front());
       deliver_.pop_front();
+      ++next_place_;
       if (!job->held) ahead_slots_ -= job->windows.num_slots();
       for (const Piece& piece : job->pieces) {
         for (const Node* out : job->parts[static_cast<size_t>(&piece - job->pieces.data())].run->outs) {
@@ -146,8 +147,12 @@ void Engine::ReturnSlots(std::vector<uint8_t*>&& slots) {
   io_wake_.notify_one();
 }
 
-void Engine::Fail(uint64_t sequence, Error error) {
-  if (!failure_ || sequence < failure_->sequence) failure_ = Failure{sequence, std::move(error)};
+bool Engine::HasNext() const {
+  return !deliver_.empty() && deliver_.front()->place == next_place_ && deliver_.front()->done;
+}
+
+void Engine::Fail(uint64_t place, Error error) {
+  if (!failure_ || place < failure_->place) failure_ = Failure{place, std::move(error)};
   done_wake_.notify_all();
   io_wake_.notify_one();
 }
@@ -161,33 +166,12 @@ void Engine::IoLoop() {
   std::vector<io::ReadCompletion> completions;
   std::unique_lock lock(mutex_);
   while (!stop_) {
-    // Admit all that fits. Generating takes no lock of ours: building nodes and windows is the slow part.
+    // Admit all that fits.
     bool admitted = false;
-    while (!stop_ && !failure_ && !Cancelled(options_)) {
-      if (pending == nullptr) {
-        lock.unlock();
-        pending = generator_.Next();
-        lock.lock();
-        if (pending == nullptr) {
-          const bool nothing = generator_.exhausted() && shared_.queue.empty();
-          if (nothing && !idle_) done_wake_.notify_all();
-          idle_ = nothing;
-          break;
-        }
-        pending->sequence = next_sequence_++;
-        if (pending->windows.num_slots() > arena_->num_slots()) {
-          Fail(pending->sequence,
-               {ErrorCode::kBudget,
-                fmt::format("{}: one tile needs {} of working memory, and the budget has {}: give more --max-memory",
-                            groups_.name(pending->parts[0].run->group),
-                            FormatMemory(pending->windows.num_slots() * arena_->slot_bytes()),
-                            FormatMemory(arena_->num_slots() * arena_->slot_bytes())),
-                {}});
-          break;
-        }
-        if (pending->emits) deliver_.push_back(pending);
-        idle_ = false;
-      }
+    while (!stop_ && !Cancelled(options_)) {
+      if (pending != nullptr && failure_ && pending->place >= failure_->place) pending = nullptr;
+      if (pending == nullptr) pending = Generate(lock);
+      if (pending == nullptr) break;
       if (!CanAdmit(*pending)) break;
       requests.clear();
       Admit(std::move(pending), &requests);
@@ -214,10 +198,10 @@ void Engine::IoLoop() {
     }
     if (admitted) continue;
     if (pending != nullptr && Stuck()) {
-      Fail(pending->sequence, {ErrorCode::kBudget,
-                               "the consumer holds more tiles than it had announced, and nothing is left to read into: "
-                               "give more --max-memory",
-                               {}});
+      Fail(0, {ErrorCode::kBudget,
+               "the consumer holds more tiles than it had announced, and nothing is left to read into: "
+               "give more --max-memory",
+               {}});
     }
     io_sleeps_ = true;
     io_wake_.wait_for(lock, kCancelPoll);
@@ -231,6 +215,36 @@ void Engine::IoLoop() {
   reading_.clear();
 }
 
+// The next job, in its place among those to be handed out. After a failure, only what comes before it.
+std::shared_ptr<Job> Engine::Generate(std::unique_lock<std::mutex>& lock) {
+  const uint64_t before = failure_ ? failure_->place : kNoPlace;
+  lock.unlock();  // building nodes and windows is the slow part
+  std::shared_ptr<Job> job = generator_.Next(before);
+  lock.lock();
+  if (job == nullptr) {
+    const bool nothing = generator_.exhausted() && shared_.queue.empty();
+    if (nothing && !idle_) done_wake_.notify_all();
+    idle_ = nothing;
+    return nullptr;
+  }
+  if (job->windows.num_slots() > arena_->num_slots()) {
+    Fail(job->fails_from,
+         {ErrorCode::kBudget,
+          fmt::format("{}: one tile needs {} of working memory, and the budget has {}: give more --max-memory",
+                      groups_.name(job->parts[0].run->group),
+                      FormatMemory(job->windows.num_slots() * arena_->slot_bytes()),
+                      FormatMemory(arena_->num_slots() * arena_->slot_bytes())),
+          {}});
+    return nullptr;
+  }
+  if (job->emits) {
+    const auto after = std::ranges::upper_bound(deliver_, job->place, {}, &Job::place);
+    deliver_.insert(after, job);
+  }
+  idle_ = false;
+  return job;
+}
+
 bool Engine::CanAdmit(const Job& job) const {
   const uint64_t slots = job.windows.num_slots();
   if (slots > arena_->num_free()) return false;
@@ -242,7 +256,7 @@ bool Engine::CanAdmit(const Job& job) const {
 bool Engine::Stuck() const {
   const bool idle = tasks_.empty() && tasks_running_ == 0 && strips_running_ == 0 &&
                     std::none_of(active_.begin(), active_.end(), [this](const auto& job) { return HasStrip(*job); });
-  return consumer_waits_ && idle && (deliver_.empty() || !deliver_.front()->done);
+  return consumer_waits_ && idle && !HasNext();
 }
 
 void Engine::Admit(std::shared_ptr<Job> job, std::vector<io::ReadRequest>* requests) {
@@ -285,9 +299,9 @@ void Engine::CompleteRead(io::ReadCompletion completion) {
   std::shared_ptr<Job> job = std::move(reading_[completion.tag]);
   free_tags_.push_back(static_cast<uint32_t>(completion.tag));
   if (!completion.result) {
-    Fail(job->sequence, std::move(completion.result.error()).In(groups_.name(job->parts[0].run->group)));
+    Fail(job->fails_from, std::move(completion.result.error()).In(groups_.name(job->parts[0].run->group)));
   }
-  if (--job->reads_left > 0 || (failure_ && failure_->sequence <= job->sequence)) return;
+  if (--job->reads_left > 0 || (failure_ && failure_->place <= job->fails_from)) return;
   job->loaded = true;
   Advance(job);
   work_wake_.notify_all();

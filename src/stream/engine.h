@@ -42,13 +42,14 @@ class Engine final : public Stream, private SlotOwner {
     std::function<void(int)> run;
   };
   struct Failure {
-    uint64_t sequence;  // jobs before it are still handed out
+    uint64_t place;  // jobs before it are still handed out
     Error error;
   };
   void ReturnSlots(std::vector<uint8_t*>&& slots) override;
 
   // I/O thread.
   void IoLoop();
+  std::shared_ptr<Job> Generate(std::unique_lock<std::mutex>& lock);  // lets the lock go meanwhile
   bool CanAdmit(const Job& job) const;
   void Admit(std::shared_ptr<Job> job, std::vector<io::ReadRequest>* requests);
   void CompleteRead(io::ReadCompletion completion);
@@ -61,10 +62,11 @@ class Engine final : public Stream, private SlotOwner {
   void EmitStrip(int worker, Job& job, const Strip& strip);
 
   // Under mutex_ (the shared one).
+  bool HasNext() const;
   void Know(FactRun& fact, graph::FactValue value);
   void EndPass(GroupRun& run);
   void Advance(const std::shared_ptr<Job>& job);
-  void Fail(uint64_t sequence, Error error);
+  void Fail(uint64_t place, Error error);
 
   const GroupSource& groups_;
   const StreamOptions options_;
@@ -82,13 +84,13 @@ class Engine final : public Stream, private SlotOwner {
   mutable Shared shared_;
   std::mutex& mutex_ = shared_.mutex;
   std::condition_variable io_wake_, work_wake_, done_wake_;
-  std::deque<std::shared_ptr<Job>> deliver_;  // jobs that emit, in queue order
+  std::deque<std::shared_ptr<Job>> deliver_;  // generated jobs that emit, by place
   std::list<std::shared_ptr<Job>> active_;    // admitted, not done, in order
   std::deque<Task> tasks_;
   uint64_t tasks_running_ = 0, strips_running_ = 0;
-  uint64_t next_sequence_ = 0, next_batch_ = 0;
-  uint64_t ahead_slots_ = 0;  // of jobs admitted and not yet handed out, held tiles aside
-  bool idle_ = true;          // the generator has nothing to give and the queue is empty
+  uint64_t next_place_ = 0, next_batch_ = 0;  // to be handed out; to be enqueued
+  uint64_t ahead_slots_ = 0;                  // of jobs admitted and not yet handed out, held tiles aside
+  bool idle_ = true;                          // the generator has nothing to give and the queue is empty
   bool consumer_waits_ = false, stop_ = false, io_sleeps_ = false;
   std::optional<Failure> failure_;
   StreamStats stats_;

@@ -10,6 +10,7 @@ namespace sluice::stream {
 namespace {
 
 constexpr uint64_t kUnboundedSlot = uint64_t{1} << 62;
+constexpr size_t kMostCuts = 8;  // groups of several tiles whose graphs are there at once
 
 bool IsStored(const Node* node) { return dynamic_cast<const graph::StoredNode*>(node) != nullptr; }
 
@@ -118,7 +119,7 @@ std::shared_ptr<GroupRun> Generator::Begin(Shared::Queued queued) {
   run->tile_elements = TileElements(run->outs, layout_.tile_bytes, granule);
   run->num_tiles = std::max<uint64_t>(1, CeilDiv(run->num_elements, run->tile_elements));
 
-  std::lock_guard lock(shared_->mutex);
+  std::unique_lock lock(shared_->mutex);
   for (const Node* node : with_facts) {
     GroupRun::Needed needed{node, {}};
     for (const auto& fact : node->facts()) {
@@ -161,6 +162,12 @@ std::shared_ptr<GroupRun> Generator::Begin(Shared::Queued queued) {
   shared_->fold_bytes_in_use += run->fold_state_bytes;
   if (BeginPass(run.get())) ++shared_->fact_passes;
   if (run->unknown == 0) ResolveGroup(run.get());
+  lock.unlock();
+  if (!run->own.empty() && run->num_tiles > 1 && run->FoldsWhatItEmits() && layout_.hold_slots > 0) {
+    const uint64_t tile_slots = std::max<uint64_t>(1, TileJob(run, 0, true)->windows.num_slots());
+    run->held_tiles = std::min(run->num_tiles, layout_.hold_slots / tile_slots);
+    run->held_slots = run->held_tiles * tile_slots;
+  }
   return run;
 }
 
@@ -182,62 +189,107 @@ std::shared_ptr<GroupRun> Generator::NextRun() {
   return Begin(queued);
 }
 
-std::shared_ptr<Job> Generator::Next() {
-  if (run_ == nullptr) {
-    auto run = NextRun();
-    if (run == nullptr) return nullptr;
-    if (run->num_tiles == 1 && run->FoldsWhatItEmits()) {
-      begun_.push_front(std::move(run));
-      return Pack();
+std::shared_ptr<Job> Generator::Next(uint64_t before) {
+  for (;;) {
+    while (!cuts_.empty() && cuts_.front().Finished()) cuts_.pop_front();
+    for (size_t i = 0; i < cuts_.size() && cuts_[i].first_place < before; ++i) {
+      if (cuts_[i].run == nullptr) continue;
+      if (auto job = NextOf(cuts_[i], i == 0)) return job;
     }
-    run_ = std::move(run);
-    next_block_ = next_tile_ = 0;
-    phase_ = Phase::kValues;
-    if (!run_->own.empty()) {
-      if (layout_.hold_slots > 0 && run_->FoldsWhatItEmits()) {
-        const std::shared_ptr<Job> sample = TileJob(0, true);
-        run_->held_tiles =
-            std::min(run_->num_tiles, layout_.hold_slots / std::max<uint64_t>(1, sample->windows.num_slots()));
-      }
-      phase_ = Phase::kFold;
-      next_block_ = run_->held_tiles * run_->tile_elements / graph::kBlockElements;
-    }
+    if (!cuts_.empty() && cuts_.front().Finished()) continue;
+    if (next_place_ >= before || cuts_.size() >= kMostCuts) return nullptr;
+    if (packed_ == nullptr && !BeginNext()) return nullptr;
+    if (packed_ != nullptr) return GivePacked();
   }
-  return NextOfRun();
 }
 
-std::shared_ptr<Job> Generator::NextOfRun() {
+// Slots that later groups may keep while the first waits for its facts.
+uint64_t Generator::HoldLeft() const {
+  uint64_t held = 0;
+  for (const Cut& cut : cuts_) held += cut.held_slots;
+  return layout_.hold_slots - std::min(held, layout_.hold_slots);
+}
+
+// Makes a cut of the next group, or packs a job of the next groups. False where the queue is empty, or where the next
+// group's tiles are better kept after those of the groups before it.
+bool Generator::BeginNext() {
+  auto run = NextRun();
+  if (run == nullptr) return false;
+  if (run->num_tiles == 1 && run->FoldsWhatItEmits()) {
+    begun_.push_front(std::move(run));
+    packed_ = Pack();
+    return true;
+  }
+  Cut cut;
+  cut.run = run;
+  cut.first_place = next_place_;
+  cut.held_slots = run->held_slots;
+  if (cut.held_slots > HoldLeft()) {
+    begun_.push_front(std::move(run));
+    return false;
+  }
+  if (!run->own.empty()) {
+    cut.phase = Phase::kFold;
+    cut.next_block = run->held_tiles * run->tile_elements / graph::kBlockElements;
+  }
+  next_place_ += run->num_tiles;
+  cuts_.push_back(std::move(cut));
+  return true;
+}
+
+std::shared_ptr<Job> Generator::GivePacked() {
+  const uint64_t slots = packed_->windows.num_slots();
+  if (!cuts_.empty()) {  // it stays until what comes before it was handed out, as kept tiles do
+    if (slots > HoldLeft()) return nullptr;
+    packed_->held = true;
+    Cut cut;
+    cut.first_place = next_place_;
+    cut.held_slots = slots;
+    cuts_.push_back(std::move(cut));
+  }
+  packed_->place = packed_->fails_from = next_place_++;
+  return std::move(packed_);
+}
+
+std::shared_ptr<Job> Generator::NextOf(Cut& cut, bool is_first) {
+  GroupRun& run = *cut.run;
   for (;;) {
-    switch (phase_) {
+    switch (cut.phase) {
       case Phase::kFold:
-        if (auto job = FoldJob()) return job;
-        phase_ = next_tile_ < run_->held_tiles ? Phase::kHeld : Phase::kAwait;
+        if (auto job = FoldJob(cut)) {
+          job->place = job->fails_from = cut.first_place;
+          return job;
+        }
+        cut.phase = cut.next_tile < run.held_tiles ? Phase::kHeld : Phase::kAwait;
         break;
-      case Phase::kHeld:
-        if (next_tile_ < run_->held_tiles) return TileJob(next_tile_++, true);
-        phase_ = Phase::kAwait;
-        break;
+      case Phase::kHeld: {
+        if (cut.next_tile == run.held_tiles) {
+          cut.phase = Phase::kAwait;
+          break;
+        }
+        auto job = TileJob(cut.run, cut.next_tile, true);
+        job->place = cut.first_place + cut.next_tile++;
+        job->fails_from = cut.first_place;
+        return job;
+      }
       case Phase::kAwait: {
-        if (run_->may_repeat) {
+        if (run.may_repeat) {
           std::lock_guard lock(shared_->mutex);
-          if (run_->pass_wanted) {
-            run_->pass_wanted = false;
-            next_block_ = run_->held_tiles * run_->tile_elements / graph::kBlockElements;
-            phase_ = Phase::kFold;
+          if (run.pass_wanted) {
+            run.pass_wanted = false;
+            cut.next_block = run.held_tiles * run.tile_elements / graph::kBlockElements;
+            cut.phase = Phase::kFold;
             break;
           }
-          if (!AllOwnKnown(*run_)) return nullptr;
+          if (!AllOwnKnown(run)) return nullptr;
         }
-        phase_ = Phase::kValues;
+        cut.phase = Phase::kValues;
         break;
       }
       case Phase::kValues: {
-        if (next_tile_ == run_->num_tiles) {
-          run_ = nullptr;
-          return Next();
-        }
-        auto job = TileJob(next_tile_++, false);
-        if (next_tile_ == run_->num_tiles) run_ = nullptr;
+        if (!is_first || cut.next_tile == run.num_tiles) return nullptr;
+        auto job = TileJob(cut.run, cut.next_tile, false);
+        job->place = job->fails_from = cut.first_place + cut.next_tile++;
         return job;
       }
     }
@@ -245,38 +297,36 @@ std::shared_ptr<Job> Generator::NextOfRun() {
 }
 
 // Blocks that a fact wants, up to a tile's worth of them.
-std::shared_ptr<Job> Generator::FoldJob() {
+std::shared_ptr<Job> Generator::FoldJob(Cut& cut) {
+  const GroupRun& run = *cut.run;
   std::vector<JobPiece> parts;
   uint64_t elements = 0;
   std::unique_lock lock(shared_->mutex);  // Wants changes where a pass ends
-  if (run_->pass_wanted) return nullptr;  // this pass is over: what it still looked for, nobody wants
-  while (next_block_ * graph::kBlockElements < run_->fold_elements && elements < run_->tile_elements) {
-    const Range block{next_block_ * graph::kBlockElements,
-                      std::min((next_block_ + 1) * graph::kBlockElements, run_->fold_elements)};
-    if (AnyWants(*run_, next_block_)) {
+  if (run.pass_wanted) return nullptr;    // this pass is over: what it still looked for, nobody wants
+  while (cut.next_block * graph::kBlockElements < run.fold_elements && elements < run.tile_elements) {
+    const Range block{cut.next_block * graph::kBlockElements,
+                      std::min((cut.next_block + 1) * graph::kBlockElements, run.fold_elements)};
+    if (AnyWants(run, cut.next_block)) {
       elements += block.size();
       if (!parts.empty() && parts.back().range.end == block.begin) {
         parts.back().range.end = block.end;
       } else {
-        parts.push_back({run_, block, true, false, {}});
+        parts.push_back({cut.run, block, true, false, {}});
       }
     }
-    ++next_block_;
+    ++cut.next_block;
   }
   std::vector<const graph::Fact*> folding;
-  for (const GroupRun::Own& own : run_->own) {
+  for (const GroupRun::Own& own : run.own) {
     if (own.run->fold != nullptr && own.run->blocks_left > 0) folding.push_back(own.fact);
   }
   lock.unlock();
   return parts.empty() ? nullptr : MakeJob(std::move(parts), folding);
 }
 
-std::shared_ptr<Job> Generator::TileJob(uint64_t tile, bool fold) {
-  JobPiece part{run_,
-                {tile * run_->tile_elements, std::min((tile + 1) * run_->tile_elements, run_->num_elements)},
-                fold,
-                true,
-                {}};
+std::shared_ptr<Job> Generator::TileJob(const std::shared_ptr<GroupRun>& run, uint64_t tile, bool fold) {
+  JobPiece part{
+      run, {tile * run->tile_elements, std::min((tile + 1) * run->tile_elements, run->num_elements)}, fold, true, {}};
   std::vector<JobPiece> parts;
   parts.push_back(std::move(part));
   return MakeJob(std::move(parts));

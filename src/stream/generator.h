@@ -1,11 +1,15 @@
-// Generator: turns the queue of groups into jobs, lazily and in order. Runs in the engine's I/O thread.
+// Generator: turns the queue of groups into jobs, lazily. Runs in the engine's I/O thread.
 //
 // A group without unknown facts gives its tiles. One with facts gives, with k tiles that the budget can hold:
 //   tiles k..n-1 to fold; tiles 0..k-1 to fold and keep; [facts known: 0..k-1 are computed where they lie]; tiles
 //   k..n-1
 // so that the next group's folding overlaps this one's values unasked. A fact that may need another pass, or that looks
-// at what other facts decide (a recipe of recipes), makes the generator wait for it. Small groups that were enqueued
-// together are packed into one job.
+// at what other facts decide (a recipe of recipes), must be known before its group's values. Meanwhile later groups are
+// folded and kept, as far as the room for kept tiles has what they would get if they came alone: looking ahead never
+// makes a tile be read again. Small groups that were enqueued together are packed into one job.
+//
+// Jobs are generated in an order in which each can be admitted when all before it were; what they emit has its place in
+// the order of the queue (Job::place).
 #pragma once
 
 #include <deque>
@@ -37,21 +41,34 @@ class Generator {
   Generator(const GroupSource& groups, const StreamOptions& options, const Layout& layout, SlotOwner* owner,
             Shared* shared);
 
-  // The next job, without slots; null where the queue is empty or a fact must be finished first. Takes the mutex
-  // itself.
-  std::shared_ptr<Job> Next();
+  // The next job, without slots; null where the queue is empty, a fact must be finished first, or only places from
+  // `before` on are left. Takes the mutex itself.
+  std::shared_ptr<Job> Next(uint64_t before = kNoPlace);
   // Nothing queued and nothing begun: only true between calls of Next.
-  bool exhausted() const { return run_ == nullptr && begun_.empty(); }
+  bool exhausted() const { return cuts_.empty() && packed_ == nullptr && begun_.empty(); }
 
  private:
   enum class Phase { kFold, kHeld, kAwait, kValues };
+  // What is being cut: a group of several tiles, or (no run) a job of small groups that was given ahead of its turn.
+  struct Cut {
+    std::shared_ptr<GroupRun> run;
+    uint64_t first_place = 0;
+    uint64_t held_slots = 0;
+    Phase phase = Phase::kValues;
+    uint64_t next_block = 0, next_tile = 0;
+
+    bool Finished() const { return run == nullptr || (phase == Phase::kValues && next_tile == run->num_tiles); }
+  };
 
   std::shared_ptr<GroupRun> Begin(Shared::Queued queued);
   std::shared_ptr<GroupRun> NextRun();
+  bool BeginNext();
+  uint64_t HoldLeft() const;
+  std::shared_ptr<Job> GivePacked();
   std::shared_ptr<Job> Pack();
-  std::shared_ptr<Job> NextOfRun();
-  std::shared_ptr<Job> FoldJob();
-  std::shared_ptr<Job> TileJob(uint64_t tile, bool fold);
+  std::shared_ptr<Job> NextOf(Cut& cut, bool is_first);
+  std::shared_ptr<Job> FoldJob(Cut& cut);
+  std::shared_ptr<Job> TileJob(const std::shared_ptr<GroupRun>& run, uint64_t tile, bool fold);
   // `folding`: the facts whose inputs parts that fold must hold; empty: all of the group's own.
   std::shared_ptr<Job> MakeJob(std::vector<JobPiece> parts, const std::vector<const graph::Fact*>& folding = {});
 
@@ -61,10 +78,10 @@ class Generator {
   SlotOwner* owner_;
   Shared* shared_;
 
-  std::shared_ptr<GroupRun> run_;  // the group of several tiles that is being cut
-  Phase phase_ = Phase::kValues;
-  uint64_t next_block_ = 0, next_tile_ = 0;
-  std::deque<std::shared_ptr<GroupRun>> begun_;  // taken from the queue, not yet in a job
+  std::deque<Cut> cuts_;                         // in the order of their places; only the first gives values
+  std::shared_ptr<Job> packed_;                  // small groups, to be given next
+  std::deque<std::shared_ptr<GroupRun>> begun_;  // taken from the queue, not yet in a cut or a job
+  uint64_t next_place_ = 0;                      // of what comes after all cuts
 };
 
 // Takes the facts' values into the group, all of which must be known. Under the mutex.

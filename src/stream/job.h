@@ -2,7 +2,8 @@
 //
 // A job is admitted with all its slots at once, so that one budget cannot deadlock. It goes through
 //   reading -> folding (if it folds) -> waiting for facts -> computing (if it emits) -> done, in the consumer's hands
-// A job that only folds is gone after folding; one that folds and emits is a held tile: read once for both.
+// A job that only folds is gone after folding; one that folds and emits is a held tile: read once for both. Jobs are
+// admitted in the order in which they were generated, and handed out by place.
 #pragma once
 
 #include <cstdint>
@@ -46,6 +47,7 @@ struct GroupRun {
   std::vector<const Node*> outs;
   uint64_t num_elements = 0, tile_elements = 0, num_tiles = 1;
   uint64_t held_tiles = 0;          // the first of them are folded last and kept for their values
+  uint64_t held_slots = 0;          // that they take
   bool folds_what_it_emits = true;  // its own facts look at as many elements: no out is a part of a tensor
   bool may_repeat = false;          // there may be another pass: a fact asks for it, or waits for another fact
   uint64_t fold_state_bytes = 0;
@@ -73,6 +75,7 @@ struct JobPiece {
   std::vector<uint32_t> outputs;  // per out: index in the window set; kStored for a view into a window
 };
 constexpr uint32_t kStoredOut = ~uint32_t{0};
+constexpr uint64_t kNoPlace = ~uint64_t{0};
 
 struct Strip {
   uint32_t piece;
@@ -92,12 +95,14 @@ struct Job final : LeasedTiles {
   }
 
   SlotOwner* const owner;
-  uint64_t sequence = 0;
+  uint64_t place = 0;  // of what it emits in the order of the queue, without gaps; if it only folds, its group's first
+  uint64_t fails_from = 0;  // the first place that cannot be handed out without it: its group's first if it folds
   std::vector<JobPiece> parts;
   WindowSet windows;
   std::vector<uint8_t*> slots;           // the kept ones first
   std::vector<std::vector<View>> views;  // per part; what pieces point into
-  bool emits = false, held = false;
+  bool emits = false;
+  bool held = false;  // its slots wait for facts, its own or an earlier group's, and are of those set aside for that
   size_t unresolved_parts = 0;  // under the engine's mutex; parts that emit, whose facts are not all known
 
   // Under the engine's mutex:

@@ -346,6 +346,8 @@ Result<Planned> MakePlan(const GroupSource& groups, const StreamOptions& options
   if (options.hold != Hold::kNever && limit_slots > reserve) {
     const uint64_t most = std::min(limit_slots - reserve, totals.max_folded_slots << chosen);
     layout.hold_slots = options.hold == Hold::kAlways ? most : WorthHolding(totals, most, layout, rate);
+    // As much again for the next group, which is folded while one waits for its facts.
+    layout.hold_slots = std::min(2 * layout.hold_slots, limit_slots - reserve);
     layout.num_slots = std::max(layout.num_slots, reserve + layout.hold_slots);
   }
   plan.fact_read_bytes = FactReads(totals, layout.hold_slots * layout.tile_bytes);
