@@ -51,6 +51,7 @@ void MemoryBudget::Return(uint64_t size_bytes) {
 }
 
 void MemoryBudget::ChargeResident(uint64_t touched_lease_bytes) {
+  TrimHeap();  // what was freed and not given back is room, not a need
   const uint64_t resident = ResidentBytes();
   const std::lock_guard lock(mutex_);
   charged_bytes_ = resident - std::min(resident, touched_lease_bytes) + kMarginBytes;
@@ -106,9 +107,9 @@ uint64_t AvailableMemoryBytes() {
 }
 
 void TameAllocator() {
-  mallopt(M_ARENA_MAX, 1);                // else each thread may keep up to 64 MiB of its own
-  mallopt(M_MMAP_THRESHOLD, 256 * 1024);  // setting it also stops glibc from raising it after the first large free
-  mallopt(M_TRIM_THRESHOLD, 256 * 1024);
+  mallopt(M_ARENA_MAX, 1);                 // else each thread may keep up to 64 MiB of its own
+  mallopt(M_MMAP_THRESHOLD, 1024 * 1024);  // setting it also stops glibc from raising it after the first large free
+  mallopt(M_TRIM_THRESHOLD, 4096 * 1024);
   mallopt(M_TOP_PAD, 64 * 1024);
 }
 

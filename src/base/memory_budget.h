@@ -39,7 +39,7 @@ class MemoryBudget {
   // Error kBudget, naming `what`, what is free, and the smallest limit that would do.
   Result<MemoryLease> Lease(uint64_t size_bytes, const std::string& what);
 
-  // Books resident memory that nobody leased, plus kMarginBytes for what the allocator and the stacks will add.
+  // Gives free heap back, then books resident memory that nobody leased, plus kMarginBytes for what the allocator and the stacks will add.
   // `touched_lease_bytes`: of the memory leased now, how much is resident already.
   void ChargeResident(uint64_t touched_lease_bytes = 0);
 
@@ -72,8 +72,8 @@ uint64_t PeakResidentBytes();
 // What the cgroup (v2 or v1) or the machine has free for this process, in bytes: the basis of --max-memory's default.
 uint64_t AvailableMemoryBytes();
 
-// Keeps glibc's allocator from growing arenas per thread and returns freed memory to the system early. Call once, in
-// main.
+// Keeps glibc's allocator from growing arenas per thread, lets it keep a few MiB of what was freed (what each tensor's
+// facts take anew would be zeroed by the kernel again), and returns the rest early. Call once, in main.
 void TameAllocator();
 // Gives free heap back to the system (after large catalogues were parsed).
 void TrimHeap();

@@ -28,13 +28,11 @@ Result<std::shared_ptr<const checkpoint::Checkpoint>> Session::Open(const std::s
                                                                     std::optional<uint64_t> seed,
                                                                     std::optional<std::string> arithmetic,
                                                                     const std::string& lora_merge_dtype) const {
-  SLUICE_ASSIGN(auto opened,
-                checkpoint::OpenCheckpoint(ref, MakeOpenOptions(seed, std::move(arithmetic), lora_merge_dtype)));
-  TrimHeap();  // what parsing left behind does not belong to the working memory
-  return opened;
+  return checkpoint::OpenCheckpoint(ref, MakeOpenOptions(seed, std::move(arithmetic), lora_merge_dtype));
 }
 
 Result<void> Session::CheckHeadersFit() const {
+  TrimHeap();  // what parsing left behind
   const uint64_t needed = ResidentBytes() + MemoryBudget::kMarginBytes;
   if (needed <= options.max_memory_bytes) return {};
   return Fail(ErrorCode::kBudget,

@@ -298,7 +298,6 @@ Result<int> Run(const Values& values, Session& session) {
       MakeOpenOptions(values.seed, values.arithmetic.empty() ? std::nullopt : std::optional(values.arithmetic),
                       values.lora_merge_dtype);
   SLUICE_ASSIGN(const auto recipe, merge::OpenRecipe(std::move(read), open));
-  TrimHeap();
   session.WarnOf(*recipe);
   NoteOf(*recipe, session);
   if (values.check) return Check(*recipe, session);

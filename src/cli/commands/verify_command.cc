@@ -279,7 +279,6 @@ Result<int> VerifyPair(const Values& values, verify::Level level, Session& sessi
   result.atol = values.atol;
   result.rtol = values.rtol;
   SLUICE_ASSIGN(result.config, verify::DiffConfigs(*a, *b));
-  TrimHeap();  // of tokenizers that were taken apart
   if (level == verify::Level::kConfig || (level == verify::Level::kAuto && verify::ConfigEndsAuto(result.config))) {
     SLUICE_TRY(session.CheckHeadersFit());
     result.level = verify::Level::kConfig;
