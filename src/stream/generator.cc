@@ -194,7 +194,7 @@ std::shared_ptr<Job> Generator::Next(uint64_t before) {
     while (!cuts_.empty() && cuts_.front().Finished()) cuts_.pop_front();
     for (size_t i = 0; i < cuts_.size() && cuts_[i].first_place < before; ++i) {
       if (cuts_[i].run == nullptr) continue;
-      if (auto job = NextOf(cuts_[i], i == 0)) return job;
+      if (auto job = NextOf(cuts_[i], i == 0 ? before : 0)) return job;
     }
     if (!cuts_.empty() && cuts_.front().Finished()) continue;
     if (next_place_ >= before || cuts_.size() >= kMostCuts) return nullptr;
@@ -251,7 +251,7 @@ std::shared_ptr<Job> Generator::GivePacked() {
   return std::move(packed_);
 }
 
-std::shared_ptr<Job> Generator::NextOf(Cut& cut, bool is_first) {
+std::shared_ptr<Job> Generator::NextOf(Cut& cut, uint64_t values_before) {
   GroupRun& run = *cut.run;
   for (;;) {
     switch (cut.phase) {
@@ -287,7 +287,7 @@ std::shared_ptr<Job> Generator::NextOf(Cut& cut, bool is_first) {
         break;
       }
       case Phase::kValues: {
-        if (!is_first || cut.next_tile == run.num_tiles) return nullptr;
+        if (cut.next_tile == run.num_tiles || cut.first_place + cut.next_tile >= values_before) return nullptr;
         auto job = TileJob(cut.run, cut.next_tile, false);
         job->place = job->fails_from = cut.first_place + cut.next_tile++;
         return job;

@@ -66,7 +66,8 @@ class Generator {
   uint64_t HoldLeft() const;
   std::shared_ptr<Job> GivePacked();
   std::shared_ptr<Job> Pack();
-  std::shared_ptr<Job> NextOf(Cut& cut, bool is_first);
+  // Values are given for places below `values_before`.
+  std::shared_ptr<Job> NextOf(Cut& cut, uint64_t values_before);
   std::shared_ptr<Job> FoldJob(Cut& cut);
   std::shared_ptr<Job> TileJob(const std::shared_ptr<GroupRun>& run, uint64_t tile, bool fold);
   // `folding`: the facts whose inputs parts that fold must hold; empty: all of the group's own.
