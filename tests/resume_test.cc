@@ -491,9 +491,9 @@ TEST_F(Resume, FactsOfOtherDevicesAreNotUsed) {
     for (auto& item : changed.binding.items) {
       if (item.what == checkpoint::JournalBinding::kDevices && !devices.empty()) item.value = devices;
     }
-    for (auto& [key, value] : changed.facts) {
+    for (auto& [key, fact] : changed.facts) {
       if (wrong_facts) {
-        for (double& number : value) number += 1;
+        for (double& number : fact.numbers) number += 1;
       } else {
         ++key.lo;  // of nothing
       }

@@ -89,14 +89,16 @@ bool ReadBinding(std::string_view payload, JournalBinding* binding) {
 
 bool ReadFinished(std::string_view payload, JournalContents* contents) {
   Reader reader(payload);
-  const uint64_t num_facts = reader.Count(24);
+  const uint64_t num_facts = reader.Count(32);
   for (uint64_t i = 0; i < num_facts && reader.ok(); ++i) {
     graph::Key key;
     key.hi = reader.Integer(8);
     key.lo = reader.Integer(8);
-    graph::FactValue value(reader.Count(8));
-    for (double& number : value) number = std::bit_cast<double>(reader.Integer(8));
-    contents->facts.emplace_back(key, std::move(value));
+    graph::FactRecord fact;
+    fact.hash = reader.Text();
+    fact.numbers.resize(reader.Count(8));
+    for (double& number : fact.numbers) number = std::bit_cast<double>(reader.Integer(8));
+    contents->facts.emplace_back(key, std::move(fact));
   }
   const uint64_t num_tensors = reader.Count(16);
   for (uint64_t i = 0; i < num_tensors && reader.ok(); ++i) {
@@ -171,14 +173,15 @@ Result<WriteJournal> WriteJournal::Continue(const std::string& path, const Journ
   return journal;
 }
 
-Result<void> WriteJournal::Append(std::span<const JournaledTensor> tensors, const Facts& facts) {
+Result<void> WriteJournal::Append(std::span<const JournaledTensor> tensors, const graph::FactRecords& facts) {
   std::string payload;
   PutInteger(facts.size(), 8, &payload);
-  for (const auto& [key, value] : facts) {
+  for (const auto& [key, fact] : facts) {
     PutInteger(key.hi, 8, &payload);
     PutInteger(key.lo, 8, &payload);
-    PutInteger(value.size(), 8, &payload);
-    for (const double number : value) PutInteger(std::bit_cast<uint64_t>(number), 8, &payload);
+    PutText(fact.hash, &payload);
+    PutInteger(fact.numbers.size(), 8, &payload);
+    for (const double number : fact.numbers) PutInteger(std::bit_cast<uint64_t>(number), 8, &payload);
   }
   PutInteger(tensors.size(), 8, &payload);
   for (const JournaledTensor& tensor : tensors) {

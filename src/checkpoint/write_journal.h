@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "base/result.h"
-#include "graph/node.h"
+#include "graph/fact_record.h"
 #include "io/write_calls.h"
 #include "kernels/sha256.h"
 
@@ -41,13 +41,11 @@ struct JournaledTensor {
   uint64_t tally = 0;                    // a number that belongs to it: how many NaN it has
 };
 
-using Facts = std::vector<std::pair<graph::Key, graph::FactValue>>;
-
 // What a journal tells.
 struct JournalContents {
   JournalBinding binding;
   std::vector<JournaledTensor> tensors;  // at places 0, 1, ... of the plan's order
-  Facts facts;
+  graph::FactRecords facts;
   uint64_t size_bytes = 0;  // of the valid records
   kernels::Hash256 chain{};
 
@@ -65,7 +63,7 @@ class WriteJournal {
   // Goes on after the last valid record.
   static Result<WriteJournal> Continue(const std::string& path, const JournalContents& contents);
   // One record, synced. `tensors` are those at the next places.
-  Result<void> Append(std::span<const JournaledTensor> tensors, const Facts& facts);
+  Result<void> Append(std::span<const JournaledTensor> tensors, const graph::FactRecords& facts);
 
  private:
   WriteJournal(std::string path, io::OwnedFd fd) : path_(std::move(path)), fd_(std::move(fd)) {}

@@ -23,7 +23,8 @@ JournaledTensor Tensor(uint8_t first, size_t leaves, uint64_t tally) {
 }
 
 const std::vector<JournaledTensor> kTensors = {Tensor(1, 3, 0), Tensor(9, 0, 1), Tensor(50, 1, uint64_t{1} << 60)};
-const Facts kFacts = {{{1, 2}, {0.5, -INFINITY, 9007199254740992.0}}, {{~uint64_t{0}, 0}, {}}};
+const graph::FactRecords kFacts = {{{1, 2}, {{0.5, -INFINITY, 9007199254740992.0}, ""}},
+                                   {{~uint64_t{0}, 0}, {{}, std::string(64, 'a')}}};
 
 // Three records behind the binding: two tensors; facts; a tensor and a fact.
 Result<void> WriteAllOf(const std::string& path) {

@@ -27,14 +27,6 @@ namespace {
 
 using kernels::Hash256;
 using verify::TensorSample;
-using Facts = std::vector<std::pair<graph::Key, graph::FactValue>>;
-
-// Of numbers, NaN too.
-bool SameBits(const merge::Statement::Fact& a, const merge::Statement::Fact& b) {
-  return a.hash == b.hash && std::ranges::equal(a.numbers, b.numbers, [](double x, double y) {
-           return std::bit_cast<uint64_t>(x) == std::bit_cast<uint64_t>(y);
-         });
-}
 
 class Auditor {
  public:
@@ -159,7 +151,7 @@ class Auditor {
   const merge::Statement::Tensor& Stated(std::string_view name) const { return *stated_.at(name); }
 
   // The statement's facts of a tensor by the keys that they have here.
-  Result<std::vector<std::pair<graph::Key, const merge::Statement::Fact*>>> StatedFacts(uint32_t tensor) const {
+  Result<std::vector<std::pair<graph::Key, const graph::FactRecord*>>> StatedFacts(uint32_t tensor) const {
     graph::Graph graph;
     const graph::Node* node = recipe_->MakeNode(tensor, &graph);
     const std::vector<const graph::Fact*> wanted = stream::CollectFacts(std::array{node});
@@ -168,7 +160,7 @@ class Auditor {
       return Fail(ErrorCode::kCorrupt, fmt::format("{}: {} has {} facts, its method looks at {}", audit_.statement,
                                                    stated.name, stated.facts.size(), wanted.size()));
     }
-    std::vector<std::pair<graph::Key, const merge::Statement::Fact*>> facts;
+    std::vector<std::pair<graph::Key, const graph::FactRecord*>> facts;
     for (size_t i = 0; i < wanted.size(); ++i) facts.emplace_back(wanted[i]->key(), &stated.facts[i]);
     return facts;
   }
@@ -179,12 +171,10 @@ class Auditor {
       audit_.all_chunks += verify::CountChunks(recipe_->tensors()[i]);
     const std::vector<TensorSample> samples = verify::DrawChunks(recipe_->tensors(), *request_.sample, audit_.nonce);
     for (const TensorSample& sample : samples) audit_.chunks += sample.blocks.size();
-    Facts facts;
+    graph::FactRecords facts;
     for (const TensorSample& sample : samples) {
       SLUICE_ASSIGN(const auto of_tensor, StatedFacts(sample.tensor));
-      for (const auto& [key, fact] : of_tensor) {
-        if (fact->hash.empty()) facts.emplace_back(key, fact->numbers);  // else it is found again
-      }
+      for (const auto& [key, fact] : of_tensor) facts.emplace_back(key, *fact);
     }
     SLUICE_ASSIGN(const bool computed,
                   HashChunks(recipe_, samples, std::move(facts), "recompute", &audit_.not_recomputed));
@@ -194,7 +184,7 @@ class Auditor {
 
   // Adds the tensors of which the drawn chunks are not the statement's.
   Result<bool> HashChunks(const std::shared_ptr<const checkpoint::Checkpoint>& model,
-                          const std::vector<TensorSample>& samples, Facts facts, const std::string& what,
+                          const std::vector<TensorSample>& samples, graph::FactRecords facts, const std::string& what,
                           std::vector<std::string>* other) {
     const verify::SampledCheckpoint sampled(model, samples);
     const stream::CheckpointGroups groups(sampled);
@@ -231,11 +221,11 @@ class Auditor {
     SLUICE_ASSIGN(const PassReport pass, FoldFacts(session_, recipe_, drawn, "facts"));
     if (!pass.ran) return false;
     audit_.bytes_read += pass.stats.payload_bytes;
-    const std::map<graph::Key, graph::FactValue> found(pass.facts.begin(), pass.facts.end());
+    const std::map<graph::Key, graph::FactRecord> found(pass.facts.begin(), pass.facts.end());
     for (const uint32_t one : drawn) {
       SLUICE_ASSIGN(const auto stated, StatedFacts(one));
-      const bool is_same = std::ranges::all_of(
-          stated, [&](const auto& fact) { return SameBits(merge::StatementFact(found.at(fact.first)), *fact.second); });
+      const bool is_same =
+          std::ranges::all_of(stated, [&](const auto& fact) { return found.at(fact.first) == *fact.second; });
       if (!is_same) audit_.other_facts.emplace_back(recipe_->tensors()[one].name);
     }
     return true;

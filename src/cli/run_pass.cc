@@ -16,7 +16,7 @@ using Clock = std::chrono::steady_clock;
 
 Result<std::unique_ptr<stream::Stream>> OpenStream(Session& session, const stream::GroupSource& groups,
                                                    const stream::Wants& wants,
-                                                   std::vector<std::pair<graph::Key, graph::FactValue>> known_facts) {
+                                                   graph::FactRecords known_facts) {
   stream::StreamOptions options;
   options.known_facts = std::move(known_facts);
   options.num_threads = session.options.threads;
@@ -89,7 +89,7 @@ Result<PassReport> PlanPass(Session& session, const stream::GroupSource& groups,
 }
 
 Result<PassReport> RunPass(Session& session, const stream::GroupSource& groups, std::span<stream::Sink* const> sinks,
-                           const std::string& what, std::vector<std::pair<graph::Key, graph::FactValue>> known_facts) {
+                           const std::string& what, graph::FactRecords known_facts) {
   const stream::Wants wants = stream::Together(sinks);
   if (session.options.dry_run) return PlanPass(session, groups, wants, what);
 

@@ -24,7 +24,7 @@ struct PassReport {
   stream::Plan plan;
   stream::StreamStats stats;
   double seconds = 0;
-  std::vector<std::pair<graph::Key, graph::FactValue>> facts;  // all that are known when it has ended
+  graph::FactRecords facts;  // all that are known when it has ended
 };
 
 // `what` heads the plan and the progress ("merge"). With --dry-run only plans,
@@ -32,7 +32,7 @@ struct PassReport {
 // an error. `known_facts`: of an earlier pass over the same, StreamOptions.
 Result<PassReport> RunPass(Session& session, const stream::GroupSource& groups, std::span<stream::Sink* const> sinks,
                            const std::string& what,
-                           std::vector<std::pair<graph::Key, graph::FactValue>> known_facts = {});
+                           graph::FactRecords known_facts = {});
 
 // The plan alone, for --dry-run where sinks would open files: what they want is said in `wants`.
 Result<PassReport> PlanPass(Session& session, const stream::GroupSource& groups, const stream::Wants& wants,

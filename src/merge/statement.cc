@@ -126,15 +126,15 @@ std::optional<double> FromBits(const Json& json) {
   return std::bit_cast<double>(bits);
 }
 
-bool ReadFacts(const Json& list, std::vector<Statement::Fact>* facts) {
+bool ReadFacts(const Json& list, std::vector<graph::FactRecord>* facts) {
   for (const Json& item : list) {
-    Statement::Fact& fact = facts->emplace_back();
+    graph::FactRecord& fact = facts->emplace_back();
     if (item.is_string()) {
       fact.hash = item.get<std::string>();
       if (!IsRoot(fact.hash)) return false;
       continue;
     }
-    if (!item.is_array() || item.size() > Statement::Fact::kMostNumbers) return false;
+    if (!item.is_array() || item.size() > graph::FactRecord::kMostNumbers) return false;
     for (const Json& number : item) {
       const std::optional<double> value = FromBits(number);
       if (!value) return false;
@@ -232,14 +232,7 @@ Statement MakeStatement(const RecipeCheckpoint& checkpoint) {
   return statement;
 }
 
-Statement::Fact StatementFact(const std::vector<double>& value) {
-  if (value.size() <= Statement::Fact::kMostNumbers) return {value, ""};
-  kernels::Sha256 hash;
-  for (const double number : value) hash.UpdateU64(std::bit_cast<uint64_t>(number));
-  return {{}, kernels::ToHex(hash.Finish())};
-}
-
-Statement::Tensor StatementTensor(const checkpoint::TensorDigest& digest, std::vector<Statement::Fact> facts) {
+Statement::Tensor StatementTensor(const checkpoint::TensorDigest& digest, std::vector<graph::FactRecord> facts) {
   Statement::Tensor tensor{digest.name, kernels::ToHex(digest.root), "", std::move(facts)};
   if (digest.leaves.size() > 1) {
     for (const kernels::Hash256& leaf : digest.leaves) tensor.leaves += kernels::ToHex(leaf);
@@ -272,8 +265,8 @@ std::string WriteStatement(const Statement& statement) {
   json["tensors"] = Json::array();
   for (const Statement::Tensor& tensor : statement.tensors) {
     Json facts = Json::array();
-    for (const Statement::Fact& fact : tensor.facts) {
-      if (!fact.hash.empty()) {
+    for (const graph::FactRecord& fact : tensor.facts) {
+      if (!fact.has_value()) {
         facts.push_back(fact.hash);
         continue;
       }

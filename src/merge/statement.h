@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "checkpoint/digest_tree.h"
+#include "graph/fact_record.h"
 #include "merge/recipe_checkpoint.h"
 
 namespace sluice::merge {
@@ -23,18 +24,10 @@ struct Statement {
     uint64_t size_bytes = 0;            // of its tensors
     bool operator==(const Parent&) const = default;
   };
-  // What was found of whole parents: its numbers, or of more than kMostNumbers (the choice among equal magnitudes, the
-  // factors of each row) their hash alone, for a statement must stay small beside its merge.
-  struct Fact {
-    static constexpr size_t kMostNumbers = 64;
-    std::vector<double> numbers;
-    std::string hash;  // hexadecimal SHA-256 of their bits, eight bytes each, little-endian; empty where they are told
-    bool operator==(const Fact&) const = default;
-  };
   struct Tensor {
-    std::string name, root;   // the root in hexadecimal
-    std::string leaves;       // hashes of its 1 MiB chunks in order, likewise; empty where it is one chunk
-    std::vector<Fact> facts;  // in its node's order
+    std::string name, root;                // the root in hexadecimal
+    std::string leaves;                    // hashes of its 1 MiB chunks in order, likewise; empty where it is one chunk
+    std::vector<graph::FactRecord> facts;  // what was found of whole parents, in its node's order
     bool operator==(const Tensor&) const = default;
   };
 
@@ -58,10 +51,8 @@ struct Statement {
 // All but root, weights_root and tensors, which are known when the merge is written.
 Statement MakeStatement(const RecipeCheckpoint& recipe);
 
-// A fact's value as a statement tells it.
-Statement::Fact StatementFact(const std::vector<double>& value);
 // Of a tensor that was written; the digest must have its leaves.
-Statement::Tensor StatementTensor(const checkpoint::TensorDigest& digest, std::vector<Statement::Fact> facts);
+Statement::Tensor StatementTensor(const checkpoint::TensorDigest& digest, std::vector<graph::FactRecord> facts);
 
 // Two spaces of indentation, a final newline; keys in a fixed order.
 std::string WriteStatement(const Statement& statement);

@@ -46,18 +46,6 @@ TEST(Statement, ReadsWhatItWrites) {
   EXPECT_TRUE(WriteStatement(statement).ends_with("}\n"));
 }
 
-// A fact of a number for each row or tie would make a statement as large as models: it is told by its hash.
-TEST(Statement, TellsLongFactsByTheirHash) {
-  std::vector<double> numbers(Statement::Fact::kMostNumbers, 0.5);
-  EXPECT_EQ(StatementFact(numbers), (Statement::Fact{numbers, ""}));
-  numbers.push_back(0.0);
-  const Statement::Fact fact = StatementFact(numbers);
-  EXPECT_TRUE(fact.numbers.empty());
-  EXPECT_EQ(fact.hash.size(), 64u);
-  numbers.back() = -0.0;
-  EXPECT_NE(StatementFact(numbers), fact);
-}
-
 TEST(Statement, IsReadStrictly) {
   const auto problem_with = [](const std::string& pointer, const nlohmann::json& value) {
     nlohmann::ordered_json json = nlohmann::ordered_json::parse(WriteStatement(Example()));

@@ -40,11 +40,14 @@ Engine::Engine(const GroupSource& groups, const StreamOptions& options, Planned 
       reader_(std::move(reader)),
       leases_(std::move(leases)),
       generator_(groups_, options_, layout_, this, &shared_) {
-  for (const auto& [key, value] : options_.known_facts) {
-    auto fact = std::make_shared<FactRun>();
-    fact->known = true;
-    fact->value = value;
-    shared_.facts.emplace(key, std::move(fact));
+  for (const auto& [key, record] : options_.known_facts) {
+    Shared::Fact& fact = shared_.facts[key];
+    fact.record = record;
+    if (!record.has_value()) continue;
+    fact.run = std::make_shared<FactRun>();
+    fact.run->key = key;
+    fact.run->known = true;
+    fact.run->value = record.numbers;
   }
   for (int worker = 0; worker < options_.num_threads; ++worker) {
     scratch_memory_.emplace_back(static_cast<uint8_t*>(std::aligned_alloc(kScratchAlignment, layout_.scratch_bytes)));
@@ -67,7 +70,9 @@ Engine::~Engine() {
   tasks_.clear();
   deliver_.clear();
   active_.clear();
-  for (auto& [key, fact] : shared_.facts) fact->waiting.clear();  // groups and facts point at each other
+  for (auto& [key, fact] : shared_.facts) {  // groups and facts point at each other
+    if (fact.run != nullptr) fact.run->waiting.clear();
+  }
 }
 
 void Engine::Enqueue(std::span<const uint32_t> groups) {
@@ -132,11 +137,11 @@ StreamStats Engine::stats() const {
   return stats;
 }
 
-std::vector<std::pair<graph::Key, graph::FactValue>> Engine::facts() const {
+graph::FactRecords Engine::facts() const {
   std::lock_guard lock(mutex_);
-  std::vector<std::pair<graph::Key, graph::FactValue>> facts;
-  for (const auto& [key, run] : shared_.facts) {
-    if (run->known) facts.emplace_back(key, run->value);
+  graph::FactRecords facts;
+  for (const auto& [key, fact] : shared_.facts) {
+    if (fact.record) facts.emplace_back(key, *fact.record);
   }
   return facts;
 }
@@ -384,8 +389,9 @@ void Engine::FoldStrip(int worker, std::unique_lock<std::mutex>& lock, Job& job,
     graph::FactValue value;
     lock.unlock();
     const bool known = fact->fold->Finish(&value);
+    graph::FactRecord record = known ? graph::RecordOf(value) : graph::FactRecord();
     lock.lock();
-    if (known) Know(*fact, std::move(value));
+    if (known) Know(*fact, std::move(value), std::move(record));
     if (--run.folding == 0) EndPass(run);
   }
   if (++job.fold_done == job.fold_strips.size()) work_wake_.notify_all();
@@ -405,9 +411,15 @@ void Engine::EmitStrip(int worker, Job& job, const Strip& strip) {
   });
 }
 
-void Engine::Know(FactRun& fact, graph::FactValue value) {
+void Engine::Know(FactRun& fact, graph::FactValue value, graph::FactRecord record) {
   fact.known = true;
   fact.value = std::move(value);
+  Shared::Fact& shared = shared_.facts.at(fact.key);
+  if (!record.has_value()) {
+    shared.while_needed = shared.run;
+    shared.run = nullptr;  // the groups that need it have it
+  }
+  shared.record = std::move(record);
   const std::vector<std::shared_ptr<GroupRun>> waiting = std::move(fact.waiting);
   fact.waiting.clear();
   for (const std::shared_ptr<GroupRun>& run : waiting) {

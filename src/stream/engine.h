@@ -33,7 +33,7 @@ class Engine final : public Stream, private SlotOwner {
   void Post(Lease lease, std::function<void(int worker)> task) override;
   void WaitForPosted() override;
   StreamStats stats() const override;
-  std::vector<std::pair<graph::Key, graph::FactValue>> facts() const override;
+  graph::FactRecords facts() const override;
   size_t num_groups() const override { return groups_.size(); }
 
  private:
@@ -63,7 +63,7 @@ class Engine final : public Stream, private SlotOwner {
 
   // Under mutex_ (the shared one).
   bool HasNext() const;
-  void Know(FactRun& fact, graph::FactValue value);
+  void Know(FactRun& fact, graph::FactValue value, graph::FactRecord record);
   void EndPass(GroupRun& run);
   void Advance(const std::shared_ptr<Job>& job);
   void Fail(uint64_t place, Error error);

@@ -123,30 +123,33 @@ std::shared_ptr<GroupRun> Generator::Begin(Shared::Queued queued) {
   for (const Node* node : with_facts) {
     GroupRun::Needed needed{node, {}};
     for (const auto& fact : node->facts()) {
-      auto [entry, is_new] = shared_->facts.try_emplace(fact->key());
-      if (is_new) {
-        entry->second = std::make_shared<FactRun>();
-        FactRun& fact_run = *entry->second;
+      Shared::Fact& entry = shared_->facts[fact->key()];
+      std::shared_ptr<FactRun> shared_run = entry.Find();
+      if (shared_run == nullptr) {
+        shared_run = entry.run = std::make_shared<FactRun>();
+        FactRun& fact_run = *shared_run;
+        fact_run.key = fact->key();
         if (fact->num_elements() == 0) {
           const std::unique_ptr<graph::Fold> fold = fact->Begin(options_.num_threads);
           for (int pass = 0; pass < fact->max_passes() && !fact_run.known; ++pass) {
             fact_run.known = fold->Finish(&fact_run.value);  // of a tensor without elements
           }
           SLUICE_CHECK(fact_run.known);
+          entry.record = graph::RecordOf(fact_run.value);
         } else {
           fact_run.fold = fact->Begin(options_.num_threads);
-          run->own.push_back({fact.get(), entry->second, {}});
+          run->own.push_back({fact.get(), shared_run, {}});
           run->folds_what_it_emits &= fact->num_elements() == run->num_elements;
           run->may_repeat |= fact->num_elements() != run->own.front().fact->num_elements();
           run->fold_state_bytes += fact->StateBytes(options_.num_threads);
           run->may_repeat |= fact->max_passes() > 1;
         }
       }
-      if (!entry->second->known) {
+      if (!shared_run->known) {
         ++run->unknown;
-        entry->second->waiting.push_back(run);
+        shared_run->waiting.push_back(run);
       }
-      needed.facts.push_back(entry->second);
+      needed.facts.push_back(std::move(shared_run));
     }
     run->needed.push_back(std::move(needed));
   }
@@ -155,7 +158,7 @@ std::shared_ptr<GroupRun> Generator::Begin(Shared::Queued queued) {
     std::vector<const Node*> looked_at;
     for (const Node* input : own.fact->inputs()) CollectNeeded(input, &seen_by_fact, &looked_at);
     for (const Node* node : looked_at) {
-      for (const auto& fact : node->facts()) own.needs.push_back(shared_->facts.at(fact->key()));
+      for (const auto& fact : node->facts()) own.needs.push_back(shared_->facts.at(fact->key()).Find());
     }
     run->may_repeat |= !own.needs.empty();
   }

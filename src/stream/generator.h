@@ -30,8 +30,14 @@ struct Shared {
     uint32_t group;
     uint64_t batch;  // the call of Enqueue
   };
-  std::deque<Queued> queue;                              // groups not yet begun
-  std::map<graph::Key, std::shared_ptr<FactRun>> facts;  // known and under way
+  struct Fact {
+    std::shared_ptr<FactRun> run;             // under way, or known by a value that is kept
+    std::weak_ptr<FactRun> while_needed;      // known by many numbers
+    std::optional<graph::FactRecord> record;  // once it was known
+    std::shared_ptr<FactRun> Find() const { return run != nullptr ? run : while_needed.lock(); }
+  };
+  std::deque<Queued> queue;  // groups not yet begun
+  std::map<graph::Key, Fact> facts;
   uint64_t fold_bytes_in_use = 0;
   uint64_t fact_passes = 0;
 };

@@ -21,6 +21,7 @@ struct GroupRun;
 
 // A fact on its way. Shared by all groups that need it; folded by the first that came.
 struct FactRun {
+  graph::Key key;
   bool known = false;
   graph::FactValue value;
   std::unique_ptr<graph::Fold> fold;               // while not known

@@ -20,7 +20,7 @@ JournalSink::JournalSink(checkpoint::CheckpointWriter* writer, const TensorTally
       record_bytes_(RecordBytes(writer->plan())),
       num_finished_(writer->first_place()),
       anything_recorded_(!writer->resumed().empty()) {
-  for (const auto& [key, value] : writer->resumed().facts) recorded_facts_.insert(key);
+  for (const auto& [key, fact] : writer->resumed().facts) recorded_facts_.insert(key);
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -72,7 +72,7 @@ void JournalSink::Run() {
 
 Result<void> JournalSink::Record() {
   SLUICE_ASSIGN(const uint32_t written, writer_.SyncWritten());
-  checkpoint::Facts facts;
+  graph::FactRecords facts;
   if (stream_ != nullptr && writer_.keeps_facts()) {
     facts = stream_->facts();
     std::erase_if(facts, [&](const auto& fact) { return recorded_facts_.contains(fact.first); });
@@ -95,7 +95,7 @@ Result<void> JournalSink::Record() {
   if (tensors.empty() && facts.empty()) return {};
   SLUICE_TRY(writer_.journal()->Append(tensors, facts));
   num_finished_ += static_cast<uint32_t>(tensors.size());
-  for (const auto& [key, value] : facts) recorded_facts_.insert(key);
+  for (const auto& [key, fact] : facts) recorded_facts_.insert(key);
   anything_recorded_ = true;
   return {};
 }

@@ -279,7 +279,9 @@ uint64_t TileElements(std::span<const Node* const> outs, uint64_t tile_bytes, ui
 Result<Planned> MakePlan(const GroupSource& groups, const StreamOptions& options) {
   SLUICE_CHECK(options.budget != nullptr && options.num_threads > 0);
   Totals totals;
-  for (const auto& [key, value] : options.known_facts) totals.facts_seen.insert(key);
+  for (const auto& [key, fact] : options.known_facts) {
+    if (fact.has_value()) totals.facts_seen.insert(key);
+  }
   for (size_t group = 0; group < groups.size(); ++group) AddGroup(groups, group, options, &totals);
 
   Planned planned;

@@ -20,6 +20,7 @@
 
 #include "base/memory_budget.h"
 #include "base/result.h"
+#include "graph/fact_record.h"
 #include "graph/graph.h"
 #include "io/block_reader.h"
 
@@ -63,7 +64,7 @@ struct StreamOptions {
   uint64_t max_tile_bytes = 1u << 20;     // of the widest stream of a job
   uint64_t read_ahead_bytes = 32u << 20;  // most that is read or computed ahead of the consumer (four jobs at least)
   Hold hold = Hold::kIfFaster;            // keep what fits of a tensor between its facts and its values
-  std::vector<std::pair<graph::Key, graph::FactValue>> known_facts;  // of an earlier stream: not folded again
+  graph::FactRecords known_facts;         // of an earlier stream: those with a value are not folded again
 };
 
 struct Plan {
@@ -137,8 +138,9 @@ class Stream {
   virtual void WaitForPosted() = 0;
 
   virtual StreamStats stats() const = 0;
-  // The facts known so far, by key (for records and for a second stream).
-  virtual std::vector<std::pair<graph::Key, graph::FactValue>> facts() const = 0;
+  // The facts known so far, by key (for records and for a second stream). A value of many numbers is kept only while a
+  // group needs it; a group that is queued again folds it again.
+  virtual graph::FactRecords facts() const = 0;
   virtual size_t num_groups() const = 0;
 };
 

@@ -192,7 +192,7 @@ TEST(Stream, KnownFactsAreNotFoldedAgain) {
     return std::vector<const Node*>{graph->Add(std::make_unique<ScaleNode>(x.Add(i, graph), y.Add(i, graph), 2))};
   });
   std::map<uint32_t, std::vector<std::vector<float>>> expected;
-  std::vector<std::pair<graph::Key, FactValue>> facts;
+  graph::FactRecords facts;
   for (const bool known : {false, true}) {
     x.source->Clear();
     MemoryBudget budget = Budget(12 * kMiB);
@@ -216,6 +216,86 @@ TEST(Stream, KnownFactsAreNotFoldedAgain) {
       EXPECT_EQ(TimesRead(x), std::vector<int>{1});
     }
   }
+}
+
+// A fact of many numbers (here: each block's sum) is gone with the group that needed it, but for its record.
+class BlockSumsFact final : public graph::Fact {
+ public:
+  explicit BlockSumsFact(const Node* x) : Fact("block sums", {x}) {}
+  uint64_t StateBytes(int) const override { return 8 * (num_elements() / graph::kBlockElements + 1); }
+  double NanosecondsPerElement() const override { return 1; }
+  std::unique_ptr<graph::Fold> Begin(int) const override {
+    class BlockSums final : public graph::Fold {
+     public:
+      explicit BlockSums(uint64_t blocks) : sums_(blocks) {}
+      void Add(int, Range piece, std::span<const View> in) override {
+        for (uint64_t i = 0; i < piece.size(); ++i) {
+          float value;
+          std::memcpy(&value, in[0].data + 4 * i, 4);
+          sums_[piece.begin / graph::kBlockElements] += static_cast<double>(value);
+        }
+      }
+      bool Finish(FactValue* value) override {
+        *value = sums_;
+        return true;
+      }
+
+     private:
+      std::vector<double> sums_;
+    };
+    return std::make_unique<BlockSums>((num_elements() + graph::kBlockElements - 1) / graph::kBlockElements);
+  }
+};
+
+// out = x - the sum of its block.
+class LessSumNode final : public Node {
+ public:
+  explicit LessSumNode(const Node* x) : Node("less sum", quant::F32(), x->num_elements(), {x}) {
+    AddFact(std::make_unique<BlockSumsFact>(x));
+  }
+  void Compute(const graph::ComputeArgs& args) const override {
+    const auto sum = static_cast<float>(args.facts[0]->at(args.range.begin / graph::kBlockElements));
+    for (uint64_t i = 0; i < args.range.size(); ++i) {
+      float x;
+      std::memcpy(&x, args.in[0].data + 4 * i, 4);
+      x -= sum;
+      std::memcpy(args.out + 4 * i, &x, 4);
+    }
+  }
+  double NanosecondsPerElement() const override { return 1; }
+};
+
+TEST(Stream, AFactOfManyNumbersIsRememberedByItsHashAndFoldedAgain) {
+  const Model x({65536 * 70, 65536 * 2}, 2);  // of 70 numbers, and of two
+  const FunctionGroups groups(2, [&](size_t i, graph::Graph* graph) {
+    return std::vector<const Node*>{graph->Add(std::make_unique<LessSumNode>(x.Add(i, graph)))};
+  });
+  MemoryBudget budget = Budget(64 * kMiB + tests::kShadowBytes);
+  auto stream = Stream::Open(groups, Options(&budget));
+  ASSERT_TRUE(stream);
+  Collector first, second;
+  Sink* sinks[] = {&first};
+  ASSERT_TRUE(Pump(**stream, sinks));
+  EXPECT_EQ((*stream)->stats().fact_passes, 2u);
+  const graph::FactRecords facts = (*stream)->facts();
+  ASSERT_EQ(facts.size(), 2u);
+  EXPECT_EQ(facts[0].second.has_value() + facts[1].second.has_value(), 1);
+  sinks[0] = &second;
+  ASSERT_TRUE(Pump(**stream, sinks));
+  EXPECT_EQ((*stream)->stats().fact_passes, 3u);
+  EXPECT_EQ(first.data, second.data);
+  EXPECT_EQ((*stream)->facts(), facts);
+
+  StreamOptions options = Options(&budget);  // another stream: what has no value is folded there
+  options.known_facts = facts;
+  stream->reset();
+  stream = Stream::Open(groups, options);
+  ASSERT_TRUE(stream);
+  Collector third;
+  sinks[0] = &third;
+  ASSERT_TRUE(Pump(**stream, sinks));
+  EXPECT_EQ((*stream)->stats().fact_passes, 1u);
+  EXPECT_EQ(first.data, third.data);
 }
 
 // The same group twice in the queue, the second before the first one's facts can be known.
@@ -429,7 +509,7 @@ TEST(Stream, FactsOfPartsWaitForTheFactsOfTheWhole) {
       const auto pumped = Pump(**stream, sinks);
       ASSERT_TRUE(pumped) << pumped.error().ToString();
       std::map<std::string, double> sums;
-      for (const auto& [key, value] : (*stream)->facts()) sums[std::to_string(key.hi)] = value[0];
+      for (const auto& [key, fact] : (*stream)->facts()) sums[std::to_string(key.hi)] = fact.numbers[0];
       EXPECT_EQ(sums.size(), 2u);
       ASSERT_EQ(collector.data[0][0].size(), kCount * kColumns);
       if (expected.empty()) expected = collector.data[0];

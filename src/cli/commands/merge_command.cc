@@ -62,7 +62,7 @@ Examples:
   sluice verify merged/ recipe.yml                       prove it
 )";
 
-using KnownFacts = std::map<graph::Key, graph::FactValue>;
+using KnownFacts = std::map<graph::Key, graph::FactRecord>;
 
 // The facts of all tensors: those of the pass, and those of tensors that an earlier run finished, found again where the
 // keys in its journal are not theirs any more.
@@ -88,13 +88,13 @@ Result<KnownFacts> AllFacts(Session& session, const std::shared_ptr<const merge:
 }
 
 // What was found of whole parents for a tensor, in the order in which its node has them.
-std::vector<merge::Statement::Fact> FactsOf(const merge::RecipeCheckpoint& recipe, std::string_view tensor,
-                                            const KnownFacts& known) {
+std::vector<graph::FactRecord> FactsOf(const merge::RecipeCheckpoint& recipe, std::string_view tensor,
+                                       const KnownFacts& known) {
   graph::Graph graph;
   const graph::Node* node = recipe.MakeNode(*recipe.tensors().Find(tensor), &graph);
-  std::vector<merge::Statement::Fact> facts;
+  std::vector<graph::FactRecord> facts;
   for (const graph::Fact* fact : stream::CollectFacts(std::array{node})) {
-    facts.push_back(merge::StatementFact(known.at(fact->key())));
+    facts.push_back(known.at(fact->key()));
   }
   return facts;
 }

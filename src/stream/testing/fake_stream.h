@@ -107,7 +107,7 @@ class FakeStream final : public stream::Stream {
   }
 
   stream::StreamStats stats() const override { return {}; }
-  std::vector<std::pair<graph::Key, graph::FactValue>> facts() const override { return {}; }
+  graph::FactRecords facts() const override { return {}; }
   size_t num_groups() const override { return groups_.size(); }
 
   int num_posted() const { return num_posted_; }
