@@ -10,13 +10,14 @@
 #include <vector>
 
 #include "kernels/select.h"
+#include "merge/kept_magnitudes.h"
 #include "merge/key_counts.h"
 
 namespace sluice::merge {
 
 // Bounds of the steps; tests make them small.
 struct MagnitudeLimits {
-  uint64_t all_blocks = 4;              // up to so many blocks, keep every magnitude
+  uint64_t all_blocks = 14;             // up to so many blocks, keep every magnitude
   uint64_t sample_above_blocks = 64;    // from more blocks than this, sample
   uint64_t sample_step = 32;            // one block in so many
   uint64_t max_candidates = 384 << 10;  // 6 bytes each
@@ -46,8 +47,8 @@ class MagnitudeSearch {
 
   // Of the blocks of a sample, where is_sample; else of all.
   void TakeCounts(const KeyCounts& counts, bool is_sample);
-  // Every magnitude, and counts of all or null: known after that.
-  void TakeAll(const KeyCounts* counts, std::span<const float> all);
+  // Every magnitude, and counts of all or null (few alone): known after that.
+  void TakeKept(const KeyCounts* counts, KeptMagnitudes* kept, FoldMemory* memory);
   // A pass, as graph::Fold has it. `begin` is the flat index of x[0], in one block with the last.
   bool Wants(uint64_t block) const;
   void Add(uint64_t begin, const float* x, const float* base, uint64_t count);
@@ -71,6 +72,10 @@ class MagnitudeSearch {
   }
 
   void Free();
+  void SelectInKey(KeptMagnitudes* kept, FoldMemory* memory, uint64_t* before, uint64_t* count);
+  void SelectAmongFew(KeptMagnitudes* kept, uint64_t* before, uint64_t* count);
+  void FindTieAmongKept(KeptMagnitudes* kept);
+  void FindTieInWords(std::span<const uint32_t> words, uint64_t begin);
   void TakeSample(const KeyCounts& counts);
   void SetBracket(uint32_t low_value, uint32_t high_value);
   uint32_t LowOfBucket(size_t bucket) const { return bracket_.low + (static_cast<uint32_t>(bucket) << shift_); }
