@@ -76,6 +76,7 @@ HWY_INLINE void PlainExpsOf(VD (&x)[kCount]) {
   const DU du;
   const VD most = hn::Set(dd, kMostExponent), least = hn::Set(dd, kLeastExponent);
   VD shifted[kCount], r[kCount], sum[kCount];
+  HWY_UNROLL(8)
   for (size_t i = 0; i < kCount; ++i) {
     VD value = x[i];
     if constexpr (!kInRange) {
@@ -89,8 +90,10 @@ HWY_INLINE void PlainExpsOf(VD (&x)[kCount]) {
   HWY_UNROLL(1)  // or g++ does one chain after the other
   for (int term = 1; term < 14; ++term) {
     const VD next = hn::Set(dd, kTerms[term]);
+    HWY_UNROLL(8)
     for (size_t i = 0; i < kCount; ++i) sum[i] = hn::Add(hn::Mul(sum[i], r[i]), next);
   }
+  HWY_UNROLL(8)
   for (size_t i = 0; i < kCount; ++i) {
     // 2^k: k stands in the low bits.
     const auto scale = hn::ShiftLeft<52>(hn::Add(hn::BitCast(du, shifted[i]), hn::Set(du, 1023)));
@@ -111,8 +114,10 @@ void PlainExps(const double* x, uint64_t count, double* out) {
   uint64_t at = 0;
   for (; at + 4 * kStep <= count; at += 4 * kStep) {
     VD values[4];
+    HWY_UNROLL(8)
     for (size_t i = 0; i < 4; ++i) values[i] = hn::LoadU(dd, x + at + i * kStep);
     PlainExpsOf<false>(values);
+    HWY_UNROLL(8)
     for (size_t i = 0; i < 4; ++i) hn::StoreU(values[i], dd, out + at + i * kStep);
   }
   for (; at + kStep <= count; at += kStep) {
@@ -171,6 +176,7 @@ HWY_INLINE void SumExpsOf(const float* x, const float* base, const float* x_most
   const DD dd;
   const DF df;
   VD x_sum[kVectors], base_sum[kVectors], differences[kVectors], x_largest[kVectors], base_largest[kVectors];
+  HWY_UNROLL(8)
   for (size_t v = 0; v < kVectors; ++v) {
     x_sum[v] = base_sum[v] = differences[v] = hn::Zero(dd);
     x_largest[v] = hn::PromoteTo(dd, hn::Load(df, x_most + v * kStep));
@@ -178,6 +184,7 @@ HWY_INLINE void SumExpsOf(const float* x, const float* base, const float* x_most
   }
   for (uint64_t i = 0; i < kExpGroup; i += kRows) {
     VD exps[kExps], of_difference[kRows * kVectors];
+    HWY_UNROLL(8)
     for (size_t j = 0; j < kRows * kVectors; ++j) {
       const size_t v = j % kVectors;
       const VD x_value = hn::PromoteTo(dd, hn::Load(df, x + i * kGroups + j * kStep));
@@ -187,6 +194,7 @@ HWY_INLINE void SumExpsOf(const float* x, const float* base, const float* x_most
       of_difference[j] = hn::Sub(x_value, base_value);
     }
     PlainExpsOf<kInRange>(exps);
+    HWY_UNROLL(8)
     for (size_t j = 0; j < kRows * kVectors; ++j) {
       const size_t v = j % kVectors;
       x_sum[v] = hn::Add(x_sum[v], exps[2 * j]);
@@ -195,6 +203,7 @@ HWY_INLINE void SumExpsOf(const float* x, const float* base, const float* x_most
     }
   }
   HWY_ALIGN double of_x[kGroups], of_base[kGroups], of_differences[kGroups];
+  HWY_UNROLL(8)
   for (size_t v = 0; v < kVectors; ++v) {
     hn::Store(x_sum[v], dd, of_x + v * kStep);
     hn::Store(base_sum[v], dd, of_base + v * kStep);
