@@ -162,7 +162,7 @@ class ArceeFusionFold final : public graph::Fold {
     for (uint64_t quarter = 1; quarter <= 3; ++quarter) {
       ks[quarter - 1] = num_elements_ - (num_elements_ - 1) * quarter / 4;
     }
-    ranks_.emplace(num_elements_, ks, num_workers_);
+    ranks_.emplace(num_elements_, ks, num_workers_, MagnitudeLimits(), /*wants_ties=*/false);
   }
 
   // Elements [begin, end), of one group or of whole ones.

@@ -23,9 +23,9 @@ std::shared_ptr<FoldMemory> MemoryFor(const MagnitudeTensor& tensor) {
 }  // namespace
 
 MagnitudeRanks::MagnitudeRanks(uint64_t num_elements, std::span<const uint64_t> ks, int num_workers,
-                               const MagnitudeLimits& limits)
+                               const MagnitudeLimits& limits, bool wants_ties)
     : tensor_(num_elements, limits), num_workers_(static_cast<size_t>(num_workers)), memory_(MemoryFor(tensor_)) {
-  for (const uint64_t k : ks) searches_.push_back(std::make_unique<MagnitudeSearch>(tensor_, k));
+  for (const uint64_t k : ks) searches_.push_back(std::make_unique<MagnitudeSearch>(tensor_, k, wants_ties));
   if (tensor_.keeps_all()) kept_.emplace(num_elements, memory_);
   if (!tensor_.keeps_all() || num_elements >= kWorthCounting) BeginCounts(tensor_.is_large());
 }

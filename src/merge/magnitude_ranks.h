@@ -20,9 +20,9 @@ class MagnitudeRanks {
   // The k-th largest magnitude and, of the elements that equal it, the last among the k first, in index order.
   using Rank = kernels::MagnitudePlace;
 
-  // ks: 1 <= k <= num_elements.
+  // ks: 1 <= k <= num_elements. Without wants_ties, the ranks' last ties are any: passes may be saved.
   MagnitudeRanks(uint64_t num_elements, std::span<const uint64_t> ks, int num_workers,
-                 const MagnitudeLimits& limits = {});
+                 const MagnitudeLimits& limits = {}, bool wants_ties = true);
 
   // Whether every magnitude of such a tensor is kept: then one pass does.
   static bool KeepsAll(uint64_t num_elements) { return MagnitudeTensor(num_elements, {}).keeps_all(); }

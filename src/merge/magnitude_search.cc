@@ -32,7 +32,8 @@ MagnitudeTensor::MagnitudeTensor(uint64_t num_elements_in, const MagnitudeLimits
   SLUICE_CHECK(limits.sample_above_blocks >= limits.sample_step);  // so that a sample has a block
 }
 
-MagnitudeSearch::MagnitudeSearch(const MagnitudeTensor& tensor, uint64_t k) : tensor_(tensor), k_(k) {
+MagnitudeSearch::MagnitudeSearch(const MagnitudeTensor& tensor, uint64_t k, bool wants_tie)
+    : tensor_(tensor), k_(k), wants_tie_(wants_tie) {
   static_assert(sizeof(Kept) == kKeptBytes);
   SLUICE_CHECK(k >= 1 && k <= tensor.num_elements);
 }
@@ -252,11 +253,21 @@ void MagnitudeSearch::SelectAmongFew(KeptMagnitudes* kept, uint64_t* before, uin
   *count = static_cast<uint64_t>(std::ranges::count(values, threshold_bits_));
 }
 
+// Ties are counted where the last one cannot be, and marked where it is.
 void MagnitudeSearch::FindTieAmongKept(KeptMagnitudes* kept) {
+  const MagnitudeBracket ties = {
+      .low = threshold_bits_, .high = threshold_bits_, .common = {threshold_bits_}, .num_common = 1};
+  kernels::Candidate none[1];
   kept->ForBlocks([&](uint64_t begin, const float* magnitudes, uint64_t in_block) {
     for (uint64_t at = 0; at < in_block && step_ != Step::kKnown; at += kCollectElements) {
-      uint32_t words[kCollectElements / kWordBits];
       const uint64_t part = std::min(kCollectElements, in_block - at);
+      kernels::BracketCounts counts;
+      kernels::CollectCandidates(magnitudes + at, kZeros, part, ties, 0, none, &counts);
+      if (counts.common[0] < ties_left_) {
+        ties_left_ -= counts.common[0];
+        continue;
+      }
+      uint32_t words[kCollectElements / kWordBits];
       kernels::EqualMagnitudes(magnitudes + at, kZeros, part, threshold_bits_, words);
       FindTieInWords({words, (part + kWordBits - 1) / kWordBits}, begin + at);
     }
@@ -284,7 +295,7 @@ void MagnitudeSearch::FindTieInWords(std::span<const uint32_t> words, uint64_t b
 bool MagnitudeSearch::Settle(uint64_t before, uint64_t count) {
   SLUICE_CHECK(before < k_ && k_ <= before + count);
   ties_left_ = k_ - before;
-  if (ties_left_ != count && threshold_bits_ != 0) return false;
+  if (wants_tie_ && ties_left_ != count && threshold_bits_ != 0) return false;
   // All of them are kept. Of zeros it makes no difference which.
   last_tie_ = tensor_.num_elements - 1;
   Free();

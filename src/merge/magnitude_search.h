@@ -37,7 +37,8 @@ struct MagnitudeTensor {
 
 class MagnitudeSearch {
  public:
-  MagnitudeSearch(const MagnitudeTensor& tensor, uint64_t k);  // 1 <= k <= num_elements
+  // 1 <= k <= num_elements. Without wants_tie, last_tie is any.
+  MagnitudeSearch(const MagnitudeTensor& tensor, uint64_t k, bool wants_tie);
 
   // What it is waiting for: a pass over blocks that it wants, or counts of keys.
   bool is_known() const { return step_ == Step::kKnown; }
@@ -99,6 +100,7 @@ class MagnitudeSearch {
 
   const MagnitudeTensor tensor_;
   const uint64_t k_;
+  const bool wants_tie_;
   Step step_ = Step::kCounts;
   bool sampling_ = false;                    // the bracket comes from a sample
   uint64_t first_rank_ = 0, last_rank_ = 0;  // in the sample
