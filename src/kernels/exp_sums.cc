@@ -4,7 +4,12 @@
 // its elements.
 //
 // Idea: e^x = 2^k e^r, |r| <= ln 2 / 2, by thirteen terms of the series: the first that is left out is under 1e-17.
-// Without a branch, four at a time in AVX2. Sums of eight groups go side by side, so that no addition waits.
+// Each term waits for the one before, so eight vectors go side by side. Eight groups at a time, one to a lane, so that
+// their sums need no order across lanes; the numbers are transposed for it. Weights lie close together: where a group's
+// smallest number is no further below its largest than an exponent may be, nothing is compared.
+//
+// Gain: 2.7 ns an element (two exponentials, three sums) on one core of a Zen 3 (AVX2), 6.5 with one vector after the
+// other.
 #include "kernels/exp_sums.h"
 
 #include <algorithm>
@@ -58,81 +63,184 @@ using DF = hn::Rebind<float, DD>;
 using VD = hn::Vec<DD>;
 
 constexpr uint64_t kStep = hn::MaxLanes(DD());
-constexpr uint64_t kGroups = 8;  // at a time
+constexpr uint64_t kGroups = 8;               // side by side, one to a lane
+constexpr size_t kVectors = kGroups / kStep;  // that a number of each group takes
+constexpr size_t kRows = kStep > 2 ? 2 : 1;   // numbers of each group at once: eight exponentials are under way
+constexpr size_t kExps = kRows * 2 * kVectors;
 
-HWY_INLINE VD PlainExp(VD x) {
+// Each to its exponential, in step: the chains of additions and multiplications are long, and wait for none of the
+// others. kInRange: all of them are known to be numbers from kLeastExponent to kMostExponent.
+template <bool kInRange, size_t kCount>
+HWY_INLINE void PlainExpsOf(VD (&x)[kCount]) {
   const DD dd;
   const DU du;
   const VD most = hn::Set(dd, kMostExponent), least = hn::Set(dd, kLeastExponent);
-  const auto is_above = hn::Gt(x, most), is_below = hn::Lt(x, least);
-  const VD value = hn::IfThenElse(is_below, least, hn::IfThenElse(is_above, most, x));
-  const VD shifted = hn::Add(hn::Mul(value, hn::Set(dd, 1 / (kLn2High + kLn2Low))), hn::Set(dd, kRound));
-  const VD k = hn::Sub(shifted, hn::Set(dd, kRound));
-  const VD high = hn::Sub(value, hn::Mul(k, hn::Set(dd, kLn2High)));
-  const VD r = hn::Sub(high, hn::Mul(k, hn::Set(dd, kLn2Low)));
-  VD sum = hn::Set(dd, kTerms[0]);
-  HWY_UNROLL(13)
-  for (int term = 1; term < 14; ++term) sum = hn::Add(hn::Mul(sum, r), hn::Set(dd, kTerms[term]));
-  // 2^k: k stands in the low bits.
-  const auto scale = hn::ShiftLeft<52>(hn::Add(hn::BitCast(du, shifted), hn::Set(du, 1023)));
-  const VD result = hn::Mul(sum, hn::BitCast(dd, scale));
-  const VD finite = hn::IfThenZeroElse(is_below, result);
-  const VD of_number = hn::IfThenElse(is_above, hn::Set(dd, std::numeric_limits<double>::infinity()), finite);
-  return hn::IfThenElse(hn::IsNaN(x), x, of_number);
+  VD shifted[kCount], r[kCount], sum[kCount];
+  HWY_UNROLL(8)
+  for (size_t i = 0; i < kCount; ++i) {
+    VD value = x[i];
+    if constexpr (!kInRange) {
+      value = hn::IfThenElse(hn::Lt(x[i], least), least, hn::IfThenElse(hn::Gt(x[i], most), most, x[i]));
+    }
+    shifted[i] = hn::Add(hn::Mul(value, hn::Set(dd, 1 / (kLn2High + kLn2Low))), hn::Set(dd, kRound));
+    const VD k = hn::Sub(shifted[i], hn::Set(dd, kRound));
+    r[i] = hn::Sub(hn::Sub(value, hn::Mul(k, hn::Set(dd, kLn2High))), hn::Mul(k, hn::Set(dd, kLn2Low)));
+    sum[i] = hn::Set(dd, kTerms[0]);
+  }
+  HWY_UNROLL(1)  // or g++ does one chain after the other
+  for (int term = 1; term < 14; ++term) {
+    const VD next = hn::Set(dd, kTerms[term]);
+    HWY_UNROLL(8)
+    for (size_t i = 0; i < kCount; ++i) sum[i] = hn::Add(hn::Mul(sum[i], r[i]), next);
+  }
+  HWY_UNROLL(8)
+  for (size_t i = 0; i < kCount; ++i) {
+    // 2^k: k stands in the low bits.
+    const auto scale = hn::ShiftLeft<52>(hn::Add(hn::BitCast(du, shifted[i]), hn::Set(du, 1023)));
+    const VD result = hn::Mul(sum[i], hn::BitCast(dd, scale));
+    if constexpr (kInRange) {
+      x[i] = result;
+    } else {
+      const VD finite = hn::IfThenZeroElse(hn::Lt(x[i], least), result);
+      const VD of_number =
+          hn::IfThenElse(hn::Gt(x[i], most), hn::Set(dd, std::numeric_limits<double>::infinity()), finite);
+      x[i] = hn::IfThenElse(hn::IsNaN(x[i]), x[i], of_number);
+    }
+  }
 }
 
 void PlainExps(const double* x, uint64_t count, double* out) {
   const DD dd;
   uint64_t at = 0;
-  for (; at + kStep <= count; at += kStep) hn::StoreU(PlainExp(hn::LoadU(dd, x + at)), dd, out + at);
+  for (; at + 4 * kStep <= count; at += 4 * kStep) {
+    VD values[4];
+    HWY_UNROLL(8)
+    for (size_t i = 0; i < 4; ++i) values[i] = hn::LoadU(dd, x + at + i * kStep);
+    PlainExpsOf<false>(values);
+    HWY_UNROLL(8)
+    for (size_t i = 0; i < 4; ++i) hn::StoreU(values[i], dd, out + at + i * kStep);
+  }
+  for (; at + kStep <= count; at += kStep) {
+    VD values[1] = {hn::LoadU(dd, x + at)};
+    PlainExpsOf<false>(values);
+    hn::StoreU(values[0], dd, out + at);
+  }
   reference::PlainExps(x + at, count - at, out + at);
 }
 
-// The largest of a group; NaN is passed over.
-HWY_INLINE double Most(const float* x) {
-  const hn::CappedTag<float, kMaxVectorBytes / 4> d;
-  constexpr uint64_t kFloats = hn::MaxLanes(hn::CappedTag<float, kMaxVectorBytes / 4>());
-  const auto larger = [](auto a, auto b) HWY_ATTR { return hn::IfThenElse(hn::Lt(a, b), b, a); };
-  auto most = hn::Set(d, -std::numeric_limits<float>::infinity());
-  for (uint64_t i = 0; i < kExpGroup; i += kFloats) most = larger(most, hn::LoadU(d, x + i));
-  HWY_ALIGN float lanes[kFloats];
-  hn::Store(most, d, lanes);
-  float of_all = lanes[0];
-  for (uint64_t i = 1; i < kFloats; ++i) of_all = std::max(of_all, lanes[i]);
-  return static_cast<double>(of_all);
-}
-
-// Up to kGroups.
-HWY_INLINE void SumSomeGroups(const float* x, const float* base, uint64_t num_groups, GroupExpSums* sums) {
-  const DD dd;
-  HWY_ALIGN double of_x[kGroups * kExpGroup], of_base[kGroups * kExpGroup], weighted[kGroups * kExpGroup];
-  for (uint64_t g = 0; g < num_groups; ++g) {
-    const uint64_t first = g * kExpGroup;
-    sums[g] = {.x_most = Most(x + first), .x_sum = 0, .base_most = Most(base + first), .base_sum = 0, .differences = 0};
-    const VD x_most = hn::Set(dd, sums[g].x_most), base_most = hn::Set(dd, sums[g].base_most);
-    for (uint64_t i = first; i < first + kExpGroup; i += kStep) {
-      const VD x_value = hn::PromoteTo(dd, hn::LoadU(DF(), x + i));
-      const VD base_value = hn::PromoteTo(dd, hn::LoadU(DF(), base + i));
-      const VD x_exp = PlainExp(hn::Sub(x_value, x_most));
-      hn::Store(x_exp, dd, of_x + i);
-      hn::Store(hn::Mul(x_exp, hn::Sub(x_value, base_value)), dd, weighted + i);
-      hn::Store(PlainExp(hn::Sub(base_value, base_most)), dd, of_base + i);
+// to[i][g] = from[g][i], of kGroups groups.
+HWY_INLINE void Transpose(const float* from, float* to) {
+  const hn::FixedTag<float, 4> d;
+  for (uint64_t g = 0; g < kGroups; g += 4) {
+    for (uint64_t i = 0; i < kExpGroup; i += 4) {
+      const float* first = from + g * kExpGroup + i;
+      const auto v0 = hn::LoadU(d, first), v1 = hn::LoadU(d, first + kExpGroup);
+      const auto v2 = hn::LoadU(d, first + 2 * kExpGroup), v3 = hn::LoadU(d, first + 3 * kExpGroup);
+      const auto low_01 = hn::InterleaveLower(d, v0, v1), high_01 = hn::InterleaveUpper(d, v0, v1);
+      const auto low_23 = hn::InterleaveLower(d, v2, v3), high_23 = hn::InterleaveUpper(d, v2, v3);
+      hn::Store(hn::ConcatLowerLower(d, low_23, low_01), d, to + i * kGroups + g);
+      hn::Store(hn::ConcatUpperUpper(d, low_23, low_01), d, to + (i + 1) * kGroups + g);
+      hn::Store(hn::ConcatLowerLower(d, high_23, high_01), d, to + (i + 2) * kGroups + g);
+      hn::Store(hn::ConcatUpperUpper(d, high_23, high_01), d, to + (i + 3) * kGroups + g);
     }
   }
-  for (uint64_t g = 0; g < num_groups; ++g) {
-    GroupExpSums& sum = sums[g];
-    for (uint64_t i = g * kExpGroup; i < (g + 1) * kExpGroup; ++i) {
-      sum.x_sum += of_x[i];
-      sum.differences += weighted[i];
-      sum.base_sum += of_base[i];
+}
+
+// The largest of each group, NaN passed over. True where none of their numbers is further below it than an exponent may
+// be, or NaN.
+HWY_INLINE bool FindMost(const float* numbers, float* most) {
+  const hn::CappedTag<float, HWY_MIN(kGroups, kMaxVectorBytes / 4)> d;
+  constexpr uint64_t kFloats = hn::MaxLanes(hn::CappedTag<float, HWY_MIN(kGroups, kMaxVectorBytes / 4)>());
+  bool in_range = true;
+  for (uint64_t g = 0; g < kGroups; g += kFloats) {
+    const auto infinity = hn::Set(d, std::numeric_limits<float>::infinity());
+    auto largest = hn::Neg(infinity), smallest = infinity;
+    auto is_number = hn::Eq(largest, largest);
+    for (uint64_t i = 0; i < kExpGroup; ++i) {
+      const auto x = hn::Load(d, numbers + i * kGroups + g);
+      largest = hn::IfThenElse(hn::Lt(largest, x), x, largest);
+      smallest = hn::IfThenElse(hn::Lt(x, smallest), x, smallest);
+      is_number = hn::And(is_number, hn::Eq(x, x));
     }
+    hn::Store(largest, d, most + g);
+    // An infinity less an infinity is NaN, and not in the range.
+    const auto is_near = hn::Lt(hn::Sub(largest, smallest), hn::Set(d, static_cast<float>(-kLeastExponent) - 1));
+    in_range = in_range && hn::AllTrue(d, hn::And(is_number, is_near));
+  }
+  return in_range;
+}
+
+template <bool kInRange>
+HWY_INLINE void SumExpsOf(const float* x, const float* base, const float* x_most, const float* base_most,
+                          GroupExpSums* sums) {
+  const DD dd;
+  const DF df;
+  VD x_sum[kVectors], base_sum[kVectors], differences[kVectors], x_largest[kVectors], base_largest[kVectors];
+  HWY_UNROLL(8)
+  for (size_t v = 0; v < kVectors; ++v) {
+    x_sum[v] = base_sum[v] = differences[v] = hn::Zero(dd);
+    x_largest[v] = hn::PromoteTo(dd, hn::Load(df, x_most + v * kStep));
+    base_largest[v] = hn::PromoteTo(dd, hn::Load(df, base_most + v * kStep));
+  }
+  for (uint64_t i = 0; i < kExpGroup; i += kRows) {
+    VD exps[kExps], of_difference[kRows * kVectors];
+    HWY_UNROLL(8)
+    for (size_t j = 0; j < kRows * kVectors; ++j) {
+      const size_t v = j % kVectors;
+      const VD x_value = hn::PromoteTo(dd, hn::Load(df, x + i * kGroups + j * kStep));
+      const VD base_value = hn::PromoteTo(dd, hn::Load(df, base + i * kGroups + j * kStep));
+      exps[2 * j] = hn::Sub(x_value, x_largest[v]);
+      exps[2 * j + 1] = hn::Sub(base_value, base_largest[v]);
+      of_difference[j] = hn::Sub(x_value, base_value);
+    }
+    PlainExpsOf<kInRange>(exps);
+    HWY_UNROLL(8)
+    for (size_t j = 0; j < kRows * kVectors; ++j) {
+      const size_t v = j % kVectors;
+      x_sum[v] = hn::Add(x_sum[v], exps[2 * j]);
+      differences[v] = hn::Add(differences[v], hn::Mul(exps[2 * j], of_difference[j]));
+      base_sum[v] = hn::Add(base_sum[v], exps[2 * j + 1]);
+    }
+  }
+  HWY_ALIGN double of_x[kGroups], of_base[kGroups], of_differences[kGroups];
+  HWY_UNROLL(8)
+  for (size_t v = 0; v < kVectors; ++v) {
+    hn::Store(x_sum[v], dd, of_x + v * kStep);
+    hn::Store(base_sum[v], dd, of_base + v * kStep);
+    hn::Store(differences[v], dd, of_differences + v * kStep);
+  }
+  for (uint64_t g = 0; g < kGroups; ++g) {
+    sums[g] = {.x_most = x_most[g],
+               .x_sum = of_x[g],
+               .base_most = base_most[g],
+               .base_sum = of_base[g],
+               .differences = of_differences[g]};
+  }
+}
+
+// Of kGroups groups.
+HWY_INLINE void SumSomeGroups(const float* x, const float* base, GroupExpSums* sums) {
+  HWY_ALIGN float of_x[kGroups * kExpGroup], of_base[kGroups * kExpGroup], x_most[kGroups], base_most[kGroups];
+  Transpose(x, of_x);
+  Transpose(base, of_base);
+  const bool x_in_range = FindMost(of_x, x_most), base_in_range = FindMost(of_base, base_most);
+  if (x_in_range && base_in_range) {
+    SumExpsOf<true>(of_x, of_base, x_most, base_most, sums);
+  } else {
+    SumExpsOf<false>(of_x, of_base, x_most, base_most, sums);
   }
 }
 
 void SumExpGroups(const float* x, const float* base, uint64_t num_groups, GroupExpSums* sums) {
-  for (uint64_t g = 0; g < num_groups; g += kGroups) {
-    SumSomeGroups(x + g * kExpGroup, base + g * kExpGroup, std::min(kGroups, num_groups - g), sums + g);
-  }
+  uint64_t g = 0;
+  for (; g + kGroups <= num_groups; g += kGroups) SumSomeGroups(x + g * kExpGroup, base + g * kExpGroup, sums + g);
+  if (g == num_groups) return;
+  HWY_ALIGN float padded_x[kGroups * kExpGroup] = {}, padded_base[kGroups * kExpGroup] = {};
+  GroupExpSums padded_sums[kGroups];
+  std::copy_n(x + g * kExpGroup, (num_groups - g) * kExpGroup, padded_x);
+  std::copy_n(base + g * kExpGroup, (num_groups - g) * kExpGroup, padded_base);
+  SumSomeGroups(padded_x, padded_base, padded_sums);
+  std::copy_n(padded_sums, num_groups - g, sums + g);
 }
 
 #endif  // HWY_SCALAR

@@ -39,10 +39,18 @@ TEST(ExpSums, ExponentialsAtEveryTarget) {
 
 TEST(ExpSums, GroupsAtEveryTarget) {
   constexpr uint64_t kGroups = 19;
-  for (const bool specials : {false, true}) {
-    std::vector<float> x = OddFloats(kGroups * kExpGroup + 1, 1, specials), base = OddFloats(x.size(), 2, specials);
-    for (size_t i = 0; i < x.size(); i += 5) x[i] *= 1000;
-    for (uint64_t i = 0; i < kExpGroup; ++i) base[1 + 2 * kExpGroup + i] = NAN;
+  // As weights are; some exponents out of range; one number that is none, of any group.
+  enum Kind { kPlain, kFar, kSpecials, kOneNaN, kOneInfinity };
+  for (const Kind kind : {kPlain, kFar, kSpecials, kOneNaN, kOneInfinity}) {
+    std::vector<float> x = OddFloats(kGroups * kExpGroup + 1, 1, kind == kSpecials);
+    std::vector<float> base = OddFloats(x.size(), 2, kind == kSpecials);
+    for (size_t i = 0; i < x.size(); i += 5) x[i] *= kind == kFar ? 100000 : 1000;
+    for (uint64_t i = 0; kind == kSpecials && i < kExpGroup; ++i) base[1 + 2 * kExpGroup + i] = NAN;
+    if (kind == kOneNaN) x[77] = base[300] = NAN;
+    if (kind == kOneInfinity) {
+      x[77] = INFINITY;
+      base[300] = -INFINITY;
+    }
     ForEachTarget([&] {
       for (const uint64_t num_groups : {uint64_t{0}, uint64_t{1}, uint64_t{7}, uint64_t{8}, uint64_t{9}, kGroups}) {
         std::vector<GroupExpSums> sums(kGroups);

@@ -77,27 +77,71 @@ void BandMaskWords(const MagnitudePlace* top, const MagnitudePlace* bottom, uint
   }
 }
 
+// The two bounds that a random word is held against.
+class WordBounds {
+ public:
+  HWY_INLINE WordBounds(uint64_t low, uint64_t high)
+      : low_last_(hn::Set(DU(), static_cast<uint32_t>(low - 1))),
+        high_last_(hn::Set(DU(), static_cast<uint32_t>(high - 1))),
+        has_low_(hn::Set(DI(), low > 0 ? -1 : 0)),
+        has_high_(hn::Set(DI(), high > 0 ? -1 : 0)) {}
+  // What becomes of the words at `words` where the magnitudes are `bits`, and those that they are compared with
+  // `other`; a tie that is kept is as a smaller other.
+  HWY_INLINE void Apply(VI bits, VI other, uint32_t* words) const {
+    const DI di;
+    const DU du;
+    const auto word = hn::LoadU(du, words);
+    // word <= last, as min(word, last) == word
+    const VI below_low = hn::BitCast(di, hn::VecFromMask(du, hn::Eq(hn::Min(word, low_last_), word)));
+    const VI below_high = hn::BitCast(di, hn::VecFromMask(du, hn::Eq(hn::Min(word, high_last_), word)));
+    const VI larger = hn::VecFromMask(di, hn::Gt(bits, other));
+    const VI kept = hn::Or(hn::And(has_low_, below_low), hn::And(hn::And(has_high_, below_high), larger));
+    hn::StoreU(hn::BitCast(du, hn::Add(kept, hn::Set(di, 1))), du, words);
+  }
+
+ private:
+  hn::Vec<DU> low_last_, high_last_;
+  VI has_low_, has_high_;
+};
+
 void RankMaskWords(uint64_t low, uint64_t high, bool keeps_ties, uint64_t count, const float* x, const float* base,
                    const float* others, uint32_t* words) {
   const DI di;
-  const DU du;
   const uint64_t lanes = hn::Lanes(di);
-  const auto low_last = hn::Set(du, static_cast<uint32_t>(low - 1)),
-             high_last = hn::Set(du, static_cast<uint32_t>(high - 1));
-  const VI has_low = hn::Set(di, low > 0 ? -1 : 0), has_high = hn::Set(di, high > 0 ? -1 : 0);
-  const VI tie = hn::Set(di, keeps_ties ? 1 : 0);  // a tie is as a smaller other
+  const WordBounds bounds(low, high);
+  const VI tie = hn::Set(di, keeps_ties ? 1 : 0);
   uint64_t at = 0;
   for (; at + lanes <= count; at += lanes) {
-    const auto word = hn::LoadU(du, words + at);
-    // word <= last, as min(word, last) == word
-    const VI below_low = hn::BitCast(di, hn::VecFromMask(du, hn::Eq(hn::Min(word, low_last), word)));
-    const VI below_high = hn::BitCast(di, hn::VecFromMask(du, hn::Eq(hn::Min(word, high_last), word)));
     const VI other = hn::Sub(hn::BitCast(di, hn::LoadU(DF(), others + at)), tie);
-    const VI larger = hn::VecFromMask(di, hn::Gt(BitsAt(x + at, base + at), other));
-    const VI kept = hn::Or(hn::And(has_low, below_low), hn::And(hn::And(has_high, below_high), larger));
-    hn::StoreU(hn::BitCast(du, hn::Add(kept, hn::Set(di, 1))), du, words + at);
+    bounds.Apply(BitsAt(x + at, base + at), other, words + at);
   }
   reference::RankMaskWords(low, high, keeps_ties, count - at, x + at, base + at, others + at, words + at);
+}
+
+void RankRowWords(uint64_t low, uint64_t high, const RowTurn& turn, const float* x, const float* base,
+                  uint32_t* words) {
+  const DI di;
+  const uint64_t lanes = hn::Lanes(di), unit = turn.unit;
+  if (unit < lanes) return reference::RankRowWords(low, high, turn, x, base, words);
+  const WordBounds bounds(low, high);
+  // The unit that one is compared with, twice: so that what is rotated lies together. Where units rotate, that one is
+  // before or after it; else its own elements are, up to where they come round.
+  HWY_ALIGN int32_t others[2 * kMostRowUnit];
+  for (uint64_t u = 0; u < turn.num_units; ++u) {
+    const bool comes_round = u + turn.unit_shift >= turn.num_units;
+    const uint64_t other = (u + turn.unit_shift - (comes_round ? turn.num_units : 0)) * unit;
+    const VI tie = hn::Set(di, turn.unit_shift > 0 && comes_round ? 1 : 0);
+    const VI second_tie = hn::Set(di, turn.unit_shift == 0 || comes_round ? 1 : 0);
+    for (uint64_t i = 0; i < unit; i += lanes) {
+      const VI bits = BitsAt(x + other + i, base + other + i);
+      hn::Store(hn::Sub(bits, tie), di, others + i);
+      hn::Store(hn::Sub(bits, second_tie), di, others + unit + i);
+    }
+    for (uint64_t i = 0; i < unit; i += lanes) {
+      const uint64_t at = u * unit + i;
+      bounds.Apply(BitsAt(x + at, base + at), hn::LoadU(di, others + turn.shift + i), words + at);
+    }
+  }
 }
 
 }  // namespace HWY_NAMESPACE
@@ -109,6 +153,7 @@ namespace sluice::kernels {
 
 HWY_EXPORT(BandMaskWords);
 HWY_EXPORT(RankMaskWords);
+HWY_EXPORT(RankRowWords);
 
 void BandMaskWords(const MagnitudePlace* top, const MagnitudePlace* bottom, uint64_t first_element, uint64_t count,
                    const float* x, const float* base, uint32_t* words) {
@@ -119,6 +164,14 @@ void RankMaskWords(uint64_t low, uint64_t high, bool keeps_ties, uint64_t count,
                    const float* others, uint32_t* words) {
   SLUICE_CHECK(low <= high && high <= uint64_t{1} << 32);
   HWY_DYNAMIC_DISPATCH(RankMaskWords)(low, high, keeps_ties, count, x, base, others, words);
+}
+
+void RankRowWords(uint64_t low, uint64_t high, const RowTurn& turn, const float* x, const float* base,
+                  uint32_t* words) {
+  SLUICE_CHECK(low <= high && high <= uint64_t{1} << 32);
+  SLUICE_CHECK(std::has_single_bit(turn.unit) && turn.unit <= kMostRowUnit && turn.unit_shift < turn.num_units &&
+               turn.shift < turn.unit);
+  HWY_DYNAMIC_DISPATCH(RankRowWords)(low, high, turn, x, base, words);
 }
 
 namespace reference {
@@ -141,6 +194,16 @@ void RankMaskWords(uint64_t low, uint64_t high, bool keeps_ties, uint64_t count,
     const uint32_t bits = MagnitudeBits(x[i], base[i]), other = std::bit_cast<uint32_t>(others[i]);
     const bool is_larger = bits > other || (bits == other && keeps_ties);
     words[i] = words[i] < low || (words[i] < high && is_larger) ? 0 : 1;
+  }
+}
+
+void RankRowWords(uint64_t low, uint64_t high, const RowTurn& turn, const float* x, const float* base,
+                  uint32_t* words) {
+  for (uint64_t i = 0; i < turn.unit * turn.num_units; ++i) {
+    const uint64_t unit = (i / turn.unit + turn.unit_shift) % turn.num_units;
+    const uint64_t place = unit * turn.unit + (i + turn.shift) % turn.unit;
+    const auto other = std::bit_cast<float>(MagnitudeBits(x[place], base[place]));
+    RankMaskWords(low, high, place < i, 1, x + i, base + i, &other, words + i);
   }
 }
 

@@ -24,11 +24,21 @@ void BandMaskWords(const MagnitudePlace* top, const MagnitudePlace* bottom, uint
 void RankMaskWords(uint64_t low, uint64_t high, bool keeps_ties, uint64_t count, const float* x, const float* base,
                    const float* others, uint32_t* words);
 
+// With what each element of a row is compared: columns go in units of `unit` (a power of two, at most kMostRowUnit),
+// units rotate by unit_shift (less than num_units) and the elements within each by shift (less than unit).
+constexpr uint64_t kMostRowUnit = 256;
+struct RowTurn {
+  uint64_t unit, num_units, unit_shift, shift;
+};
+// RankMaskWords of a whole row of unit num_units elements. Of equal magnitudes the one that stands later is the larger.
+void RankRowWords(uint64_t low, uint64_t high, const RowTurn& turn, const float* x, const float* base, uint32_t* words);
+
 namespace reference {
 void BandMaskWords(const MagnitudePlace* top, const MagnitudePlace* bottom, uint64_t first_element, uint64_t count,
                    const float* x, const float* base, uint32_t* words);
 void RankMaskWords(uint64_t low, uint64_t high, bool keeps_ties, uint64_t count, const float* x, const float* base,
                    const float* others, uint32_t* words);
+void RankRowWords(uint64_t low, uint64_t high, const RowTurn& turn, const float* x, const float* base, uint32_t* words);
 }  // namespace reference
 
 }  // namespace sluice::kernels

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <utility>
 #include <vector>
 
 #include "kernels/select.h"
@@ -69,6 +70,32 @@ TEST(MaskWords, RanksAtEveryTarget) {
         };
         const std::vector<uint32_t> expected = mask(reference::RankMaskWords);
         ForEachTarget([&] { ASSERT_EQ(mask(RankMaskWords), expected) << count << " from " << low << " to " << high; });
+      }
+    }
+  }
+}
+
+TEST(MaskWords, RowsAtEveryTarget) {
+  constexpr uint64_t kAll = uint64_t{1} << 32;
+  for (const auto& [unit, num_units] :
+       {std::pair<uint64_t, uint64_t>{1, 37}, {2, 3}, {4, 5}, {8, 1}, {16, 5}, {256, 2}}) {
+    const uint64_t columns = unit * num_units;
+    const std::vector<float> x = OddFloats(columns + 1, 1, true);
+    std::vector<float> base = CoarseFloats(columns + 1, 2);
+    for (uint64_t i = 0; i < columns; i += 3) base[i] = x[i] + 0.5f;  // ties, but for rounding
+    for (const uint64_t unit_shift : {uint64_t{0}, uint64_t{1}, num_units - 1}) {
+      for (const uint64_t shift : {uint64_t{0}, uint64_t{1}, unit / 2, unit - 1}) {
+        if (unit_shift >= num_units || shift >= unit) continue;
+        const RowTurn turn = {unit, num_units, unit_shift, shift};
+        for (const auto& [low, high] : {std::pair<uint64_t, uint64_t>{0, kAll}, {0, 0}, {kAll / 4, kAll / 2}}) {
+          std::vector<uint32_t> expected = Words(columns + 8);
+          reference::RankRowWords(low, high, turn, &x[1], &base[1], expected.data());
+          ForEachTarget([&, low = low, high = high] {
+            std::vector<uint32_t> words = Words(columns + 8);
+            RankRowWords(low, high, turn, &x[1], &base[1], words.data());
+            ASSERT_EQ(words, expected) << "units of " << unit << " by " << unit_shift << " and " << shift;
+          });
+        }
       }
     }
   }

@@ -49,7 +49,9 @@ void Magnitudes(const float* x, const float* base, uint64_t count, float* magnit
   reference::Magnitudes(x + at, base + at, count - at, magnitudes + at);
 }
 
-void MagnitudeKeyCounts(const float* x, const float* base, uint64_t count, uint32_t* counts) {
+template <bool kWrite>
+HWY_INLINE void CountKeys(const float* x, const float* base, uint64_t count, uint32_t* counts, float* magnitudes) {
+  const DF df;
   const DI di;
   const uint64_t lanes = hn::Lanes(di);
   constexpr uint64_t kChunk = 256;
@@ -59,12 +61,18 @@ void MagnitudeKeyCounts(const float* x, const float* base, uint64_t count, uint3
   for (; at + kChunk <= count; at += kChunk) {
     for (uint64_t i = 0; i < kChunk; i += lanes) {
       const VI bits = BitsAt(x + at + i, base + at + i);
+      if constexpr (kWrite) hn::StoreU(hn::BitCast(df, bits), df, magnitudes + at + i);
       // The top bits, and once more what they are after rounding up: 2 top, and 1 if there were low bits.
       hn::Store(hn::Add(hn::ShiftRight<16>(bits), hn::ShiftRight<16>(hn::Add(bits, low_bits))), di, keys + i);
     }
     for (uint64_t i = 0; i < kChunk; ++i) ++counts[keys[i]];
   }
-  reference::MagnitudeKeyCounts(x + at, base + at, count - at, counts);
+  reference::MagnitudeKeyCounts(x + at, base + at, count - at, counts, kWrite ? magnitudes + at : nullptr);
+}
+
+void MagnitudeKeyCounts(const float* x, const float* base, uint64_t count, uint32_t* counts, float* magnitudes) {
+  if (magnitudes != nullptr) return CountKeys<true>(x, base, count, counts, magnitudes);
+  CountKeys<false>(x, base, count, counts, nullptr);
 }
 
 // With places for kCommon common magnitudes, those beyond num_common being none's.
@@ -163,8 +171,8 @@ void Magnitudes(const float* x, const float* base, uint64_t count, float* magnit
   HWY_DYNAMIC_DISPATCH(Magnitudes)(x, base, count, magnitudes);
 }
 
-void MagnitudeKeyCounts(const float* x, const float* base, uint64_t count, uint32_t* counts) {
-  HWY_DYNAMIC_DISPATCH(MagnitudeKeyCounts)(x, base, count, counts);
+void MagnitudeKeyCounts(const float* x, const float* base, uint64_t count, uint32_t* counts, float* magnitudes) {
+  HWY_DYNAMIC_DISPATCH(MagnitudeKeyCounts)(x, base, count, counts, magnitudes);
 }
 
 uint64_t CollectCandidates(const float* x, const float* base, uint64_t count, const MagnitudeBracket& bracket,
@@ -190,8 +198,12 @@ void Magnitudes(const float* x, const float* base, uint64_t count, float* magnit
   for (uint64_t i = 0; i < count; ++i) magnitudes[i] = std::bit_cast<float>(MagnitudeBits(x[i], base[i]));
 }
 
-void MagnitudeKeyCounts(const float* x, const float* base, uint64_t count, uint32_t* counts) {
-  for (uint64_t i = 0; i < count; ++i) ++counts[MagnitudeKey(MagnitudeBits(x[i], base[i]))];
+void MagnitudeKeyCounts(const float* x, const float* base, uint64_t count, uint32_t* counts, float* magnitudes) {
+  for (uint64_t i = 0; i < count; ++i) {
+    const uint32_t bits = MagnitudeBits(x[i], base[i]);
+    ++counts[MagnitudeKey(bits)];
+    if (magnitudes != nullptr) magnitudes[i] = std::bit_cast<float>(bits);
+  }
 }
 
 uint64_t CollectCandidates(const float* x, const float* base, uint64_t count, const MagnitudeBracket& bracket,

@@ -17,8 +17,9 @@ constexpr uint32_t HighestOfKey(uint32_t key) { return key >> 1 << 16 | (key & 1
 
 // |x - base|, every NaN the canonical one.
 void Magnitudes(const float* x, const float* base, uint64_t count, float* magnitudes);
-// Adds to counts[key] (kNumKeys counters).
-void MagnitudeKeyCounts(const float* x, const float* base, uint64_t count, uint32_t* counts);
+// Adds to counts[key] (kNumKeys counters). Writes the magnitudes too, unless null.
+void MagnitudeKeyCounts(const float* x, const float* base, uint64_t count, uint32_t* counts,
+                        float* magnitudes = nullptr);
 
 // An element in the bracket, by its magnitude and its place in its block of 65,536.
 struct Candidate {
@@ -49,7 +50,7 @@ namespace reference {
 uint32_t MagnitudeBits(float x, float base);
 uint32_t MagnitudeKey(uint32_t bits);
 void Magnitudes(const float* x, const float* base, uint64_t count, float* magnitudes);
-void MagnitudeKeyCounts(const float* x, const float* base, uint64_t count, uint32_t* counts);
+void MagnitudeKeyCounts(const float* x, const float* base, uint64_t count, uint32_t* counts, float* magnitudes);
 uint64_t CollectCandidates(const float* x, const float* base, uint64_t count, const MagnitudeBracket& bracket,
                            uint32_t first_index, Candidate* candidates, BracketCounts* counts);
 void EqualMagnitudes(const float* x, const float* base, uint64_t count, uint32_t bits, uint32_t* words);

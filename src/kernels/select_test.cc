@@ -74,11 +74,16 @@ TEST(Select, CountsOfKeysAtEveryTarget) {
     const std::vector<float> x = floats(1), base = floats(2);
     for (const uint64_t count : {0, 1, 7, 8, 200, 255, 256, 257, 1000, 8192, 8299}) {
       std::vector<uint32_t> expected(kNumKeys, 3);
-      reference::MagnitudeKeyCounts(x.data() + 1, base.data() + 1, count, expected.data());
+      std::vector<float> expected_magnitudes(8300, 7);
+      reference::MagnitudeKeyCounts(x.data() + 1, base.data() + 1, count, expected.data(), &expected_magnitudes[1]);
       ForEachTarget([&] {
-        std::vector<uint32_t> counts(kNumKeys, 3);
-        MagnitudeKeyCounts(x.data() + 1, base.data() + 1, count, counts.data());
-        ASSERT_EQ(counts, expected) << count;
+        for (const bool writes : {false, true}) {
+          std::vector<uint32_t> counts(kNumKeys, 3);
+          std::vector<float> magnitudes(8300, 7);
+          MagnitudeKeyCounts(x.data() + 1, base.data() + 1, count, counts.data(), writes ? &magnitudes[1] : nullptr);
+          ASSERT_EQ(counts, expected) << count;
+          ASSERT_TRUE(!writes || SameBits(magnitudes, expected_magnitudes)) << count;
+        }
       });
     }
   }

@@ -64,6 +64,13 @@ inline const float* Padded(const float* values, uint64_t count, uint64_t n, floa
   return buffer;
 }
 
+// The caller's words, or where n is more than count a copy with room behind it.
+inline const uint32_t* GivenWords(const uint32_t* words, uint64_t count, uint64_t n, uint32_t* buffer) {
+  if (n == count) return words;
+  std::memcpy(buffer, words, count * sizeof(uint32_t));
+  return buffer;
+}
+
 inline float Canonical(float value) { return std::isnan(value) ? std::bit_cast<float>(0x7FC00000u) : value; }
 inline double Canonical(double value) {
   return std::isnan(value) ? std::bit_cast<double>(uint64_t{0x7FF8} << 48) : value;
@@ -249,18 +256,19 @@ void TaskVectorSum(const TaskVectorArgs& args) {
     const float* base = Padded(args.base + at, count, n, padded_base);
     for (uint64_t m = 0; m < num_models; ++m) {
       const TaskVector& model = args.models[m];
+      const uint32_t* of_mask = words;
       if (DrawsWords(model.mask)) {
         PhiloxSchedule schedule;
         std::memcpy(&schedule, schedules + m * kScheduleFloats, sizeof(schedule));
         DrawWords(model.mask.key, schedule, element, n, words);
       } else if (HasWords(model.mask)) {
-        std::memcpy(words, model.mask.words + at, count * sizeof(uint32_t));
+        of_mask = GivenWords(model.mask.words + at, count, n, words);
       }
       const float* x = Padded(model.x + at, count, n, padded_x);
       if (model.scale == 1) {
-        WriteProducts<false>(model, x, base, words, element, n, rows + m * kChunk);
+        WriteProducts<false>(model, x, base, of_mask, element, n, rows + m * kChunk);
       } else {
-        WriteProducts<true>(model, x, base, words, element, n, rows + m * kChunk);
+        WriteProducts<true>(model, x, base, of_mask, element, n, rows + m * kChunk);
       }
     }
     float* out = padded ? padded_out : args.out + at;
@@ -316,12 +324,13 @@ void AccumulateL1(const float* x, const float* base, const DeltaMask& mask, uint
     const uint64_t n = (part + 31) / 32 * 32;  // the padding's deltas are 0 and add nothing
     const float* x_part = Padded(x + at, part, n, padded_x);
     const float* base_part = Padded(base + at, part, n, padded_base);
+    const uint32_t* of_mask = words;
     if (DrawsWords(mask)) {
       DrawWords(mask.key, schedule, element, n, words);
     } else if (HasWords(mask)) {
-      std::memcpy(words, mask.words + at, part * sizeof(uint32_t));
+      of_mask = GivenWords(mask.words + at, part, n, words);
     }
-    ForEachVector(mask, words, element, n, [&](uint64_t i, auto masked) HWY_ATTR {
+    ForEachVector(mask, of_mask, element, n, [&](uint64_t i, auto masked) HWY_ATTR {
       const VF magnitude = hn::Abs(hn::Sub(hn::LoadU(df, x_part + i), hn::LoadU(df, base_part + i)));
       hn::Store(magnitude, df, all + i);
       hn::Store(masked(magnitude, magnitude), df, kept + i);

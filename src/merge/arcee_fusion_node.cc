@@ -10,6 +10,8 @@
 
 #include "base/check.h"
 #include "kernels/exp_sums.h"
+#include "kernels/scores.h"
+#include "kernels/select.h"
 #include "merge/float_views.h"
 #include "merge/magnitude_ranks.h"
 #include "merge/plain_math.h"
@@ -22,9 +24,8 @@ using graph::kBlockElements;
 
 // Elements that share a shift of their exponents. Cuts are multiples of it, so they do not matter.
 constexpr uint64_t kGroup = kernels::kExpGroup;
-constexpr uint64_t kGroupsAtOnce = 8;
-
-float Score(float x, float base, float divergence) { return std::abs(x - base) * divergence; }
+constexpr uint64_t kGroupsAtOnce = 32;
+constexpr uint64_t kElementsAtOnce = kGroupsAtOnce * kGroup;
 
 // sum e^x, sum e^b and sum e^x (x - b) over a part of a row, the exponents less the largest x or b so far. Five numbers
 // of a RowSlots' slot.
@@ -34,24 +35,21 @@ struct ExpSums : kernels::GroupExpSums {
 
   // The sums of `count` groups or parts after these, one after the other; at most kGroupsAtOnce.
   void Append(const kernels::GroupExpSums* next, size_t count) {
-    // What the sums are multiplied by at each, before the sums: by the largest numbers so far alone.
-    Factor x_factors[kGroupsAtOnce], base_factors[kGroupsAtOnce];
-    double exponents[4 * kGroupsAtOnce];
+    // What the sums are multiplied by at each, before the sums: by the largest numbers so far alone. Either the sums so
+    // far or the next are as they should be, and are multiplied by 1.
+    Factors factors[2 * kGroupsAtOnce];
+    double exps[2 * kGroupsAtOnce];
     for (size_t i = 0; i < count; ++i) {
-      x_factors[i] = {std::max(x_most, next[i].x_most), x_most, next[i].x_most};
-      base_factors[i] = {std::max(base_most, next[i].base_most), base_most, next[i].base_most};
-      x_most = x_factors[i].most;
-      base_most = base_factors[i].most;
-      x_factors[i].WriteExponents(exponents + 4 * i);
-      base_factors[i].WriteExponents(exponents + 4 * i + 2);
+      exps[2 * i] = factors[2 * i].Exponent(&x_most, next[i].x_most);
+      exps[2 * i + 1] = factors[2 * i + 1].Exponent(&base_most, next[i].base_most);
     }
-    kernels::PlainExps(exponents, 4 * count, exponents);
+    kernels::PlainExps(exps, 2 * count, exps);
     for (size_t i = 0; i < count; ++i) {
-      const double* of_x = exponents + 4 * i;
-      const double* of_base = of_x + 2;
-      x_sum = x_sum * of_x[0] + next[i].x_sum * of_x[1];
-      differences = differences * of_x[0] + next[i].differences * of_x[1];
-      base_sum = base_sum * of_base[0] + next[i].base_sum * of_base[1];
+      const auto [of_x, of_next_x] = factors[2 * i].Of(exps[2 * i]);
+      const auto [of_base, of_next_base] = factors[2 * i + 1].Of(exps[2 * i + 1]);
+      x_sum = x_sum * of_x + next[i].x_sum * of_next_x;
+      differences = differences * of_x + next[i].differences * of_next_x;
+      base_sum = base_sum * of_base + next[i].base_sum * of_next_base;
     }
   }
 
@@ -64,12 +62,19 @@ struct ExpSums : kernels::GroupExpSums {
   }
 
  private:
-  struct Factor {
-    double most, old_most, next_most;
-    // Of the old sum and of the next; 0 where nothing is to be shifted, also where both are infinite.
-    void WriteExponents(double* exponents) const {
-      exponents[0] = old_most == most ? 0 : old_most - most;
-      exponents[1] = next_most == most ? 0 : next_most - most;
+  struct Factors {
+    bool next_is_larger;
+    // Of what the one with the smaller number is multiplied by; 0 where nothing is to be shifted, also where both are
+    // infinite. Makes `most` the larger number.
+    double Exponent(double* most, double next) {
+      const double larger = std::max(*most, next), smaller = std::min(*most, next);
+      next_is_larger = *most < next;
+      *most = larger;
+      return larger == smaller ? 0 : smaller - larger;
+    }
+    // Of the sums so far and of the next; of equal ones the power is 1.
+    std::pair<double, double> Of(double power) const {
+      return next_is_larger ? std::pair{power, 1.0} : std::pair{1.0, power};
     }
   };
 };
@@ -81,67 +86,60 @@ class ArceeFusionFold final : public graph::Fold {
         columns_(columns),
         num_workers_(num_workers),
         workers_(static_cast<size_t>(num_workers)),
-        slots_(std::in_place, num_elements, columns, ExpSums::kWidth) {}
+        slots_(std::in_place, num_elements, columns, ExpSums::kWidth) {
+    if (num_elements > 0 && MagnitudeRanks::KeepsAll(num_elements)) BeginRanks();
+  }
 
   static uint64_t StateBytes(uint64_t num_elements, uint64_t columns, int num_workers) {
     const uint64_t rows = RowSlots::NumRows(num_elements, columns);
+    const uint64_t slots = RowSlots::Bytes(num_elements, columns, ExpSums::kWidth);
+    const uint64_t ranks = MagnitudeRanks::StateBytes(num_elements, 3, num_workers);
     return sizeof(ArceeFusionFold) + static_cast<uint64_t>(num_workers) * sizeof(Worker) +
            rows * (sizeof(double) + sizeof(float)) +
-           std::max(RowSlots::Bytes(num_elements, columns, ExpSums::kWidth),
-                    MagnitudeRanks::StateBytes(num_elements, 3, num_workers)) +
-           1024;
+           (MagnitudeRanks::KeepsAll(num_elements) ? slots + ranks : std::max(slots, ranks)) + 1024;
   }
 
-  bool Wants(uint64_t block) const override { return ranks_ ? ranks_->Wants(block) : true; }
+  bool Wants(uint64_t block) const override { return slots_ ? true : ranks_->Wants(block); }
 
   void Add(int worker, graph::Range piece, std::span<const graph::View> in) override {
     Worker& state = workers_[static_cast<size_t>(worker)];
-    if (ranks_) return AddScores(&state, worker, piece, in);
+    if (!slots_) return AddScores(&state, worker, piece, in);
     if (piece.begin % kBlockElements == 0) state.sums = ExpSums::None();
-    float x_copy[kCopyElements], base_copy[kCopyElements];
+    float x_copy[kElementsAtOnce], base_copy[kElementsAtOnce];
     for (uint64_t at = piece.begin; at < piece.end;) {
-      const uint64_t row_end = (at / columns_ + 1) * columns_;
-      const uint64_t part_end = std::min(piece.end, row_end);
-      // Whole groups, or the part of one.
-      const bool is_whole = at % kGroup == 0 && at + kGroup <= part_end;
-      const uint64_t end = is_whole ? std::min(at + kGroupsAtOnce * kGroup, part_end / kGroup * kGroup)
-                                    : std::min(part_end, (at / kGroup + 1) * kGroup);
+      // Whole groups, or the part of one; of one row, unless all rows are of whole groups.
+      const uint64_t limit = columns_ % kGroup == 0 ? piece.end : std::min(piece.end, EndOfRow(at));
+      const bool is_whole = at % kGroup == 0 && at + kGroup <= limit;
+      const uint64_t end = is_whole ? std::min(at + kElementsAtOnce, limit / kGroup * kGroup)
+                                    : std::min(limit, (at / kGroup + 1) * kGroup);
       const float* x = FloatsAt(in[1], at - piece.begin, end - at, x_copy);
       const float* base = FloatsAt(in[0], at - piece.begin, end - at, base_copy);
+      if (ranks_) kernels::Magnitudes(x, base, end - at, ranks_->kept()->From(at));
       kernels::GroupExpSums groups[kGroupsAtOnce];
-      const uint64_t num_groups = is_whole ? (end - at) / kGroup : 1;
       if (is_whole) {
-        kernels::SumExpGroups(x, base, num_groups, groups);
+        kernels::SumExpGroups(x, base, (end - at) / kGroup, groups);
       } else {
         groups[0] = kernels::reference::SumExps(x, base, end - at);
       }
-      state.sums.Append(groups, num_groups);
-      if (end == row_end || end == num_elements_ || end % kBlockElements == 0) {
-        const ExpSums& s = state.sums;
-        const double values[ExpSums::kWidth] = {s.x_most, s.x_sum, s.base_most, s.base_sum, s.differences};
-        std::copy_n(values, ExpSums::kWidth, slots_->SlotOf(end));
-        state.sums = ExpSums::None();
-      }
+      AddGroups(&state.sums, at, end, groups);
       at = end;
     }
   }
 
   bool Finish(graph::FactValue* value) override {
-    if (!ranks_ && num_elements_ > 0) {
+    *value = {0};
+    if (num_elements_ == 0) return true;
+    if (slots_) {
       divergences_.resize(slots_->num_rows());
       for (uint64_t row = 0; row < divergences_.size(); ++row) divergences_[row] = SumsOfRow(row).Divergence();
       slots_.reset();
-      // mergekit's: element trunc(q (n - 1)) of the scores in ascending order.
-      uint64_t ks[3];
-      for (uint64_t quarter = 1; quarter <= 3; ++quarter) {
-        ks[quarter - 1] = num_elements_ - (num_elements_ - 1) * quarter / 4;
+      if (!ranks_) {
+        BeginRanks();
+        return false;
       }
-      ranks_.emplace(num_elements_, ks, num_workers_);
-      return false;
+      ScoreKept();
     }
-    if (ranks_ && !ranks_->Finish()) return false;
-    *value = {0};
-    if (!ranks_) return true;  // of a tensor without elements
+    if (!ranks_->Finish()) return false;
     const auto quantile = [&](size_t i) { return std::bit_cast<float>(ranks_->rank(i).bits); };
     const float threshold = quantile(1) + 1.5f * (quantile(2) - quantile(0));
     value->at(0) = std::bit_cast<uint32_t>(threshold);
@@ -156,15 +154,54 @@ class ArceeFusionFold final : public graph::Fold {
   };
   static constexpr std::array<float, graph::kPieceElements> kZeros = {};
 
+  uint64_t EndOfRow(uint64_t element) const { return (element / columns_ + 1) * columns_; }
+
+  void BeginRanks() {
+    // mergekit's: element trunc(q (n - 1)) of the scores in ascending order.
+    uint64_t ks[3];
+    for (uint64_t quarter = 1; quarter <= 3; ++quarter) {
+      ks[quarter - 1] = num_elements_ - (num_elements_ - 1) * quarter / 4;
+    }
+    ranks_.emplace(num_elements_, ks, num_workers_, MagnitudeLimits(), /*wants_ties=*/false);
+  }
+
+  // Elements [begin, end), of one group or of whole ones.
+  void AddGroups(ExpSums* sums, uint64_t begin, uint64_t end, const kernels::GroupExpSums* groups) {
+    for (uint64_t at = begin; at < end;) {
+      const uint64_t part_end = std::min({end, EndOfRow(at), (at / kBlockElements + 1) * kBlockElements});
+      const uint64_t num_groups = (part_end - at + kGroup - 1) / kGroup;
+      sums->Append(groups, num_groups);
+      if (part_end == EndOfRow(at) || part_end == num_elements_ || part_end % kBlockElements == 0) {
+        const double values[ExpSums::kWidth] = {sums->x_most, sums->x_sum, sums->base_most, sums->base_sum,
+                                                sums->differences};
+        std::copy_n(values, ExpSums::kWidth, slots_->SlotOf(part_end));
+        *sums = ExpSums::None();
+      }
+      groups += num_groups;
+      at = part_end;
+    }
+  }
+
+  // Of the differences that were kept.
+  void ScoreKept() {
+    ranks_->kept()->ForBlocks([&](uint64_t begin, float* kept, uint64_t count) {
+      for (uint64_t at = begin; at < begin + count;) {
+        const uint64_t end = std::min(begin + count, EndOfRow(at));
+        kernels::Scale(divergences_[at / columns_], end - at, kept + (at - begin));
+        at = end;
+      }
+    });
+    ranks_->CountKept();
+  }
+
   void AddScores(Worker* state, int worker, graph::Range piece, std::span<const graph::View> in) {
+    float x_copy[kElementsAtOnce], base_copy[kElementsAtOnce];
     for (uint64_t at = piece.begin; at < piece.end;) {
-      const uint64_t row = at / columns_;
-      const uint64_t end = std::min({piece.end, (row + 1) * columns_, at + kCopyElements});
+      const uint64_t end = std::min({piece.end, EndOfRow(at), at + kElementsAtOnce});
       const uint64_t first = at - piece.begin;
-      float x_copy[kCopyElements], base_copy[kCopyElements];
       const float* base = FloatsAt(in[0], first, end - at, base_copy);
       const float* x = FloatsAt(in[1], first, end - at, x_copy);
-      for (uint64_t i = 0; i < end - at; ++i) state->scores[first + i] = Score(x[i], base[i], divergences_[row]);
+      kernels::Scores(x, base, divergences_[at / columns_], end - at, &state->scores[first]);
       at = end;
     }
     const graph::View views[] = {{reinterpret_cast<const uint8_t*>(state->scores.data()), piece},
@@ -188,9 +225,10 @@ class ArceeFusionFold final : public graph::Fold {
   const uint64_t num_elements_, columns_;
   const int num_workers_;
   std::vector<Worker> workers_;
-  std::optional<RowSlots> slots_;        // until the divergences are known
-  std::vector<float> divergences_;       // by row
-  std::optional<MagnitudeRanks> ranks_;  // of the scores: first, second and third quartile
+  std::optional<RowSlots> slots_;   // until the divergences are known
+  std::vector<float> divergences_;  // by row
+  // Of the scores: first, second and third quartile. From the beginning where all of them are kept.
+  std::optional<MagnitudeRanks> ranks_;
 };
 
 }  // namespace
@@ -200,8 +238,13 @@ ArceeFusionFact::ArceeFusionFact(const graph::Node* base, const graph::Node* x, 
   SLUICE_CHECK(columns > 0 || num_elements() == 0);
 }
 
-int ArceeFusionFact::max_passes() const { return 1 + MagnitudeRanks::MaxPasses(num_elements()); }
-double ArceeFusionFact::expected_passes() const { return 1 + MagnitudeRanks::ExpectedPasses(num_elements()); }
+// What is kept is looked at where it is.
+int ArceeFusionFact::max_passes() const {
+  return MagnitudeRanks::KeepsAll(num_elements()) ? 1 : 1 + MagnitudeRanks::MaxPasses(num_elements());
+}
+double ArceeFusionFact::expected_passes() const {
+  return MagnitudeRanks::KeepsAll(num_elements()) ? 1 : 1 + MagnitudeRanks::ExpectedPasses(num_elements());
+}
 uint64_t ArceeFusionFact::StateBytes(int num_workers) const {
   return ArceeFusionFold::StateBytes(num_elements(), columns_, num_workers);
 }
@@ -218,16 +261,17 @@ void ArceeFusionNode::Compute(const graph::ComputeArgs& args) const {
   const graph::FactValue& fact = *args.facts[0];
   const auto number = [&](uint64_t i) { return std::bit_cast<float>(static_cast<uint32_t>(fact[i])); };
   const float threshold = number(0);
-  float base_copy[kCopyElements], x_copy[kCopyElements], out[kCopyElements];
+  float base_copy[kElementsAtOnce], x_copy[kElementsAtOnce], out_copy[kElementsAtOnce];
   for (uint64_t at = args.range.begin; at < args.range.end;) {
     const uint64_t row = at / columns_;
-    const uint64_t end = std::min({args.range.end, (row + 1) * columns_, at + kCopyElements});
+    const uint64_t end = std::min({args.range.end, (row + 1) * columns_, at + kElementsAtOnce});
     const uint64_t first = at - args.range.begin, count = end - at;
     const float* base = FloatsAt(args.in[0], first, count, base_copy);
     const float* x = FloatsAt(args.in[1], first, count, x_copy);
-    const float divergence = number(1 + row);
-    for (uint64_t i = 0; i < count; ++i) out[i] = Score(x[i], base[i], divergence) >= threshold ? x[i] : base[i];
-    std::memcpy(args.out + first * sizeof(float), out, count * sizeof(float));
+    uint8_t* place = args.out + first * sizeof(float);
+    float* out = IsFloatAligned(place) ? reinterpret_cast<float*>(place) : out_copy;
+    kernels::TakeScored(x, base, number(1 + row), threshold, count, out);
+    if (out == out_copy) std::memcpy(place, out, count * sizeof(float));
     at = end;
   }
 }

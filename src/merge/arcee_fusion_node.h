@@ -6,9 +6,10 @@
 
 namespace sluice::merge {
 
-// Value: {bits of the threshold as f32, then of each row's divergence as f32}. One pass for the divergences, and those
-// of MagnitudeRanks for three quantiles of the scores at once. Memory: 40 bytes for each row and block beside the
-// ranks'.
+// Value: {bits of the threshold as f32, then of each row's divergence as f32}. Where every difference can be kept
+// (MagnitudeRanks::KeepsAll), one pass: they become scores when the divergences are known. Else one for the
+// divergences, and those of MagnitudeRanks for three quantiles of the scores at once. Memory: 40 bytes for each row and
+// block beside the ranks'.
 class ArceeFusionFact final : public graph::Fact {
  public:
   // F32; rows of `columns` elements.

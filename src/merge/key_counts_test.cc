@@ -22,7 +22,7 @@ TEST(KeyCounts, CountAndRank) {
   std::ranges::sort(keys, std::greater<>());
   for (const uint64_t most_counted : {KeyCounts::kMostCounted, uint64_t{300}}) {
     for (const size_t groups : {1, 3}) {
-      KeyCounts counts(groups, most_counted);
+      KeyCounts counts(groups, FoldMemory::Shared(), most_counted);
       for (uint64_t at = 0; at < kCount; at += 250) counts.Count(at / 250 % groups, &x[at], &base[at], 250);
       counts.AddUp();
       EXPECT_EQ(counts.total(), kCount);
@@ -40,7 +40,7 @@ TEST(KeyCounts, CountAndRank) {
 TEST(KeyCounts, GroupsThatDifferHaveAVariance) {
   const std::vector<float> zeros(1000), ones(1000, 1);
   const uint32_t key_of_one = kernels::reference::MagnitudeKey(kernels::reference::MagnitudeBits(1, 0));
-  KeyCounts alike(2), unlike(2);
+  KeyCounts alike(2, FoldMemory::Shared()), unlike(2, FoldMemory::Shared());
   alike.Count(0, ones.data(), zeros.data(), 1000);
   alike.Count(1, ones.data(), zeros.data(), 1000);
   unlike.Count(0, ones.data(), zeros.data(), 1000);

@@ -10,41 +10,7 @@
 namespace sluice::merge {
 namespace {
 
-// As L1Fold, with della's mask. in: x, base, and what each element is compared with.
-class RankL1Fold final : public graph::Fold {
- public:
-  RankL1Fold(const RankMask& mask, uint64_t num_elements, int num_workers)
-      : mask_(mask),
-        num_elements_(num_elements),
-        sums_((num_elements + graph::kBlockElements - 1) / graph::kBlockElements, num_workers) {}
-
-  void Add(int worker, graph::Range piece, std::span<const graph::View> in) override {
-    float x_copy[kCopyElements], base_copy[kCopyElements], others_copy[kCopyElements];
-    uint32_t words[kCopyElements];
-    sums_.AddBy(worker, piece, num_elements_, [&](kernels::L1Lanes* lanes) {
-      ForAlignedParts(piece.size(), /*aligned=*/false, [&](uint64_t first, uint64_t count) {
-        const float* x = FloatsAt(in[0], first, count, x_copy);
-        const float* base = FloatsAt(in[1], first, count, base_copy);
-        const float* others = FloatsAt(in[2], first, count, others_copy);
-        RankMaskWords(mask_, piece.begin + first, count, x, base, others, words);
-        const kernels::DeltaMask mask = {
-            .kind = kernels::DeltaMask::Kind::kGiven, .keep_below = kMaskKeepBelow, .words = words};
-        kernels::AccumulateL1(x, base, mask, piece.begin + first, count, lanes);
-      });
-    });
-  }
-  bool Finish(graph::FactValue* value) override {
-    value->resize(2);
-    sums_.Finish(&(*value)[0], &(*value)[1]);
-    return true;
-  }
-
- private:
-  const RankMask mask_;
-  const uint64_t num_elements_;
-  L1Sums sums_;
-};
-
+// Of what a mask keeps: one that the elements' indices say, or the words of a third input.
 class L1Fold final : public graph::Fold {
  public:
   L1Fold(const kernels::DeltaMask& mask, uint64_t num_elements, int num_workers)
@@ -53,7 +19,11 @@ class L1Fold final : public graph::Fold {
         sums_((num_elements + graph::kBlockElements - 1) / graph::kBlockElements, num_workers) {}
 
   void Add(int worker, graph::Range piece, std::span<const graph::View> in) override {
-    sums_.Add(worker, piece, in, mask_, num_elements_);
+    if (in.size() == 2) return sums_.Add(worker, piece, in, mask_, num_elements_);
+    kernels::DeltaMask mask = {.kind = kernels::DeltaMask::Kind::kGiven,
+                               .keep_below = kMaskKeepBelow,
+                               .words = reinterpret_cast<const uint32_t*>(in[2].data)};
+    sums_.Add(worker, piece, in.first(2), mask, num_elements_);
   }
   bool Finish(graph::FactValue* value) override {
     value->resize(2);
@@ -76,7 +46,9 @@ void L1Sums::Add(int worker, graph::Range piece, std::span<const graph::View> in
   float x_copy[kCopyElements], base_copy[kCopyElements];
   AddBy(worker, piece, num_elements, [&](kernels::L1Lanes* lanes) {
     ForAlignedParts(piece.size(), AreFloatAligned(in), [&](uint64_t first, uint64_t count) {
-      kernels::AccumulateL1(FloatsAt(in[0], first, count, x_copy), FloatsAt(in[1], first, count, base_copy), mask,
+      kernels::DeltaMask of_part = mask;
+      if (mask.words != nullptr) of_part.words += first;
+      kernels::AccumulateL1(FloatsAt(in[0], first, count, x_copy), FloatsAt(in[1], first, count, base_copy), of_part,
                             piece.begin + first, count, lanes);
     });
   });
@@ -108,23 +80,18 @@ std::string MaskDescription(const kernels::DeltaMask& mask) {
   SLUICE_CHECK(false);
 }
 
-std::string MaskDescription(const RankMask& mask) {
-  return fmt::format("rank {} {} {} {} {}", mask.key.k0, mask.key.k1, mask.columns, mask.low, mask.high);
-}
-
 L1Fact::L1Fact(const graph::Node* x, const graph::Node* base, const kernels::DeltaMask& mask)
     : Fact("l1 " + MaskDescription(mask), {x, base}), mask_(mask) {}
 
-L1Fact::L1Fact(const graph::Node* x, const graph::Node* base, const graph::Node* others, const RankMask& mask)
-    : Fact("l1 " + MaskDescription(mask), {x, base, others}), rank_mask_(mask) {}
+L1Fact::L1Fact(const graph::Node* x, const graph::Node* base, const graph::Node* mask)
+    : Fact("l1 given", {x, base, mask}) {}
 
 uint64_t L1Fact::StateBytes(int num_workers) const {
-  return sizeof(RankL1Fold) +
+  return sizeof(L1Fold) +
          L1Sums::StateBytes((num_elements() + graph::kBlockElements - 1) / graph::kBlockElements, num_workers);
 }
 
 std::unique_ptr<graph::Fold> L1Fact::Begin(int num_workers) const {
-  if (rank_mask_) return std::make_unique<RankL1Fold>(*rank_mask_, num_elements(), num_workers);
   return std::make_unique<L1Fold>(mask_, num_elements(), num_workers);
 }
 

@@ -1,12 +1,12 @@
 // L1Fact: sum |d| and sum |masked d| of d = x - base over a whole tensor, for `rescale: true`.
 //
-// Which elements the mask keeps may hang on another input: della's, on what each element is compared with.
+// Which elements the mask keeps may be another input: della's.
 //
 // Value: {sum |d|, sum |masked d|}, f64, of blocks of 65,536 elements (kernels::AccumulateL1's lanes, added in their
 // fixed order), added in the blocks' order: the same at any partition.
 #pragma once
 
-#include <optional>
+#include <string>
 #include <vector>
 
 #include "base/check.h"
@@ -57,15 +57,14 @@ class L1Fact final : public graph::Fact {
  public:
   // Inputs: x and base, F32. `mask` is kAll or kRandom.
   L1Fact(const graph::Node* x, const graph::Node* base, const kernels::DeltaMask& mask);
-  // della's mask; `others` is a RotatedMagnitudeNode of x and base.
-  L1Fact(const graph::Node* x, const graph::Node* base, const graph::Node* others, const RankMask& mask);
+  // The same of a mask that is computed: a RankMaskNode.
+  L1Fact(const graph::Node* x, const graph::Node* base, const graph::Node* mask);
   uint64_t StateBytes(int num_workers) const override;
   double NanosecondsPerElement() const override { return 1.4; }
   std::unique_ptr<graph::Fold> Begin(int num_workers) const override;
 
  private:
   kernels::DeltaMask mask_;
-  std::optional<RankMask> rank_mask_;
 };
 
 // What `rescale: true` multiplies by: sum |d| / sum |masked d|, or 1 where either is under 1e-7.
@@ -73,6 +72,5 @@ float L1Scale(double all, double kept);
 
 // A description of the mask that tells it from any other, but for a threshold that a fact finds.
 std::string MaskDescription(const kernels::DeltaMask& mask);
-std::string MaskDescription(const RankMask& mask);
 
 }  // namespace sluice::merge

@@ -5,7 +5,7 @@
 // Bits and not the number, so that a NaN (larger than infinity here) can be recorded.
 //
 // A tensor passes by several times, in bounded memory (StateBytes, 2 to 5 MiB), one step a pass:
-//   all      up to 4 blocks: every magnitude is kept; done
+//   all      up to 14 blocks: every magnitude is kept, and keys are counted; done
 //   counts   counts by key (exponent, 7 bits of the significand, and whether there are more; kernels/select.h). More
 //            than 64 blocks: of 1 block in 32, which brackets the k-th; of all where that bracket missed
 //   fine     a sample's bracket that holds too much: counts its values in 1 block in 32, to narrow it and to find those

@@ -232,7 +232,7 @@ class NoNode final : public graph::Node {
 TEST(MagnitudeFact, StateBytesAreHonest) {
   if (mallinfo2().uordblks == 0) GTEST_SKIP() << "no mallinfo2 with this allocator";
   for (const char* kind : {"bf16", "equal", "f32"}) {
-    for (const size_t num_blocks : {2, 9, 66}) {
+    for (const size_t num_blocks : {2, 9, 20, 66}) {
       const size_t n = num_blocks * kBlockElements;
       Deltas deltas = Make(kind, n);
       const NoNode x(n), base(n);

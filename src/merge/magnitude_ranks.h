@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -19,9 +20,17 @@ class MagnitudeRanks {
   // The k-th largest magnitude and, of the elements that equal it, the last among the k first, in index order.
   using Rank = kernels::MagnitudePlace;
 
-  // ks: 1 <= k <= num_elements.
+  // ks: 1 <= k <= num_elements. Without wants_ties, the ranks' last ties are any: passes may be saved.
   MagnitudeRanks(uint64_t num_elements, std::span<const uint64_t> ks, int num_workers,
-                 const MagnitudeLimits& limits = {});
+                 const MagnitudeLimits& limits = {}, bool wants_ties = true);
+
+  // Whether every magnitude of such a tensor is kept: then one pass does.
+  static bool KeepsAll(uint64_t num_elements) { return MagnitudeTensor(num_elements, {}).keeps_all(); }
+
+  // Of such a tensor, for who has the magnitudes from elsewhere: what they are to be written to instead of Add, and
+  // what is to be called when they are, before Finish.
+  KeptMagnitudes* kept() { return &*kept_; }
+  void CountKept();
 
   // As graph::Fold has them; `in` is x and base, F32.
   bool Wants(uint64_t block) const;
@@ -40,15 +49,16 @@ class MagnitudeRanks {
   void AddPart(int worker, uint64_t begin, const float* x, const float* base, uint64_t count);
   bool Counts(uint64_t block) const { return counts_ && (!sampling_ || tensor_.IsSampled(block)); }
   void BeginCounts(bool sampling);
-  void FinishAll();
+  void FinishKept();
 
   const MagnitudeTensor tensor_;
   const size_t num_workers_;
   std::vector<std::unique_ptr<MagnitudeSearch>> searches_;
-  std::vector<float> all_;             // every magnitude, of a small tensor
-  std::unique_ptr<KeyCounts> counts_;  // while keys are counted
-  size_t num_groups_ = 0;              // of the counts
-  bool sampling_ = false;              // they are of a sample
+  std::shared_ptr<FoldMemory> memory_;
+  std::optional<KeptMagnitudes> kept_;  // of a small tensor
+  std::unique_ptr<KeyCounts> counts_;   // while keys are counted
+  size_t num_groups_ = 0;               // of the counts
+  bool sampling_ = false;               // they are of a sample
 };
 
 }  // namespace sluice::merge

@@ -21,6 +21,7 @@ constexpr uint64_t kCollectElements = 1024;  // per call, so that the kernel's l
 constexpr uint64_t kKeptBytes = 6;           // of a candidate
 constexpr size_t kMaxCommon = MagnitudeBracket::kMaxCommon;
 constexpr uint64_t kWordBits = 32;
+constexpr float kZeros[kCollectElements] = {};
 
 }  // namespace
 
@@ -31,7 +32,8 @@ MagnitudeTensor::MagnitudeTensor(uint64_t num_elements_in, const MagnitudeLimits
   SLUICE_CHECK(limits.sample_above_blocks >= limits.sample_step);  // so that a sample has a block
 }
 
-MagnitudeSearch::MagnitudeSearch(const MagnitudeTensor& tensor, uint64_t k) : tensor_(tensor), k_(k) {
+MagnitudeSearch::MagnitudeSearch(const MagnitudeTensor& tensor, uint64_t k, bool wants_tie)
+    : tensor_(tensor), k_(k), wants_tie_(wants_tie) {
   static_assert(sizeof(Kept) == kKeptBytes);
   SLUICE_CHECK(k >= 1 && k <= tensor.num_elements);
 }
@@ -199,53 +201,101 @@ void MagnitudeSearch::TakeSample(const KeyCounts& counts) {
   }
 }
 
-void MagnitudeSearch::TakeAll(const KeyCounts* counts, std::span<const float> all) {
-  uint64_t before = 0, count = all.size();  // of the key, or of all
-  uint32_t low = 0, high = ~uint32_t{0};
+void MagnitudeSearch::TakeKept(const KeyCounts* counts, KeptMagnitudes* kept, FoldMemory* memory) {
+  SLUICE_CHECK(kept->size() == tensor_.num_elements);
+  uint64_t before = 0, count = 0;  // larger than the k-th, and equal to it
   if (counts != nullptr) {
     const uint32_t key = counts->KeyOfRank(k_);
     before = counts->Above(key);
     count = (*counts)[key];
-    low = kernels::LowestOfKey(key);
-    high = kernels::HighestOfKey(key);
+    bracket_ = {.low = kernels::LowestOfKey(key), .high = kernels::HighestOfKey(key)};
+    threshold_bits_ = bracket_.low;
+    if (bracket_.low != bracket_.high) SelectInKey(kept, memory, &before, &count);
+  } else {
+    SelectAmongFew(kept, &before, &count);
   }
-  threshold_bits_ = low;
-  if (low != high) {
-    std::vector<uint32_t> values;
-    values.reserve(count);
-    for (const float magnitude : all) {
-      const uint32_t bits = std::bit_cast<uint32_t>(magnitude);
-      if (bits - low <= high - low) values.push_back(bits);
+  if (!Settle(before, count)) FindTieAmongKept(kept);
+}
+
+// Of the key's magnitudes, those larger and those equal to the k-th: of the former, *before are of larger keys.
+void MagnitudeSearch::SelectInKey(KeptMagnitudes* kept, FoldMemory* memory, uint64_t* before, uint64_t* count) {
+  FoldNumbers<uint32_t> counts(memory);  // by the low bits, which are all that is left
+  counts.Clear();
+  kernels::Candidate list[kCollectElements];
+  kernels::BracketCounts unused;
+  kept->ForBlocks([&](uint64_t, const float* magnitudes, uint64_t in_block) {
+    for (uint64_t at = 0; at < in_block; at += kCollectElements) {
+      const uint64_t part = std::min(kCollectElements, in_block - at);
+      const uint64_t found = kernels::CollectCandidates(magnitudes + at, kZeros, part, bracket_, 0, list, &unused);
+      for (uint64_t i = 0; i < found; ++i) ++counts[list[i].bits & 0xFFFF];
     }
-    const auto nth = values.begin() + static_cast<int64_t>(k_ - before - 1);
-    std::nth_element(values.begin(), nth, values.end(), std::greater<>());
-    threshold_bits_ = *nth;
-    before += static_cast<uint64_t>(std::ranges::count_if(values, [&](uint32_t v) { return v > threshold_bits_; }));
-    count = static_cast<uint64_t>(std::ranges::count(values, threshold_bits_));
+  });
+  uint32_t low_bits = 0x10000;
+  while (true) {
+    SLUICE_CHECK(low_bits > 0);
+    *count = counts[--low_bits];
+    if (*before + *count >= k_) break;
+    *before += *count;
   }
-  if (Settle(before, count)) return;
-  const auto ties_in = [&](uint64_t begin, uint64_t end) {
-    uint32_t ties = 0;
-    for (uint64_t i = begin; i < end; ++i) ties += std::bit_cast<uint32_t>(all[i]) == threshold_bits_ ? 1 : 0;
-    return ties;
-  };
-  uint64_t left = ties_left_, run = 0;
-  for (;; run += kCollectElements) {
-    SLUICE_CHECK(run < all.size());
-    const uint64_t ties = ties_in(run, std::min<uint64_t>(run + kCollectElements, all.size()));
-    if (ties >= left) break;
-    left -= ties;
+  threshold_bits_ = (bracket_.low & 0xFFFF0000u) | low_bits;
+}
+
+void MagnitudeSearch::SelectAmongFew(KeptMagnitudes* kept, uint64_t* before, uint64_t* count) {
+  std::vector<uint32_t> values;
+  values.reserve(kept->size());
+  kept->ForBlocks([&](uint64_t, const float* magnitudes, uint64_t in_block) {
+    for (uint64_t i = 0; i < in_block; ++i) values.push_back(std::bit_cast<uint32_t>(magnitudes[i]));
+  });
+  const auto nth = values.begin() + static_cast<int64_t>(k_ - 1);
+  std::nth_element(values.begin(), nth, values.end(), std::greater<>());
+  threshold_bits_ = *nth;
+  *before = static_cast<uint64_t>(std::ranges::count_if(values, [&](uint32_t v) { return v > threshold_bits_; }));
+  *count = static_cast<uint64_t>(std::ranges::count(values, threshold_bits_));
+}
+
+// Ties are counted where the last one cannot be, and marked where it is.
+void MagnitudeSearch::FindTieAmongKept(KeptMagnitudes* kept) {
+  const MagnitudeBracket ties = {
+      .low = threshold_bits_, .high = threshold_bits_, .common = {threshold_bits_}, .num_common = 1};
+  kernels::Candidate none[1];
+  kept->ForBlocks([&](uint64_t begin, const float* magnitudes, uint64_t in_block) {
+    for (uint64_t at = 0; at < in_block && step_ != Step::kKnown; at += kCollectElements) {
+      const uint64_t part = std::min(kCollectElements, in_block - at);
+      kernels::BracketCounts counts;
+      kernels::CollectCandidates(magnitudes + at, kZeros, part, ties, 0, none, &counts);
+      if (counts.common[0] < ties_left_) {
+        ties_left_ -= counts.common[0];
+        continue;
+      }
+      uint32_t words[kCollectElements / kWordBits];
+      kernels::EqualMagnitudes(magnitudes + at, kZeros, part, threshold_bits_, words);
+      FindTieInWords({words, (part + kWordBits - 1) / kWordBits}, begin + at);
+    }
+  });
+  SLUICE_CHECK(step_ == Step::kKnown);
+}
+
+// Whether the ties_left_-th tie is among these marks of elements from `begin` on, which are taken off ties_left_.
+void MagnitudeSearch::FindTieInWords(std::span<const uint32_t> words, uint64_t begin) {
+  for (size_t word = 0; word < words.size(); ++word) {
+    const auto in_word = static_cast<uint64_t>(std::popcount(words[word]));
+    if (in_word < ties_left_) {
+      ties_left_ -= in_word;
+      continue;
+    }
+    uint32_t ties = words[word];
+    while (--ties_left_ > 0) ties &= ties - 1;
+    last_tie_ = begin + word * kWordBits + static_cast<uint64_t>(std::countr_zero(ties));
+    Free();
+    step_ = Step::kKnown;
+    return;
   }
-  for (last_tie_ = run;; ++last_tie_) {
-    if (std::bit_cast<uint32_t>(all[last_tie_]) == threshold_bits_ && --left == 0) break;
-  }
-  step_ = Step::kKnown;
 }
 
 bool MagnitudeSearch::Settle(uint64_t before, uint64_t count) {
   SLUICE_CHECK(before < k_ && k_ <= before + count);
   ties_left_ = k_ - before;
-  if (ties_left_ != count && threshold_bits_ != 0) return false;
+  if (wants_tie_ && ties_left_ != count && threshold_bits_ != 0) return false;
   // All of them are kept. Of zeros it makes no difference which.
   last_tie_ = tensor_.num_elements - 1;
   Free();
@@ -432,17 +482,8 @@ void MagnitudeSearch::BeginTies() {
 
 void MagnitudeSearch::FinishTies() {
   if (tensor_.is_large()) return BeginBlock([&](uint64_t block) { return tie_counts_[block]; });
-  uint64_t left = ties_left_;
-  size_t word = 0;
-  for (; static_cast<uint64_t>(std::popcount(tie_words_[word])) < left; ++word) {
-    left -= static_cast<uint64_t>(std::popcount(tie_words_[word]));
-    SLUICE_CHECK(word + 1 < tie_words_.size());
-  }
-  uint32_t ties = tie_words_[word];
-  while (--left > 0) ties &= ties - 1;
-  last_tie_ = word * kWordBits + static_cast<uint64_t>(std::countr_zero(ties));
-  Free();
-  step_ = Step::kKnown;
+  FindTieInWords(std::vector<uint32_t>(std::move(tie_words_)), 0);
+  SLUICE_CHECK(step_ == Step::kKnown);
 }
 
 // The next pass looks through the block of the ties_left_-th tie alone.
@@ -461,7 +502,7 @@ void MagnitudeSearch::BeginBlock(const CountOfTies& count_of) {
 uint64_t MagnitudeSearch::StateBytes(const MagnitudeTensor& tensor) {
   const uint64_t n = tensor.num_elements;
   const bool is_large = tensor.is_large();
-  if (tensor.keeps_all()) return sizeof(MagnitudeSearch) + n * sizeof(uint32_t);
+  if (tensor.keeps_all()) return sizeof(MagnitudeSearch);  // MagnitudeRanks has the rest
   // Counts, candidates, and those of one bucket; per block: a vector with the allocator's rounding and counts. Without
   // a sample the bracket is a key: a bucket is a value.
   const uint64_t candidates = std::min(n, tensor.limits.max_candidates);

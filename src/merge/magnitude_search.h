@@ -10,13 +10,14 @@
 #include <vector>
 
 #include "kernels/select.h"
+#include "merge/kept_magnitudes.h"
 #include "merge/key_counts.h"
 
 namespace sluice::merge {
 
 // Bounds of the steps; tests make them small.
 struct MagnitudeLimits {
-  uint64_t all_blocks = 4;              // up to so many blocks, keep every magnitude
+  uint64_t all_blocks = 14;             // up to so many blocks, keep every magnitude
   uint64_t sample_above_blocks = 64;    // from more blocks than this, sample
   uint64_t sample_step = 32;            // one block in so many
   uint64_t max_candidates = 384 << 10;  // 6 bytes each
@@ -36,7 +37,8 @@ struct MagnitudeTensor {
 
 class MagnitudeSearch {
  public:
-  MagnitudeSearch(const MagnitudeTensor& tensor, uint64_t k);  // 1 <= k <= num_elements
+  // 1 <= k <= num_elements. Without wants_tie, last_tie is any.
+  MagnitudeSearch(const MagnitudeTensor& tensor, uint64_t k, bool wants_tie);
 
   // What it is waiting for: a pass over blocks that it wants, or counts of keys.
   bool is_known() const { return step_ == Step::kKnown; }
@@ -46,8 +48,8 @@ class MagnitudeSearch {
 
   // Of the blocks of a sample, where is_sample; else of all.
   void TakeCounts(const KeyCounts& counts, bool is_sample);
-  // Every magnitude, and counts of all or null: known after that.
-  void TakeAll(const KeyCounts* counts, std::span<const float> all);
+  // Every magnitude, and counts of all or null (few alone): known after that.
+  void TakeKept(const KeyCounts* counts, KeptMagnitudes* kept, FoldMemory* memory);
   // A pass, as graph::Fold has it. `begin` is the flat index of x[0], in one block with the last.
   bool Wants(uint64_t block) const;
   void Add(uint64_t begin, const float* x, const float* base, uint64_t count);
@@ -71,6 +73,10 @@ class MagnitudeSearch {
   }
 
   void Free();
+  void SelectInKey(KeptMagnitudes* kept, FoldMemory* memory, uint64_t* before, uint64_t* count);
+  void SelectAmongFew(KeptMagnitudes* kept, uint64_t* before, uint64_t* count);
+  void FindTieAmongKept(KeptMagnitudes* kept);
+  void FindTieInWords(std::span<const uint32_t> words, uint64_t begin);
   void TakeSample(const KeyCounts& counts);
   void SetBracket(uint32_t low_value, uint32_t high_value);
   uint32_t LowOfBucket(size_t bucket) const { return bracket_.low + (static_cast<uint32_t>(bucket) << shift_); }
@@ -94,6 +100,7 @@ class MagnitudeSearch {
 
   const MagnitudeTensor tensor_;
   const uint64_t k_;
+  const bool wants_tie_;
   Step step_ = Step::kCounts;
   bool sampling_ = false;                    // the bracket comes from a sample
   uint64_t first_rank_ = 0, last_rank_ = 0;  // in the sample

@@ -17,6 +17,8 @@ namespace sluice::merge {
 namespace {
 
 constexpr uint64_t kMostUnit = 256;  // the largest block of an encoding
+static_assert(kMostUnit == kernels::kMostRowUnit);
+constexpr uint64_t kWordsAtOnce = 32;  // that are drawn
 
 // Runs body(row, begin, end) for each row's part of `out`, in columns.
 template <class Body>
@@ -81,82 +83,85 @@ RowRotation::RowRotation(PhiloxKey key, uint64_t row, uint64_t columns)
   shift_ = distance % unit_;
 }
 
-void RankMaskWords(const RankMask& mask, uint64_t first_element, uint64_t count, const float* x, const float* base,
-                   const float* others, uint32_t* words) {
-  kernels::RandomMaskWords(mask.key, first_element, count, words);
-  ForRows({first_element, first_element + count}, mask.columns, [&](uint64_t row, uint64_t begin, uint64_t end) {
-    const uint64_t first = row * mask.columns - first_element;  // of the row's column 0; may be before the arrays
-    const RowRotation rotation(mask.key, row, mask.columns);
-    ForTies(rotation, begin, end, mask.columns, [&](uint64_t from, uint64_t to, bool keeps) {
-      const uint64_t at = first + from;
-      kernels::RankMaskWords(mask.low, mask.high, keeps, to - from, x + at, base + at, others + at, words + at);
-    });
-  });
+RankMaskNode::RankMaskNode(const graph::Node* x, const graph::Node* base, const RankMask& mask)
+    : Node(fmt::format("rank mask {} {} {} {} {}", mask.key.k0, mask.key.k1, mask.columns, mask.low, mask.high),
+           quant::F32(), x->num_elements(), {x, base}),
+      mask_(mask) {
+  SLUICE_CHECK(mask.columns >= 2 && num_elements() % mask.columns == 0);
 }
 
-RotatedMagnitudeNode::RotatedMagnitudeNode(const graph::Node* x, const graph::Node* base, PhiloxKey key,
-                                           uint64_t columns)
-    : Node(fmt::format("rotated magnitudes {} {} {}", key.k0, key.k1, columns), quant::F32(), x->num_elements(),
-           {x, base}),
-      key_(key),
-      columns_(columns) {
-  SLUICE_CHECK(columns >= 2 && num_elements() % columns == 0);
-}
-
-// Rows that are whole in `out` are needed as they stand; of a row that is cut, what its part is compared with.
-void RotatedMagnitudeNode::Needs(graph::Range out, graph::NeedList* needs) const {
+void RankMaskNode::Needs(graph::Range out, graph::NeedList* needs) const {
+  const uint64_t columns = mask_.columns;
   for (uint32_t input = 0; input < 2; ++input) {
-    graph::Range whole{};
-    const auto add_whole = [&] {
-      if (whole.size() > 0) needs->Add(input, whole);
-      whole = {};
-    };
-    ForRows(out, columns_, [&](uint64_t row, uint64_t begin, uint64_t end) {
-      const uint64_t first = row * columns_;
-      if (end - begin == columns_) {
-        whole = {whole.size() > 0 ? whole.begin : first, first + columns_};
-        return;
-      }
-      add_whole();
-      ForRotatedRuns(RowRotation(key_, row, columns_), begin, end, columns_, [&](uint64_t from, uint64_t to) {
+    needs->Add(input, out);
+    ForRows(out, columns, [&](uint64_t row, uint64_t begin, uint64_t end) {
+      if (end - begin == columns) return;
+      const uint64_t first = row * columns;
+      ForRotatedRuns(RowRotation(mask_.key, row, columns), begin, end, columns, [&](uint64_t from, uint64_t to) {
         needs->Add(input, {first + from, first + to});
       });
     });
-    add_whole();
   }
 }
 
-void RotatedMagnitudeNode::Compute(const graph::ComputeArgs& args) const {
-  const std::span<const graph::View> x = args.in.first(args.in.size() / 2), base = args.in.last(args.in.size() / 2);
+// Copies of a row of each input, should they be out of place, and what the row's elements are compared with.
+uint64_t RankMaskNode::ScratchBytes() const { return 3 * graph::kPieceElements * sizeof(float); }
+
+void RankMaskNode::Compute(const graph::ComputeArgs& args) const {
+  auto* words = reinterpret_cast<uint32_t*>(args.out);
+  const uint64_t count = args.range.size(), drawn = count / kWordsAtOnce * kWordsAtOnce;
+  kernels::RandomMaskWords(mask_.key, args.range.begin, drawn, words);
+  if (drawn < count) {
+    uint32_t rest[kWordsAtOnce];
+    kernels::RandomMaskWords(mask_.key, args.range.begin + drawn, count - drawn, rest);
+    std::copy_n(rest, count - drawn, words + drawn);
+  }
+  auto* x_copy = reinterpret_cast<float*>(args.scratch);
+  float* base_copy = x_copy + graph::kPieceElements;
+  const graph::View &of_x = args.in[0], &of_base = args.in[args.in.size() / 2];
+  ForRows(args.range, mask_.columns, [&](uint64_t row, uint64_t begin, uint64_t end) {
+    const uint64_t first = row * mask_.columns + begin - args.range.begin;
+    const float* x = FloatsAt(of_x, first, end - begin, x_copy);
+    const float* base = FloatsAt(of_base, first, end - begin, base_copy);
+    if (end - begin < mask_.columns) return ComparePart(args, row, begin, end, x, base, words + first);
+    kernels::RankRowWords(mask_.low, mask_.high, RowRotation(mask_.key, row, mask_.columns).turn(), x, base,
+                          words + first);
+  });
+}
+
+// Columns [begin, end) of a row, which are x, base and words.
+void RankMaskNode::ComparePart(const graph::ComputeArgs& args, uint64_t row, uint64_t begin, uint64_t end,
+                               const float* x, const float* base, uint32_t* words) const {
+  const std::span<const graph::View> of_x = args.in.first(args.in.size() / 2),
+                                     of_base = args.in.last(args.in.size() / 2);
   size_t view = 0;  // the first that can hold what comes
-  float x_copy[kCopyElements], base_copy[kCopyElements], magnitudes[kCopyElements];
-  uint8_t* out = args.out;
-  ForRows(args.range, columns_, [&](uint64_t row, uint64_t begin, uint64_t end) {
-    const RowRotation rotation(key_, row, columns_);
-    const uint64_t unit = rotation.unit();
-    for (uint64_t column = begin; column < end;) {
-      const uint64_t index = column / unit;
-      const uint64_t wanted = row * columns_ + rotation.FirstOfUnit(index);
-      const auto holds = [&](const graph::View& v) { return v.range.begin <= wanted && wanted + unit <= v.range.end; };
-      for (size_t tried = 0; !holds(x[view]); ++tried) {
-        SLUICE_CHECK(tried < x.size());
-        view = (view + 1) % x.size();
-      }
-      const uint64_t at = wanted - x[view].range.begin;
-      const float* of_x = FloatsAt(x[view], at, unit, x_copy);
-      const float* of_base = FloatsAt(base[view], at, unit, base_copy);
-      kernels::Magnitudes(of_x, of_base, unit, magnitudes);
-      const uint64_t first = column % unit, last = std::min(end - index * unit, unit);
-      // Element i of the unit is compared with i + shift, which comes round.
-      const auto copy = [&](uint64_t from, uint64_t to) {
-        std::memcpy(out, magnitudes + from, (to - from) * sizeof(float));
-        out += (to - from) * sizeof(float);
-      };
-      const uint64_t turn = unit - rotation.shift();
-      if (first < turn) copy(first + rotation.shift(), std::min(last, turn) + rotation.shift());
-      if (last > turn) copy(std::max(first, turn) - turn, last - turn);
-      column += last - first;
+  float x_copy[kMostUnit], base_copy[kMostUnit], magnitudes[kMostUnit];
+  const RowRotation rotation(mask_.key, row, mask_.columns);
+  const uint64_t unit = rotation.unit();
+  float* const others = reinterpret_cast<float*>(args.scratch) + 2 * graph::kPieceElements;
+  float* out = others;
+  for (uint64_t column = begin; column < end;) {
+    const uint64_t index = column / unit;
+    const uint64_t wanted = row * mask_.columns + rotation.FirstOfUnit(index);
+    const auto holds = [&](const graph::View& v) { return v.range.begin <= wanted && wanted + unit <= v.range.end; };
+    for (size_t tried = 0; !holds(of_x[view]); ++tried) {
+      SLUICE_CHECK(tried < of_x.size());
+      view = (view + 1) % of_x.size();
     }
+    const uint64_t at = wanted - of_x[view].range.begin;
+    kernels::Magnitudes(FloatsAt(of_x[view], at, unit, x_copy), FloatsAt(of_base[view], at, unit, base_copy), unit,
+                        magnitudes);
+    const uint64_t first = column % unit, last = std::min(end - index * unit, unit);
+    // Element i of the unit is compared with i + shift, which comes round.
+    const auto copy = [&](uint64_t from, uint64_t to) { out = std::copy(magnitudes + from, magnitudes + to, out); };
+    const uint64_t turn = unit - rotation.shift();
+    if (first < turn) copy(first + rotation.shift(), std::min(last, turn) + rotation.shift());
+    if (last > turn) copy(std::max(first, turn) - turn, last - turn);
+    column += last - first;
+  }
+  ForTies(rotation, begin, end, mask_.columns, [&](uint64_t from, uint64_t to, bool keeps) {
+    const uint64_t at = from - begin;
+    kernels::RankMaskWords(mask_.low, mask_.high, keeps, to - from, x + at, base + at, others + at, words + at);
   });
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/counter_rng.h"
 #include "graph/graph.h"
+#include "kernels/mask_words.h"
 #include "merge/magnitude_ranks.h"
 
 namespace sluice::merge {
@@ -40,16 +41,13 @@ struct RankMask {
   uint64_t columns = 0;        // of a row, 2 or more
   uint64_t low = 0, high = 0;  // round(p 2^32), low <= high
 };
-// `others`: |x - base| of the elements that these are compared with, as RotatedMagnitudeNode has it.
-void RankMaskWords(const RankMask& mask, uint64_t first_element, uint64_t count, const float* x, const float* base,
-                   const float* others, uint32_t* words);
-
 // Which element of its row each is compared with: columns go in units of the largest power of two, at most 256, that
 // divides their number; units rotate, and so do the elements within each. Encodings' blocks stay whole.
 class RowRotation {
  public:
   RowRotation(PhiloxKey key, uint64_t row, uint64_t columns);
   uint64_t unit() const { return unit_; }
+  kernels::RowTurn turn() const { return {unit_, num_units_, unit_shift_, shift_}; }
   uint64_t shift() const { return shift_; }  // within each unit
   // The column that `column` is compared with; never itself.
   uint64_t Of(uint64_t column) const {
@@ -66,18 +64,24 @@ class RowRotation {
   uint64_t unit_, num_units_, unit_shift_, shift_;
 };
 
-// |x - base|, each element in the place of the one that is compared with it. [*, columns], F32.
-class RotatedMagnitudeNode final : public graph::Node {
+// The mask's words, 0 or 1 in 32 bits, in the bytes of an F32 tensor [*, columns].
+//
+// Rows that lie whole in what is computed are looked at where they are; of others the part that theirs is compared with
+// is asked for.
+class RankMaskNode final : public graph::Node {
  public:
-  RotatedMagnitudeNode(const graph::Node* x, const graph::Node* base, PhiloxKey key, uint64_t columns);
+  RankMaskNode(const graph::Node* x, const graph::Node* base, const RankMask& mask);
   void Needs(graph::Range out, graph::NeedList* needs) const override;
-  uint64_t MostNeeds() const override { return 5; }  // two for a row cut at each end, one for all whole rows
+  uint64_t MostNeeds() const override { return 5; }  // what is computed, and two for a row cut at each end
   void Compute(const graph::ComputeArgs& args) const override;
+  uint64_t ScratchBytes() const override;
   double NanosecondsPerElement() const override { return 2; }
 
  private:
-  PhiloxKey key_;
-  uint64_t columns_;
+  void ComparePart(const graph::ComputeArgs& args, uint64_t row, uint64_t begin, uint64_t end, const float* x,
+                   const float* base, uint32_t* words) const;
+
+  RankMask mask_;
 };
 
 }  // namespace sluice::merge

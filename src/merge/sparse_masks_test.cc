@@ -1,11 +1,13 @@
 #include "merge/sparse_masks.h"
 
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <set>
 
 #include <gtest/gtest.h>
 
+#include "kernels/task_vectors.h"
 #include "merge/mask_key.h"
 #include "merge/testing/node_runner.h"
 
@@ -43,6 +45,15 @@ TEST(RowRotation, EveryOtherColumnIsAsLikely) {
   }
 }
 
+std::vector<uint32_t> WordsOf(const std::vector<float>& x, const std::vector<float>& base, const RankMask& mask) {
+  graph::Graph graph;
+  const std::vector<float> bits = tests::NodeRunner().RunF32(
+      graph.Add(std::make_unique<RankMaskNode>(tests::AddFloats(&graph, x), tests::AddFloats(&graph, base), mask)));
+  std::vector<uint32_t> words;
+  for (const float of_word : bits) words.push_back(std::bit_cast<uint32_t>(of_word));
+  return words;
+}
+
 // della's definition: kept with probability low + (high - low) rank / (columns - 1).
 TEST(RankMask, KeepsByRank) {
   constexpr uint64_t kColumns = 24, kRows = 20000;
@@ -53,12 +64,7 @@ TEST(RankMask, KeepsByRank) {
   }
   const double low = 0.35, high = 0.85;
   const RankMask mask = {kKey, kColumns, KeepBelow(low), KeepBelow(high)};
-  graph::Graph graph;
-  const graph::Node* others = graph.Add(std::make_unique<RotatedMagnitudeNode>(
-      tests::AddFloats(&graph, x), tests::AddFloats(&graph, base), kKey, kColumns));
-  const std::vector<float> magnitudes = tests::NodeRunner().RunF32(others);
-  std::vector<uint32_t> words(x.size());
-  RankMaskWords(mask, 0, x.size(), x.data(), base.data(), magnitudes.data(), words.data());
+  const std::vector<uint32_t> words = WordsOf(x, base, mask);
   std::vector<double> kept(kColumns);
   for (uint64_t i = 0; i < x.size(); ++i) kept[7 * (i % kColumns) % kColumns] += words[i] == 0;
   for (uint64_t rank = 0; rank < kColumns; ++rank) {
@@ -72,8 +78,7 @@ TEST(RankMask, EqualMagnitudesRankByIndex) {
   constexpr uint64_t kColumns = 32, kRows = 20000;
   const std::vector<float> same(kColumns * kRows, 0.5f), base(same.size());
   const RankMask mask = {kKey, kColumns, 0, uint64_t{1} << 32};  // always compared
-  std::vector<uint32_t> words(same.size());
-  RankMaskWords(mask, 0, same.size(), same.data(), base.data(), same.data(), words.data());
+  const std::vector<uint32_t> words = WordsOf(same, base, mask);
   std::vector<double> kept(kColumns);
   for (uint64_t i = 0; i < words.size(); ++i) kept[i % kColumns] += words[i] == 0;
   EXPECT_EQ(kept[0], 0);
@@ -102,13 +107,43 @@ TEST(BandMask, DropsBothEnds) {
   EXPECT_EQ(kept({.has_top = true, .top = {MagnitudeBitsOf(nan, 0), 4}}), "11110111");
 }
 
+// As docs/formats/mask.md has it, element by element: rows within a piece, rows cut by pieces and blocks, rows longer
+// than either, and columns that no vector divides.
+TEST(RankMaskNode, IsTheFormat) {
+  for (const auto& [columns, rows] : {std::pair<uint64_t, uint64_t>{576, 300},
+                                      {7168, 20},
+                                      {9984, 15},
+                                      {70000, 2},
+                                      {33, 600},
+                                      {100, 200},
+                                      {2, 5000}}) {
+    std::vector<float> x(columns * rows), base(x.size());
+    for (uint64_t i = 0; i < x.size(); ++i) {
+      x[i] = static_cast<float>(i * 2654435761u % 61) - 30;  // magnitudes that tie
+      base[i] = static_cast<float>(i * 40503u % 7);
+    }
+    const RankMask mask = {kKey, columns, KeepBelow(0.2), KeepBelow(0.9)};
+    const std::vector<uint32_t> words = WordsOf(x, base, mask);
+    uint64_t wrong = 0;
+    for (uint64_t i = 0; i < x.size(); ++i) {
+      const uint64_t row = i / columns, other = row * columns + RowRotation(kKey, row, columns).Of(i % columns);
+      const float magnitude = std::fabs(x[i] - base[i]), than = std::fabs(x[other] - base[other]);
+      const bool is_larger = magnitude > than || (magnitude == than && i > other);
+      const uint64_t word = kernels::RandomMaskWord(kKey, i);
+      const bool is_kept = word < mask.low || (word < mask.high && is_larger);
+      wrong += words[i] != (is_kept ? 0 : 1);
+    }
+    EXPECT_EQ(wrong, 0u) << columns;
+  }
+}
+
 // Needs are whole units of columns, so that the blocks of a parent's encoding are never cut.
-TEST(RotatedMagnitude, NeedsWholeBlocks) {
+TEST(RankMaskNode, NeedsWholeBlocks) {
   graph::Graph graph;
   constexpr uint64_t kColumns = 768, kRows = 100;
   const graph::Node* x = tests::AddFloats(&graph, std::vector<float>(kColumns * kRows, 1.0f));
   const graph::Node* base = tests::AddFloats(&graph, std::vector<float>(kColumns * kRows));
-  const RotatedMagnitudeNode node(x, base, kKey, kColumns);
+  const RankMaskNode node(x, base, {kKey, kColumns, 0, 1});
   for (uint64_t begin = 0; begin < kColumns * kRows; begin += graph::kPieceElements) {
     graph::NeedList needs;
     const graph::Range out = {begin, std::min(begin + graph::kPieceElements, kColumns * kRows)};
@@ -120,12 +155,13 @@ TEST(RotatedMagnitude, NeedsWholeBlocks) {
       EXPECT_EQ(need.range.end % 256, 0u);
       total += need.range.size();
     }
-    EXPECT_EQ(total, 2 * out.size());
+    const uint64_t cut = (kColumns - begin % kColumns) % kColumns + out.end % kColumns;
+    EXPECT_EQ(total, 2 * (out.size() + cut));
   }
 }
 
 // Of a parent in blocks of 32 (Q8_0: an f16 scale and 32 bytes) as of its numbers.
-TEST(RotatedMagnitude, WorksOnQuantisedParents) {
+TEST(RankMaskNode, WorksOnQuantisedParents) {
   constexpr uint64_t kColumns = 96, kRows = 300, kCount = kColumns * kRows;
   std::vector<uint8_t> blocks;
   std::vector<float> x, base(kCount, 0.25f);
@@ -141,7 +177,8 @@ TEST(RotatedMagnitude, WorksOnQuantisedParents) {
   const graph::Node* stored = graph.AddStored(tests::MemoryBytes(blocks), 0, quant::EncodingByName("Q8_0"), kCount);
   const graph::Node* b = tests::AddFloats(&graph, base);
   const auto run = [&](const graph::Node* of) {
-    return tests::NodeRunner().RunF32(graph.Add(std::make_unique<RotatedMagnitudeNode>(of, b, kKey, kColumns)));
+    const RankMask mask = {kKey, kColumns, KeepBelow(0.3), KeepBelow(0.7)};
+    return tests::NodeRunner().RunF32(graph.Add(std::make_unique<RankMaskNode>(of, b, mask)));
   };
   EXPECT_EQ(run(graph.AddCast(stored, quant::F32())), run(tests::AddFloats(&graph, x)));
 }

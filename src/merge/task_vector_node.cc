@@ -23,7 +23,7 @@ using kernels::DeltaMask;
 using enum TaskVectorParameter::Place;
 
 std::string MaskText(const TaskVectorNode::Model& model) {
-  if (model.rank) return MaskDescription(*model.rank);
+  if (model.rank) return "given";
   if (model.band) return fmt::format("band {} {}", model.band->drop, model.band->keep);
   return MaskDescription(model.mask);
 }
@@ -45,7 +45,7 @@ struct ScratchLayout {
     vectors = 0;
     floats = RoundUp(num_models * sizeof(kernels::TaskVector), 64);
     copies = floats + RoundUp(kernels::TaskVectorScratchFloats(num_models) * sizeof(float), 64);
-    words = copies + (num_models + 3) * kCopyElements * sizeof(float);  // the base, the models, one more, the result
+    words = copies + (num_models + 2) * kCopyElements * sizeof(float);  // the base, the models, the result
     end = words + num_models * kCopyElements * sizeof(uint32_t);
   }
 };
@@ -175,7 +175,7 @@ const graph::Node* AddTaskVectorNode(const BuildArgs& args, const TaskVectorSett
   SLUICE_CHECK(args.base != nullptr);
   const ParameterValues& recipe = *args.parameters;
   std::vector<TaskVectorNode::Model> models;
-  std::vector<const graph::Node*> inputs = {args.base}, others;
+  std::vector<const graph::Node*> inputs = {args.base}, masks;
   for (size_t ordinal = 0; ordinal < args.models.size(); ++ordinal) {
     const ParameterValues& values = *args.models[ordinal].parameters;
     TaskVectorNode::Model model;
@@ -190,12 +190,11 @@ const graph::Node* AddTaskVectorNode(const BuildArgs& args, const TaskVectorSett
     const graph::Node* x = args.models[ordinal].node;
     inputs.push_back(x);
     if (model.rank) {
-      others.push_back(
-          args.graph->Add(std::make_unique<RotatedMagnitudeNode>(x, args.base, model.rank->key, model.rank->columns)));
+      masks.push_back(args.graph->Add(std::make_unique<RankMaskNode>(x, args.base, *model.rank)));
     }
     models.push_back(std::move(model));
   }
-  inputs.insert(inputs.end(), others.begin(), others.end());
+  inputs.insert(inputs.end(), masks.begin(), masks.end());
   const TaskVectorNode::Settings node_settings = {.consensus = settings.consensus,
                                                   .normalize = recipe[kNormalize] != 0,
                                                   .lambda = static_cast<float>(recipe[kLambda])};
@@ -207,18 +206,18 @@ TaskVectorNode::TaskVectorNode(const Settings& settings, std::vector<Model> mode
     : Node(Description(settings, models), quant::F32(), inputs[0]->num_elements(), inputs),
       settings_(settings),
       models_(std::move(models)) {
-  size_t next_other = models_.size() + 1;
+  size_t next_mask = models_.size() + 1;
   for (size_t m = 0; m < models_.size(); ++m) {
     const Model& model = models_[m];
     fact_of_.push_back(-1);
-    other_of_.push_back(model.rank ? next_other++ : 0);
+    mask_of_.push_back(model.rank ? next_mask++ : 0);
     std::unique_ptr<graph::Fact> fact;
     if (model.mask.kind == DeltaMask::Kind::kMagnitude) {
       fact = std::make_unique<MagnitudeFact>(inputs[m + 1], inputs[0], model.keep, model.scale_by_l1);
     } else if (model.band) {
       fact = std::make_unique<BandFact>(inputs[m + 1], inputs[0], *model.band, model.scale_by_l1);
     } else if (model.scale_by_l1 && model.rank) {
-      fact = std::make_unique<L1Fact>(inputs[m + 1], inputs[0], inputs[other_of_[m]], *model.rank);
+      fact = std::make_unique<L1Fact>(inputs[m + 1], inputs[0], inputs[mask_of_[m]]);
     } else if (model.scale_by_l1) {
       fact = std::make_unique<L1Fact>(inputs[m + 1], inputs[0], model.mask);
     }
@@ -227,7 +226,7 @@ TaskVectorNode::TaskVectorNode(const Settings& settings, std::vector<Model> mode
       AddFact(std::move(fact));
     }
   }
-  SLUICE_CHECK(inputs.size() == next_other);
+  SLUICE_CHECK(inputs.size() == next_mask);
 }
 
 uint64_t TaskVectorNode::ScratchBytes() const { return ScratchLayout(models_.size()).end; }
@@ -235,7 +234,7 @@ uint64_t TaskVectorNode::ScratchBytes() const { return ScratchLayout(models_.siz
 double TaskVectorNode::NanosecondsPerElement() const {
   double nanoseconds = 0.5;
   for (const Model& model : models_) {
-    nanoseconds += model.rank ? 4 : model.band ? 2 : model.mask.kind == DeltaMask::Kind::kRandom ? 1.2 : 0.5;
+    nanoseconds += model.rank ? 0.6 : model.band ? 2 : model.mask.kind == DeltaMask::Kind::kRandom ? 1.2 : 0.5;
   }
   return nanoseconds;
 }
@@ -259,25 +258,22 @@ void TaskVectorNode::Compute(const graph::ComputeArgs& args) const {
     }
     if (model.scale_by_l1) vector->scale = L1Scale(value[sums], value[sums + 1]);
   }
-  float* result_copy = copies + (models_.size() + 2) * kCopyElements;
+  float* result_copy = copies + (models_.size() + 1) * kCopyElements;
   const bool out_aligned = IsFloatAligned(args.out);
-  const bool whole = out_aligned && AreFloatAligned(args.in) && !HasWords();
+  const bool whole = out_aligned && AreFloatAligned(args.in) && !HasBands();
   ForAlignedParts(args.range.size(), whole, [&](uint64_t first, uint64_t count) {
     const float* base = FloatsAt(args.in[0], first, count, copies);
     const uint64_t element = args.range.begin + first;
     for (size_t m = 0; m < models_.size(); ++m) {
       vectors[m].x = FloatsAt(args.in[m + 1], first, count, copies + (m + 1) * kCopyElements);
-      if (models_[m].mask.kind != DeltaMask::Kind::kGiven) continue;
-      auto* words = reinterpret_cast<uint32_t*>(args.scratch + layout.words) + m * kCopyElements;
-      if (models_[m].band) {
+      if (models_[m].rank) {
+        vectors[m].mask.words = reinterpret_cast<const uint32_t*>(args.in[mask_of_[m]].data) + first;
+      } else if (models_[m].band) {
+        auto* words = reinterpret_cast<uint32_t*>(args.scratch + layout.words) + m * kCopyElements;
         const BandMask mask = BandMaskOf(*models_[m].band, num_elements(), *args.facts[fact_of_[m]]);
         BandMaskWords(mask, element, count, vectors[m].x, base, words);
-      } else {
-        float* copy = copies + (models_.size() + 1) * kCopyElements;
-        const float* others = FloatsAt(args.in[other_of_[m]], first, count, copy);
-        RankMaskWords(*models_[m].rank, element, count, vectors[m].x, base, others, words);
+        vectors[m].mask.words = words;
       }
-      vectors[m].mask.words = words;
     }
     uint8_t* out = args.out + first * sizeof(float);
     const kernels::TaskVectorArgs kernel_args = {.base = base,
@@ -294,8 +290,8 @@ void TaskVectorNode::Compute(const graph::ComputeArgs& args) const {
   });
 }
 
-bool TaskVectorNode::HasWords() const {
-  return std::ranges::any_of(models_, [](const Model& m) { return m.mask.kind == DeltaMask::Kind::kGiven; });
+bool TaskVectorNode::HasBands() const {
+  return std::ranges::any_of(models_, [](const Model& m) { return m.band.has_value(); });
 }
 
 }  // namespace sluice::merge

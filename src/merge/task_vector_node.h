@@ -59,19 +59,19 @@ class TaskVectorNode final : public graph::Node {
     bool consensus = false, normalize = false;
     float lambda = 1;
   };
-  // inputs: the base, then the models, F32, then a RotatedMagnitudeNode for each model with a rank.
+  // inputs: the base, then the models, F32, then a RankMaskNode for each model with a rank.
   TaskVectorNode(const Settings& settings, std::vector<Model> models, std::vector<const graph::Node*> inputs);
   void Compute(const graph::ComputeArgs& args) const override;
   uint64_t ScratchBytes() const override;
   double NanosecondsPerElement() const override;
 
  private:
-  bool HasWords() const;
+  bool HasBands() const;
 
   Settings settings_;
   std::vector<Model> models_;
-  std::vector<int> fact_of_;      // per model, -1 where none
-  std::vector<size_t> other_of_;  // per model: the input that a rank compares with, 0 where none
+  std::vector<int> fact_of_;     // per model, -1 where none
+  std::vector<size_t> mask_of_;  // per model: the input that has the mask of its ranks, 0 where none
 };
 
 }  // namespace sluice::merge
