@@ -178,6 +178,7 @@ Table TensorTable(const verify::Verification& result) {
       row.push_back(fmt::format("{:.6f}", stats.cosine));
       row.push_back(RankText(tensor));
       std::vector<std::string> odd;
+      if (stats.changed == 0) odd.emplace_back("bits of NaN, or the sign of zero");
       if (stats.nan_a + stats.nan_b > 0) odd.push_back(fmt::format("NaN {}/{}", stats.nan_a, stats.nan_b));
       if (stats.inf_a + stats.inf_b > 0) odd.push_back(fmt::format("Inf {}/{}", stats.inf_a, stats.inf_b));
       row.push_back(fmt::format("{}", fmt::join(odd, ", ")));
