@@ -21,6 +21,8 @@
 #include <hwy/foreach_target.h>  // after HWY_TARGET_INCLUDE
 #include <hwy/highway.h>
 
+#include "kernels/wide_floats-inl.h"
+
 #ifndef SLUICE_KERNELS_COMBINATION_ONCE
 #define SLUICE_KERNELS_COMBINATION_ONCE
 namespace sluice::kernels {
@@ -48,8 +50,7 @@ namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Highway's emulation rounds what is too large for f32 to the largest f32, and no processor does.
-#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+#if !SLUICE_KERNELS_HAS_WIDE_FLOATS
 
 void AddInnerProducts(const float* base, std::span<const float* const> x, uint64_t first_element, uint64_t count,
                       double* lanes) {
@@ -62,16 +63,11 @@ void Combine(const float* base, std::span<const float* const> x, const double* c
 
 #else
 
-using DD = hn::CappedTag<double, kMaxVectorBytes / 8>;
-using DF = hn::Rebind<float, DD>;
-using VD = hn::Vec<DD>;
+using namespace wide_floats;  // NOLINT: vectors of f64
 
-constexpr uint64_t kStep = hn::MaxLanes(DD());
 constexpr uint64_t kVectors = kProductLanes / kStep;  // of a row of lanes
 constexpr uint64_t kBufferDoubles = 3072;
 constexpr uint64_t kMostChunk = 256;
-
-HWY_INLINE VD WideAt(const float* x) { return hn::PromoteTo(DD(), hn::LoadU(DF(), x)); }
 
 // lanes[t] += a b_t for kTile vectors b, `stride` apart.
 template <size_t kTile>
@@ -149,8 +145,6 @@ HWY_INLINE void CombineVectors(const float* base, std::span<const float* const> 
                                uint64_t count, float* out) {
   const DD dd;
   const DF df;
-  const VD canonical = hn::BitCast(dd, hn::Set(hn::RebindToUnsigned<DD>(), uint64_t{0x7FF8} << 48));
-  const auto narrow = [&](VD sum) HWY_ATTR { return hn::DemoteTo(df, hn::IfThenElse(hn::IsNaN(sum), canonical, sum)); };
   for (uint64_t i = 0; i < count; i += 2 * kStep) {
     const VD base_0 = kHasBase ? WideAt(base + i) : hn::Set(dd, -0.0);
     const VD base_1 = kHasBase ? WideAt(base + i + kStep) : hn::Set(dd, -0.0);
@@ -166,8 +160,8 @@ HWY_INLINE void CombineVectors(const float* base, std::span<const float* const> 
       sum_0 = hn::Add(sum_0, hn::Mul(factor_0, v_0));
       sum_1 = hn::Add(sum_1, hn::Mul(factor_1, v_1));
     }
-    hn::StoreU(narrow(sum_0), df, out + i);
-    hn::StoreU(narrow(sum_1), df, out + i + kStep);
+    hn::StoreU(Narrow(sum_0), df, out + i);
+    hn::StoreU(Narrow(sum_1), df, out + i + kStep);
   }
 }
 
@@ -181,7 +175,7 @@ void Combine(const float* base, std::span<const float* const> x, const double* c
   CombineFrom(whole, base, x, factors, by_element, count, out);
 }
 
-#endif  // HWY_SCALAR, HWY_EMU128
+#endif  // SLUICE_KERNELS_HAS_WIDE_FLOATS
 
 }  // namespace HWY_NAMESPACE
 }  // namespace sluice::kernels

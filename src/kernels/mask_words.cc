@@ -20,23 +20,16 @@
 #include <hwy/foreach_target.h>  // after HWY_TARGET_INCLUDE
 #include <hwy/highway.h>
 
+#include "kernels/magnitude_bits-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace sluice::kernels {
 namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-using DF = hn::CappedTag<float, kMaxVectorBytes / 4>;
-using DI = hn::Rebind<int32_t, DF>;
+using namespace magnitude_bits;  // NOLINT: vectors and BitsAt
 using DU = hn::Rebind<uint32_t, DF>;
-using VI = hn::Vec<DI>;
-
-HWY_INLINE VI BitsAt(const float* x, const float* base) {
-  const DF df;
-  const DI di;
-  const VI bits = hn::BitCast(di, hn::Abs(hn::Sub(hn::LoadU(df, x), hn::LoadU(df, base))));
-  return hn::Min(bits, hn::Set(di, 0x7FC00000));
-}
 
 // Dropped where the magnitude is larger than `top`, or not larger than `bottom`.
 HWY_INLINE void BandWords(int32_t top, int32_t bottom, uint64_t count, const float* x, const float* base,

@@ -17,6 +17,8 @@
 #include <hwy/foreach_target.h>  // after HWY_TARGET_INCLUDE
 #include <hwy/highway.h>
 
+#include "kernels/wide_floats-inl.h"
+
 #ifndef SLUICE_KERNELS_SCE_SUMS_ONCE
 #define SLUICE_KERNELS_SCE_SUMS_ONCE
 namespace sluice::kernels {
@@ -79,8 +81,7 @@ namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Highway's emulation rounds what is too large for f32 to the largest f32, and no processor does.
-#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+#if !SLUICE_KERNELS_HAS_WIDE_FLOATS
 
 void Variances(const float* base, std::span<const float* const> x, uint64_t count, float* variances) {
   VariancesFrom(0, base, x, count, variances);
@@ -96,20 +97,9 @@ void MergeAgreeing(const float* base, std::span<const float* const> x, const dou
 
 #else
 
-using DD = hn::CappedTag<double, kMaxVectorBytes / 8>;
-using DF = hn::Rebind<float, DD>;
+using namespace wide_floats;  // NOLINT: vectors of f64
 using DU32 = hn::Rebind<uint32_t, DD>;
 using DU64 = hn::Rebind<uint64_t, DD>;
-using VD = hn::Vec<DD>;
-
-constexpr uint64_t kStep = hn::MaxLanes(DD());
-
-HWY_INLINE VD WideAt(const float* x) { return hn::PromoteTo(DD(), hn::LoadU(DF(), x)); }
-
-HWY_INLINE hn::Vec<DF> Narrow(VD value) {
-  const VD canonical = hn::BitCast(DD(), hn::Set(DU64(), uint64_t{0x7FF8} << 48));
-  return hn::DemoteTo(DF(), hn::IfThenElse(hn::IsNaN(value), canonical, value));
-}
 
 HWY_INLINE hn::Mask<DD> KeptAt(const uint32_t* words) {
   return hn::RebindMask(DD(), hn::Eq(hn::PromoteTo(DU64(), hn::LoadU(DU32(), words)), hn::Zero(DU64())));
@@ -197,7 +187,7 @@ void MergeAgreeing(const float* base, std::span<const float* const> x, const dou
   MergeAgreeingFrom(at, base, x, weights, words, count, out);
 }
 
-#endif  // HWY_SCALAR, HWY_EMU128
+#endif  // SLUICE_KERNELS_HAS_WIDE_FLOATS
 
 }  // namespace HWY_NAMESPACE
 }  // namespace sluice::kernels

@@ -21,23 +21,15 @@
 #include <hwy/foreach_target.h>  // after HWY_TARGET_INCLUDE
 #include <hwy/highway.h>
 
+#include "kernels/magnitude_bits-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace sluice::kernels {
 namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-using DF = hn::CappedTag<float, kMaxVectorBytes / 4>;
-using DI = hn::Rebind<int32_t, DF>;
-using VI = hn::Vec<DI>;
-
-// Arithmetic makes only quiet NaNs, whose patterns begin at the canonical one, so a minimum makes them all that.
-HWY_INLINE VI BitsAt(const float* x, const float* base) {
-  const DF df;
-  const DI di;
-  const VI bits = hn::BitCast(di, hn::Abs(hn::Sub(hn::LoadU(df, x), hn::LoadU(df, base))));
-  return hn::Min(bits, hn::Set(di, 0x7FC00000));
-}
+using namespace magnitude_bits;  // NOLINT: vectors and BitsAt
 
 void Magnitudes(const float* x, const float* base, uint64_t count, float* magnitudes) {
   const DF df;

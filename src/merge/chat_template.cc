@@ -15,7 +15,8 @@ namespace {
 using checkpoint::SideFile;
 using Json = nlohmann::ordered_json;
 
-constexpr std::string_view kConfig = "tokenizer_config.json", kJinja = "chat_template.jinja";
+constexpr std::string_view kConfig = "tokenizer_config.json", kJinja = "chat_template.jinja",
+                           kOwn = "chat_template.json";
 
 struct Named {
   std::string_view name, text;
@@ -80,15 +81,6 @@ constexpr std::array<Named, 5> kNamed = {{
 {%- endfor -%})"},
 }};
 
-Result<Json> ReadConfig(const SideFile& file) {
-  SLUICE_ASSIGN(const std::string text, file.Read());
-  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) {
-    return Fail(ErrorCode::kCorrupt, fmt::format("{}: not a JSON object", file.path.empty() ? file.name : file.path));
-  }
-  return json;
-}
-
 }  // namespace
 
 std::vector<std::string_view> ChatTemplateNames() {
@@ -128,8 +120,8 @@ Result<std::vector<SideFile>> WithChatTemplate(std::span<const SideFile> files, 
   Json config = Json::object();
   for (const SideFile& file : files) {
     if (file.name == kConfig) {
-      SLUICE_ASSIGN(config, ReadConfig(file));
-    } else if (file.name != kJinja) {
+      SLUICE_ASSIGN(config, tokenizer::ReadJsonObject(file));
+    } else if (file.name != kJinja && file.name != kOwn) {
       result.push_back(file);
     }
   }

@@ -27,6 +27,7 @@ TEST(ChatTemplate, AutoIsTheMostCommon) {
 
 TEST(ChatTemplate, ReplacesTheOneThatWasThere) {
   const Files files = {{"chat_template.jinja", "", "old"},
+                       {"chat_template.json", "", R"({"chat_template": "old"})"},
                        {"tokenizer.json", "", "{}"},
                        {"tokenizer_config.json", "", R"({"chat_template": "old", "bos_token": "<s>"})"}};
   const auto changed = WithChatTemplate(files, "{{ new }}");

@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
+#include <map>
 
 #include <fmt/format.h>
 
 #include "base/units.h"
+#include "report/tensor_kind.h"
 
 namespace sluice::report {
 namespace {
@@ -50,10 +51,6 @@ std::string Percent(uint64_t part, uint64_t whole) {
   const double percent = 100 * static_cast<double>(part) / static_cast<double>(whole);
   // Never all, where it is not all.
   return part == whole ? "all" : percent > 99.99 ? "over 99.99%" : fmt::format("{:.3g}%", percent);
-}
-
-std::string Line(std::string_view heading, const std::string& text) {
-  return fmt::format("  {:<16}{}\n", heading, text);
 }
 
 std::string LayersText(const verify::ChangeSummary& changes) {
@@ -177,13 +174,13 @@ void AddChangesJson(const verify::Verification& result, ordered_json* json) {
   (*json)["grids"] = {{"a", GridJson(result.grids_a)}, {"b", GridJson(result.grids_b)}};
 }
 
-std::string ChangesText(const verify::Verification& result) {
-  if (!result.changes) return "";
+std::vector<ChangeLine> ChangeLines(const verify::Verification& result) {
+  std::vector<ChangeLine> lines;
+  if (!result.changes) return lines;
   const verify::ChangeSummary& changes = *result.changes;
-  std::string text;
-  if (!changes.sentence.empty()) text += Line("changes", changes.sentence);
+  if (!changes.sentence.empty()) lines.push_back({"changes", changes.sentence});
   if (std::ranges::any_of(changes.parts, [](const auto& part) { return part.changed > 0; })) {
-    text += Line("where", LayersText(changes));
+    lines.push_back({"where", LayersText(changes)});
   }
   const uint64_t at_one = changes.units.counts[0];
   if (changes.units_changed > 0 &&
@@ -194,36 +191,19 @@ std::string ChangesText(const verify::Verification& result) {
       units += fmt::format(", {} change{} sign", FormatCount(changes.units.sign_changes),
                            changes.units.sign_changes == 1 ? "s" : "");
     }
-    text += Line("units", units);
+    lines.push_back({"units", units});
   }
   size_t told = 0;
   for (const verify::TensorDiff& tensor : result.unequal) {
     const auto& changed = tensor.details.rows;
     if (changed && changed->changed == changed->rows) continue;  // the table says it
     const std::string rows = changed ? RowsText(tensor) : AddedRowsText(tensor);
-    if (!rows.empty() && told++ < kMostRowTensors) text += Line("rows", rows);
+    if (!rows.empty() && told++ < kMostRowTensors) lines.push_back({"rows", rows});
   }
-  return text;
+  return lines;
 }
 
-std::string GridWarnings(const verify::Verification& result) {
-  std::string text;
-  for (const auto& [side, ref, counts] :
-       {std::tuple{"A", &result.ref_a, &result.grids_a}, std::tuple{"B", &result.ref_b, &result.grids_b}}) {
-    if (counts->total() == 0) continue;
-    std::vector<std::string> grids;
-    for (size_t i = 0; i < verify::kGrids.size(); ++i) {
-      if (counts->on[i] > 0) grids.push_back(fmt::format("{} on that of {}", counts->on[i], verify::kGrids[i]));
-    }
-    text += fmt::format(
-        "  warning         {} ({}) was dequantised: of its {} matrices in plain floats, {} {} on the grid of a "
-        "quantisation ({})\n",
-        side, *ref, counts->looked_at, counts->total(), counts->total() == 1 ? "lies" : "lie", fmt::join(grids, ", "));
-  }
-  return text;
-}
-
-std::string FirstDifferenceText(const verify::TensorDiff& tensor) {
+std::vector<ChangeLine> FirstDifferenceLines(const verify::TensorDiff& tensor) {
   std::string text = tensor.name;
   if (tensor.first_changed) {
     text += fmt::format(", element {}", *tensor.first_changed);
@@ -232,10 +212,102 @@ std::string FirstDifferenceText(const verify::TensorDiff& tensor) {
                           *tensor.first_changed % tensor.shape_a.back());
     }
   }
-  text = Line("first", text);
-  if (tensor.place_a) text += Line("", fmt::format("A: {}, byte {}", tensor.place_a->file, tensor.place_a->byte));
-  if (tensor.place_b) text += Line("", fmt::format("B: {}, byte {}", tensor.place_b->file, tensor.place_b->byte));
+  std::vector<ChangeLine> lines = {{"first", text}};
+  for (const auto& [side, place] : {std::pair{"A", &tensor.place_a}, {"B", &tensor.place_b}}) {
+    if (*place) lines.push_back({"", fmt::format("{}: {}, byte {}", side, (*place)->file, (*place)->byte)});
+  }
+  return lines;
+}
+
+std::vector<std::string> GridWarnings(const verify::Verification& result) {
+  std::vector<std::string> warnings;
+  for (const auto& [side, ref, counts] :
+       {std::tuple{"A", &result.ref_a, &result.grids_a}, std::tuple{"B", &result.ref_b, &result.grids_b}}) {
+    if (counts->total() == 0) continue;
+    std::vector<std::string> grids;
+    for (size_t i = 0; i < verify::kGrids.size(); ++i) {
+      if (counts->on[i] > 0) grids.push_back(fmt::format("{} on that of {}", counts->on[i], verify::kGrids[i]));
+    }
+    warnings.push_back(fmt::format(
+        "{} ({}) was dequantised: of its {} matrices in plain floats, {} {} on the grid of a quantisation ({})", side,
+        *ref, counts->looked_at, counts->total(), counts->total() == 1 ? "lies" : "lie", fmt::join(grids, ", ")));
+  }
+  return warnings;
+}
+
+std::string TextOf(const std::vector<ChangeLine>& lines) {
+  std::string text;
+  for (const ChangeLine& line : lines) text += fmt::format("  {:<16}{}\n", line.heading, line.text);
   return text;
+}
+
+Table RankTable(const verify::Verification& result) {
+  struct Tally {
+    uint64_t matrices = 0, full = 0, rounding = 0, not_sketched = 0;
+    std::map<uint64_t, uint64_t> low;  // matrices by rank
+  };
+  std::map<std::pair<size_t, std::string>, Tally> tallies;
+  for (const verify::TensorDiff& tensor : result.unequal) {
+    const auto& rank = tensor.details.rank;
+    if (!rank) continue;
+    const std::string kind = KindOf(tensor.name);
+    Tally& tally = tallies[{KindOrder(kind), kind}];
+    ++tally.matrices;
+    switch (rank->kind) {
+      case RankKind::kNotSketched:
+        ++tally.not_sketched;
+        break;
+      case RankKind::kWithinRounding:
+        ++tally.rounding;
+        break;
+      case RankKind::kLow:
+        ++tally.low[rank->rank];
+        break;
+      case RankKind::kFull:
+        ++tally.full;
+        break;
+    }
+  }
+  const bool any_left_out =
+      std::ranges::any_of(tallies, [](const auto& entry) { return entry.second.not_sketched > 0; });
+  std::vector<std::string> headings = {"kind",  ">changed matrices", ">of low rank",
+                                       ">rank", ">of full rank",     ">no more than rounding"};
+  if (any_left_out) headings.emplace_back(">not looked at");
+  Table table(headings);
+  const auto count = [](uint64_t value) { return value == 0 ? std::string("-") : FormatCount(value); };
+  for (const auto& [kind, tally] : tallies) {
+    uint64_t low = 0;
+    for (const auto& [rank, matrices] : tally.low) low += matrices;
+    std::string ranks = "-";
+    if (low > 0) {
+      const uint64_t lowest = tally.low.begin()->first, highest = tally.low.rbegin()->first;
+      ranks = lowest == highest ? fmt::format("{}", lowest) : fmt::format("{} to {}", lowest, highest);
+    }
+    std::vector<std::string> row = {kind.second, FormatCount(tally.matrices), count(low),
+                                    ranks,       count(tally.full),           count(tally.rounding)};
+    if (any_left_out) row.push_back(count(tally.not_sketched));
+    table.AddRow(std::move(row));
+  }
+  return table;
+}
+
+Table GridTable(const verify::Verification& result) {
+  std::vector<std::string> headings = {"side", "model", ">matrices in plain floats"};
+  for (const std::string_view grid : verify::kGrids) headings.push_back(fmt::format(">on {}", grid));
+  Table table(headings);
+  if (result.grids_a.total() + result.grids_b.total() == 0) return table;
+  for (const auto& [side, ref, counts] :
+       {std::tuple{"A", &result.ref_a, &result.grids_a}, std::tuple{"B", &result.ref_b, &result.grids_b}}) {
+    std::vector<std::string> row = {side, *ref, FormatCount(counts->looked_at)};
+    for (const uint64_t on : counts->on) row.push_back(on == 0 ? "-" : FormatCount(on));
+    table.AddRow(std::move(row));
+  }
+  return table;
+}
+
+std::string UnitBucketText(int bucket) {
+  const auto [from, to] = BucketRange(bucket);
+  return from == to ? FormatCount(from) : fmt::format("{} to {}", FormatCount(from), FormatCount(to));
 }
 
 }  // namespace sluice::report

@@ -31,13 +31,13 @@ TEST(ChangeReportTest, UnitsAreToldOnlyWhereMostAreOne) {
   result.changes->units.sign_changes = 1;
   result.changes->units_changed = 1000;
   EXPECT_EQ(
-      ChangesText(result),
+      TextOf(ChangeLines(result)),
       "  units           99.8% of the changed elements differ by one unit in the last place (BF16), 1 changes sign\n");
   result.changes->units_changed = 10'000;
-  EXPECT_EQ(ChangesText(result), "");
+  EXPECT_EQ(TextOf(ChangeLines(result)), "");
   result.changes->units.counts[0] = 9'999'999;
   result.changes->units_changed = 10'000'000;
-  EXPECT_NE(ChangesText(result).find("over 99.99% of"), std::string::npos);  // never "100%" of what is not all
+  EXPECT_NE(TextOf(ChangeLines(result)).find("over 99.99% of"), std::string::npos);  // never "100%" of what is not all
 }
 
 TEST(ChangeReportTest, RowsAreToldAsRangesAndNotWhereAllChanged) {
@@ -45,23 +45,54 @@ TEST(ChangeReportTest, RowsAreToldAsRangesAndNotWhereAllChanged) {
   result.unequal.push_back(Changed("embed"));
   verify::RowChanges& rows = result.unequal[0].details.rows.emplace();
   rows = {.rows = 100, .changed = 12, .ranges = {{0, 0}, {2, 3}}, .num_ranges = 2};
-  EXPECT_EQ(ChangesText(result), "  rows            12 of 100 rows of embed changed: 0, 2-3\n");
+  EXPECT_EQ(TextOf(ChangeLines(result)), "  rows            12 of 100 rows of embed changed: 0, 2-3\n");
   rows.ranges.assign(20, {5, 6});
   rows.num_ranges = 30;
-  EXPECT_NE(ChangesText(result).find("5-6 and 22 more ranges"), std::string::npos);
+  EXPECT_NE(TextOf(ChangeLines(result)).find("5-6 and 22 more ranges"), std::string::npos);
   rows.changed = 100;
-  EXPECT_EQ(ChangesText(result), "");
+  EXPECT_EQ(TextOf(ChangeLines(result)), "");
 }
 
 TEST(ChangeReportTest, EverySideThatIsDequantisedIsWarnedOf) {
   verify::Verification result = Result();
-  EXPECT_EQ(GridWarnings(result), "");
+  EXPECT_TRUE(GridWarnings(result).empty());
   result.grids_b.looked_at = 45;
   result.grids_b.on[0] = 42;
-  const std::string text = GridWarnings(result);
+  ASSERT_EQ(GridWarnings(result).size(), 1u);
+  const std::string text = GridWarnings(result)[0];
   EXPECT_NE(text.find("B (b/) was dequantised: of its 45 matrices in plain floats, 42 lie"), std::string::npos) << text;
   EXPECT_NE(text.find("42 on that of Q4_0"), std::string::npos) << text;
-  EXPECT_EQ(text.find("A (a/)"), std::string::npos);
+  const Table table = GridTable(result);
+  ASSERT_EQ(table.rows().size(), 2u);
+  EXPECT_EQ(table.rows()[0], (std::vector<std::string>{"A", "a/", "0", "-", "-", "-", "-", "-"}));
+  EXPECT_EQ(table.rows()[1], (std::vector<std::string>{"B", "b/", "45", "42", "-", "-", "-", "-"}));
+}
+
+TEST(ChangeReportTest, RanksAreCountedByKind) {
+  verify::Verification result = Result();
+  EXPECT_TRUE(RankTable(result).empty());
+  for (const auto& [name, kind, rank] : {std::tuple{"layers.0.q_proj.weight", verify::RankKind::kLow, 8},
+                                         {"layers.1.q_proj.weight", verify::RankKind::kLow, 7},
+                                         {"layers.2.q_proj.weight", verify::RankKind::kWithinRounding, 0},
+                                         {"layers.0.up_proj.weight", verify::RankKind::kFull, 3}}) {
+    result.unequal.push_back(Changed(name));
+    verify::EffectiveRank& found = result.unequal.back().details.rank.emplace();
+    found.kind = kind;
+    found.rank = static_cast<uint64_t>(rank);
+  }
+  const Table table = RankTable(result);
+  ASSERT_EQ(table.rows().size(), 2u);
+  EXPECT_EQ(table.rows()[0], (std::vector<std::string>{"q", "3", "2", "7 to 8", "-", "1"}));
+  EXPECT_EQ(table.rows()[1], (std::vector<std::string>{"up", "1", "-", "-", "1", "-"}));
+  result.unequal.back().details.rank->kind = verify::RankKind::kNotSketched;
+  EXPECT_EQ(RankTable(result).rows()[1].back(), "1");
+}
+
+TEST(ChangeReportTest, BucketsOfUnitsAreTheirDistances) {
+  EXPECT_EQ(UnitBucketText(0), "1");
+  EXPECT_EQ(UnitBucketText(1), "2");
+  EXPECT_EQ(UnitBucketText(2), "3 to 4");
+  EXPECT_EQ(UnitBucketText(11), "1,025 to 2,048");
 }
 
 TEST(ChangeReportTest, ARankIsToldByItsKind) {
@@ -86,7 +117,7 @@ TEST(ChangeReportTest, TheFirstDifferenceHasItsRowAndItsBytes) {
   verify::TensorDiff tensor = Changed("w");
   tensor.first_changed = 19;
   tensor.place_b = verify::FilePlace{"b/x.safetensors", 138};
-  EXPECT_EQ(FirstDifferenceText(tensor),
+  EXPECT_EQ(TextOf(FirstDifferenceLines(tensor)),
             "  first           w, element 19 (row 2, column 3)\n                  B: b/x.safetensors, byte 138\n");
 }
 

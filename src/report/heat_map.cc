@@ -52,7 +52,7 @@ std::string HeatScale::Legend(std::string (*text)(double value)) const {
     html += fmt::format("<i class=\"h{}\"></i>", Level(high_));
   }
   if (is_logarithmic_) html += "<span>logarithmic</span>";
-  if (has_zero_) html += fmt::format("<i class=\"h0\"></i><span>{}</span>", EscapeHtml(text(0)));
+  if (has_zero_) html += fmt::format("<span class=\"zero\"><i class=\"h0\"></i>{}</span>", EscapeHtml(text(0)));
   return html + "</p>\n";
 }
 
@@ -92,7 +92,8 @@ std::string HeatStyle() {
       ".heat th { border: 0; padding: 0 0.5em 0 0; font-weight: 400; color: var(--muted); text-align: left; }\n"
       ".heat th:first-child { position: sticky; left: 0; background: var(--back); text-align: right; }\n"
       "p.scale { display: flex; align-items: center; flex-wrap: wrap; font-size: 0.85em; color: var(--muted); }\n"
-      "p.scale i { width: 1.6em; height: 1.1em; } p.scale i.h0 { margin-left: 1.5em; }\n"
+      "p.scale i { width: 1.6em; height: 1.1em; } p.scale i.h0 { margin-right: 0.6em; }\n"
+      "p.scale span.zero { display: inline-flex; align-items: center; white-space: nowrap; }\n"
       "p.scale span { margin: 0 0.6em; } p.scale span:first-child { margin-left: 0; }\n"
       ".h0 { background: repeating-linear-gradient(135deg, var(--grid) 0 2px, transparent 2px 4px); }\n";
   const auto add = [&text](const std::array<const char*, kLevels>& colours, const char* indent) {

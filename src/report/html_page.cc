@@ -1,5 +1,6 @@
 #include "report/html_page.h"
 
+#include <algorithm>
 #include <utility>
 
 #include <fmt/format.h>
@@ -21,8 +22,9 @@ constexpr const char* kStyle =
     "div.wide { overflow-x: auto; }\n"
     "table { border-collapse: collapse; font-size: 0.9em; margin: 0.8em 0; font-variant-numeric: tabular-nums; }\n"
     "th, td { text-align: right; padding: 0.2em 0.6em; border-bottom: 1px solid var(--grid); white-space: nowrap; }\n"
+    "th, td { overflow-wrap: break-word; }\n"
     "th { font-weight: 600; } th:first-child, td:first-child,\n"
-    ".models th:nth-child(2), .models td:nth-child(2) { text-align: left; }\n";
+    ".models th:nth-child(2), .models td:nth-child(2), th.text, td.text { text-align: left; }\n";
 
 }  // namespace
 
@@ -30,16 +32,34 @@ HtmlTable::HtmlTable(const std::vector<std::string>& headings, std::string style
   Add(headings, "th");
 }
 
+HtmlTable::HtmlTable(const Table& table, std::string style) : style_(std::move(style)) {
+  for (size_t i = 0; i < table.headings().size(); ++i) is_text_.push_back(i > 0 && !table.is_right(i));
+  const bool has_headings = std::ranges::any_of(table.headings(), [](const auto& text) { return !text.empty(); });
+  if (has_headings) Add(table.headings(), "th");
+  for (const auto& row : table.rows()) AddRow(row);
+}
+
 void HtmlTable::AddRow(const std::vector<std::string>& cells) { Add(cells, "td"); }
 
-std::string HtmlTable::ToString() const {
-  return fmt::format("<div class=\"wide\"><table class=\"{}\">\n{}</table></div>\n", style_, rows_);
-}
+std::string HtmlTable::ToString() const { return Wide(fmt::format("<table class=\"{}\">\n{}</table>", style_, rows_)); }
 
 void HtmlTable::Add(const std::vector<std::string>& cells, const char* tag) {
   rows_ += "<tr>";
-  for (const std::string& cell : cells) rows_ += fmt::format("<{0}>{1}</{0}>", tag, EscapeHtml(cell));
+  for (size_t i = 0; i < cells.size(); ++i) {
+    const bool is_text = i < is_text_.size() && is_text_[i];
+    rows_ += fmt::format("<{0}{1}>{2}</{0}>", tag, is_text ? " class=\"text\"" : "", Breakable(cells[i]));
+  }
   rows_ += "</tr>\n";
+}
+
+std::string HtmlOf(const std::vector<Table>& tables, const std::string& style) {
+  std::string html;
+  for (const Table& table : tables) {
+    if (table.empty()) continue;
+    html += HtmlTable(table, style).ToString();
+    if (!table.note().empty()) html += Note(table.note());
+  }
+  return html;
 }
 
 std::string PageHead(const std::string& title, const std::string& more_style) {
@@ -52,9 +72,24 @@ std::string PageHead(const std::string& title, const std::string& more_style) {
 
 std::string PageEnd() { return "</body>\n</html>\n"; }
 
+std::string Breakable(const std::string& text) {
+  constexpr size_t kLong = 14;
+  if (text.size() <= kLong || text.find(' ') != std::string::npos) return EscapeHtml(text);
+  std::string html, part;
+  for (const char c : text) {
+    part += c;
+    if (c != '.' && c != '_' && c != '/' && c != ',') continue;
+    html += EscapeHtml(part) + "<wbr>";
+    part.clear();
+  }
+  return html + EscapeHtml(part);
+}
+
 std::string Paragraph(const std::string& text) { return fmt::format("<p>{}</p>\n", EscapeHtml(text)); }
 
 std::string Note(const std::string& text) { return fmt::format("<p class=\"note\">{}</p>\n", EscapeHtml(text)); }
+
+std::string Wide(const std::string& html) { return fmt::format("<div class=\"wide\">{}</div>\n", html); }
 
 std::string Heading(const std::string& text) { return fmt::format("<h2>{}</h2>\n", EscapeHtml(text)); }
 

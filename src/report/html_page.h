@@ -5,25 +5,36 @@
 #include <string>
 #include <vector>
 
+#include "report/table.h"
+
 namespace sluice::report {
 
 class HtmlTable {
  public:
   // `style`: a class of the style sheet, or empty.
   explicit HtmlTable(const std::vector<std::string>& headings, std::string style = "");
+  // With its rows, and its columns aligned as they are there.
+  explicit HtmlTable(const Table& table, std::string style = "");
   void AddRow(const std::vector<std::string>& cells);
   std::string ToString() const;
 
  private:
   void Add(const std::vector<std::string>& cells, const char* tag);
   std::string style_, rows_;
+  std::vector<bool> is_text_;  // by column: aligned to the left wherever it is; empty: as the style says
 };
+
+// Tables one below the other, with their notes; those without rows are left out.
+std::string HtmlOf(const std::vector<Table>& tables, const std::string& style = "");
 
 // Until <body>; `more_style` goes into the style sheet.
 std::string PageHead(const std::string& title, const std::string& more_style = "");
 std::string PageEnd();
+// Escaped; a long name, without spaces, may be broken where its parts end.
+std::string Breakable(const std::string& text);
 std::string Paragraph(const std::string& text);
 std::string Note(const std::string& text);  // a paragraph, paler
+std::string Wide(const std::string& html);  // scrolls where the screen is narrower
 std::string Heading(const std::string& text);
 
 }  // namespace sluice::report

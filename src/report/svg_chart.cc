@@ -10,6 +10,7 @@
 namespace sluice::report {
 namespace {
 
+constexpr double kNarrowWidth = 460;  // fits a phone
 constexpr double kWidth = 760, kPlotHeight = 280, kTop = 44, kRight = 24, kLeft = 76, kBelowAxis = 50;
 constexpr double kLegendLine = 20, kCharWidth = 7.3;  // of 13 px sans-serif, a little over the mean
 constexpr size_t kColours = 8, kMostNameChars = 44;
@@ -73,12 +74,12 @@ std::string Shortened(const std::string& name, size_t most) {
   return name.substr(0, boundary(most / 2 - 1)) + "…" + name.substr(boundary(name.size() - most / 2));
 }
 
-std::string Head(const std::string& title, double height) {
+std::string Head(const std::string& title, double height, double width = kWidth) {
   return fmt::format(
              "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" "
              "height=\"{1}\">\n<title>{2}</title>\n",
-             kWidth, height, EscapeHtml(title)) +
-         Text("charttitle", kWidth / 2, 22, title);
+             width, height, EscapeHtml(title)) +
+         Text("charttitle", width / 2, 22, title);
 }
 
 class LineDrawing {
@@ -225,20 +226,21 @@ std::string SvgOf(const LineChart& chart) { return LineDrawing(chart).Draw(); }
 
 std::string SvgOf(const DotChart& chart) {
   if (chart.rows.empty()) return "";
-  constexpr double kRowHeight = 30;
+  const double kRowHeight = chart.has_bars ? 22 : 30, kBarHeight = 14;
   constexpr size_t kMostChars = 36;
+  const double width = chart.has_bars ? kNarrowWidth : kWidth;
   double names_end = 0;
-  Scale x{.low = 0, .high = 0, .from = 0, .to = kWidth - kRight};
+  Scale x{.low = 0, .high = 0, .from = 0, .to = width - kRight};
   for (const auto& row : chart.rows) {
     const double error = std::isfinite(row.error) ? row.error : 0;
     x.low = std::min(x.low, row.value - error);
     x.high = std::max(x.high, row.value + error);
     names_end = std::max(names_end, kCharWidth * static_cast<double>(std::min(DisplayWidth(row.name), kMostChars)));
   }
-  const double step = RoundRange(&x.low, &x.high, 6);
+  const double step = RoundRange(&x.low, &x.high, chart.has_bars ? 4 : 6);
   x.from = names_end + 40;
   const double bottom = kTop + kRowHeight * static_cast<double>(chart.rows.size());
-  std::string text = Head(chart.title, bottom + kBelowAxis);
+  std::string text = Head(chart.title, bottom + kBelowAxis, width);
   for (int i = 0; x.low + i * step <= x.high + step * 1e-6; ++i) {
     const double value = x.low + i * step;
     text += Line("grid", x.At(value), kTop, x.At(value), bottom);
@@ -256,7 +258,12 @@ std::string SvgOf(const DotChart& chart) {
       text +=
           Line("bar", low, y, high, y) + Line("bar", low, y - 4, low, y + 4) + Line("bar", high, y - 4, high, y + 4);
     }
-    text += fmt::format("<circle cx=\"{}\" cy=\"{}\" r=\"4\"/>\n</g>\n", Px(at), Px(y));
+    if (chart.has_bars) {
+      text += fmt::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"/>\n</g>\n", Px(std::min(at, x.At(0))),
+                          Px(y - kBarHeight / 2), Px(std::abs(at - x.At(0))), Px(kBarHeight));
+    } else {
+      text += fmt::format("<circle cx=\"{}\" cy=\"{}\" r=\"4\"/>\n</g>\n", Px(at), Px(y));
+    }
   }
   return text + "</svg>\n";
 }
@@ -282,8 +289,8 @@ std::string ChartStyle() {
       "svg .wide { opacity: 0.55; } svg .wide path, svg .wide .key { stroke-width: 7; }\n";
   const auto add = [&text](const char* const* colours, const char* indent) {
     for (size_t i = 0; i < kColours; ++i) {
-      text += fmt::format("{}svg .s{} {{ stroke: {}; }} svg .s{} circle {{ fill: {}; }}\n", indent, i, colours[i], i,
-                          colours[i]);
+      text += fmt::format("{0}svg .s{1} {{ stroke: {2}; }} svg .s{1} circle, svg .s{1} rect {{ fill: {2}; }}\n", indent,
+                          i, colours[i]);
     }
   };
   add(kLight, "");

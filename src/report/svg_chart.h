@@ -30,9 +30,11 @@ struct LineChart {
   bool log_y = false;                        // decades; points at or below 0 are left out
 };
 
-// A row for each value, with its name at the left: values along x, bars to both sides, a line at 0.
+// A row for each value, with its name at the left: values along x, error bars to both sides, a line at 0. With bars
+// from 0 to the value in place of dots: for counts and shares.
 struct DotChart {
   std::string title, x_title;
+  bool has_bars = false;
   struct Row {
     std::string name;
     double value = 0, error = 0;

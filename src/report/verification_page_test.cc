@@ -29,7 +29,7 @@ VerificationPage Page() {
 
 TEST(VerificationPageTest, TellsTheVerdictFirstThenWhere) {
   const std::string html = HtmlOf(Page());
-  const size_t verdict = html.find("<p class=\"verdict other\">SAME_ARCHITECTURE_DIFFERENT_WEIGHTS</p>");
+  const size_t verdict = html.find("<p class=\"verdict other\">SAME_<wbr>ARCHITECTURE_<wbr>DIFFERENT_<wbr>WEIGHTS</p>");
   ASSERT_NE(verdict, std::string::npos);
   EXPECT_LT(verdict, html.find("What was compared"));
   for (const char* part :
@@ -39,6 +39,68 @@ TEST(VerificationPageTest, TellsTheVerdictFirstThenWhere) {
   }
   EXPECT_THAT(html, Not(HasSubstr("<a>")));
   for (const char* fetched : {"src=", "href=", "url("}) EXPECT_THAT(html, Not(HasSubstr(fetched)));
+}
+
+TEST(VerificationPageTest, TellsWhatTheChangesAre) {
+  VerificationPage page = Page();
+  verify::ChangeSummary& changes = page.result.changes.emplace();
+  changes.sentence = "the changes are of rank 8 on q_proj of layer 1: a LoRA of rank 8 merged in";
+  changes.unit_encoding = "BF16";
+  changes.units.counts[0] = 3;
+  changes.units.counts[2] = 1;
+  changes.units_changed = 5;
+  verify::TensorDiff& tensor = page.result.unequal[0];
+  verify::EffectiveRank& rank = tensor.details.rank.emplace();
+  rank.kind = verify::RankKind::kLow;
+  rank.rank = 8;
+  tensor.details.rows = verify::RowChanges{.rows = 100, .changed = 3, .ranges = {{4, 6}}, .num_ranges = 1};
+  page.result.grids_b.looked_at = 45;
+  page.result.grids_b.on[4] = 42;
+  const std::string html = HtmlOf(page);
+  // In this order: what must not be missed stands right below the verdict.
+  size_t at = 0;
+  for (const char* part :
+       {"B (b) was dequantised", "The changes are of rank 8 on q_proj of layer 1: a LoRA of rank 8 merged in.",
+        "What was compared", "3 of 100 rows of model.layers.1.self_attn.q_proj.weight changed: 4-6",
+        "Where they differ", "In how many directions", "<td>q</td><td>1</td><td>1</td><td>8</td>", "By how much",
+        "Changed numbers by units in the last place (BF16)", "0, once rounded", "3 to 4",
+        "Of 5 numbers that changed; 0 of them changed their sign.", "The tensors that differ most",
+        "Grids of quantisations", "<td>45</td><td>-</td><td>-</td><td>-</td><td>-</td><td>42</td>", "What it took"}) {
+    const size_t found = html.find(part, at);
+    ASSERT_NE(found, std::string::npos) << part;
+    at = found;
+  }
+  EXPECT_THAT(html, Not(HasSubstr("lie thousands of units")));
+}
+
+TEST(VerificationPageTest, OfModelsWithNothingInCommonHasNoEmptySections) {
+  VerificationPage page = Page();
+  page.tensors.clear();
+  verify::TensorDiff& tensor = page.result.unequal[0];
+  tensor.tensor_class = verify::TensorClass::kOnlyInA;
+  tensor.encoding_b.clear();
+  tensor.stats.reset();
+  page.result.config.only_in_a = {tensor.name};
+  page.result.summary = verify::Summarise(page.result.unequal, 0, 0);
+  page.result.changes.emplace();
+  page.result.verdict = verify::Verdict::kDifferentArchitecture;
+  const std::string html = HtmlOf(page);
+  EXPECT_THAT(html, HasSubstr("1 only in A"));
+  for (const char* part :
+       {"What changed", "Where they differ", "By how much", "The tensors that differ most", "In how"}) {
+    EXPECT_THAT(html, Not(HasSubstr(part)));
+  }
+}
+
+TEST(VerificationPageTest, OfAFirstDifferenceTellsItsPlace) {
+  VerificationPage page = Page();
+  page.result.summary->stopped_early = true;
+  page.result.unequal[0].first_changed = 7;
+  page.result.unequal[0].place_a = verify::FilePlace{"a/x.safetensors", 138};
+  const std::string html = HtmlOf(page);
+  EXPECT_THAT(html, HasSubstr("The first difference"));
+  EXPECT_THAT(html, HasSubstr("A: a/x.safetensors, byte 138"));
+  EXPECT_THAT(html, Not(HasSubstr("Where they differ")));
 }
 
 TEST(VerificationPageTest, OfEqualModelsHasNoPicturesOfDifferences) {

@@ -82,14 +82,28 @@ ordered_json TensorJson(const TensorDiff& tensor, bool with_digests) {
 
 std::string Short(const kernels::Hash256& hash) { return kernels::ToHex(hash).substr(0, 16) + "…"; }
 
+std::string ClassWords(TensorClass tensor_class) {
+  switch (tensor_class) {
+    case TensorClass::kShapeDiffers:
+      return "of another shape";
+    case TensorClass::kOnlyInA:
+      return "only in A";
+    case TensorClass::kOnlyInB:
+      return "only in B";
+    default:
+      break;
+  }
+  std::string name = verify::TensorClassName(tensor_class);
+  std::ranges::replace(name, '_', ' ');
+  return name;
+}
+
 std::string TensorsFinding(const verify::TensorSummary& summary) {
   if (summary.stopped_early) return "stopped at the first difference";
   std::vector<std::string> parts;
   for (int i = 0; i < verify::kNumTensorClasses; ++i) {
     if (summary.counts[i] == 0) continue;
-    std::string name = verify::TensorClassName(static_cast<TensorClass>(i));
-    std::ranges::replace(name, '_', ' ');
-    parts.push_back(fmt::format("{} {}", FormatCount(summary.counts[i]), name));
+    parts.push_back(fmt::format("{} {}", FormatCount(summary.counts[i]), ClassWords(static_cast<TensorClass>(i))));
   }
   return parts.empty() ? "no tensors" : fmt::format("{}", fmt::join(parts, ", "));
 }
@@ -112,9 +126,21 @@ std::string ClassText(const TensorDiff& tensor) {
     default:
       break;
   }
-  std::string name = verify::TensorClassName(tensor.tensor_class);
-  std::ranges::replace(name, '_', ' ');
-  return name;
+  return ClassWords(tensor.tensor_class);
+}
+
+// Whether the table of what the headers do not have in common has it already.
+bool IsListedWithConfig(const verify::ConfigDiff& config, const TensorDiff& tensor) {
+  switch (tensor.tensor_class) {
+    case TensorClass::kShapeDiffers:
+      return std::ranges::binary_search(config.shapes, tensor.name, {}, &verify::ShapeDifference::name);
+    case TensorClass::kOnlyInA:
+      return std::ranges::binary_search(config.only_in_a, tensor.name);
+    case TensorClass::kOnlyInB:
+      return std::ranges::binary_search(config.only_in_b, tensor.name);
+    default:
+      return false;
+  }
 }
 
 }  // namespace
@@ -122,7 +148,9 @@ std::string ClassText(const TensorDiff& tensor) {
 Table TensorTable(const verify::Verification& result) {
   std::vector<TensorDiff> unequal = result.unequal;
   // Nothing is to be seen of numbers that are equal.
-  std::erase_if(unequal, [](const TensorDiff& tensor) { return tensor.tensor_class == TensorClass::kEqualAfterCast; });
+  std::erase_if(unequal, [&](const TensorDiff& tensor) {
+    return tensor.tensor_class == TensorClass::kEqualAfterCast || IsListedWithConfig(result.config, tensor);
+  });
   const auto rank = [](const TensorDiff& tensor) {
     if (tensor.tensor_class == TensorClass::kRounded) return 3;
     if (tensor.tensor_class == TensorClass::kWithinTolerance) return 2;
@@ -150,6 +178,7 @@ Table TensorTable(const verify::Verification& result) {
       row.push_back(fmt::format("{:.6f}", stats.cosine));
       row.push_back(RankText(tensor));
       std::vector<std::string> odd;
+      if (stats.changed == 0) odd.emplace_back("bits of NaN, or the sign of zero");
       if (stats.nan_a + stats.nan_b > 0) odd.push_back(fmt::format("NaN {}/{}", stats.nan_a, stats.nan_b));
       if (stats.inf_a + stats.inf_b > 0) odd.push_back(fmt::format("Inf {}/{}", stats.inf_a, stats.inf_b));
       row.push_back(fmt::format("{}", fmt::join(odd, ", ")));
@@ -241,9 +270,10 @@ std::string VerificationText(const verify::Verification& result) {
     text += fmt::format("  tolerance       |a - b| <= {} + {} |b|: {} of the tensors that differ are within it\n",
                         result.atol, result.rtol, result.summary->count(TensorClass::kWithinTolerance));
   }
-  text += ChangesText(result) + GridWarnings(result);
+  text += TextOf(ChangeLines(result));
+  for (const std::string& warning : GridWarnings(result)) text += TextOf({{"warning", warning}});
   if (result.summary && result.summary->stopped_early) {
-    for (const TensorDiff& tensor : result.unequal) text += FirstDifferenceText(tensor);
+    for (const TensorDiff& tensor : result.unequal) text += TextOf(FirstDifferenceLines(tensor));
   }
   text += TextOf(ConfigTables(result.config, result.level == verify::Level::kConfig));
   if (result.sample) text += TextOf(SampleTables(*result.sample));

@@ -11,13 +11,13 @@
 #include <fmt/format.h>
 
 #include "formats/gguf.h"
-#include "formats/json_document.h"
 #include "io/memory_source.h"
 #include "tokenizer/gguf_pre_tokenizers.h"
 #include "tokenizer/gguf_tokenizer.h"
 #include "tokenizer/gguf_vocabulary.h"
 #include "tokenizer/open_tokenizer.h"
 #include "tokenizer/sentencepiece_model.h"
+#include "tokenizer/tokenizer_files.h"
 #include "tokenizer/tokenizer_json.h"
 
 namespace sluice::tokenizer {
@@ -38,17 +38,11 @@ constexpr std::string_view kProbe =
     "עברית العربيّة हिन्दी भाषा ไทย 한국어 조선말 日本語の文章、テスト。 中文测试，第１２３页 \xF0\x9F\x98\x80"
     "\xF0\x9F\x91\xA9\xE2\x80\x8D\xF0\x9F\x92\xBB \xF0\x9F\x87\xA9\xF0\x9F\x87\xAA ... --- *** ((())) <<>>!!?? end ";
 
-const SideFile* FindFile(const Checkpoint& model, std::string_view name) {
-  const auto file = std::ranges::find(model.side_files(), name, &SideFile::name);
-  return file == model.side_files().end() ? nullptr : &*file;
-}
-
-// The file as JSON; null where there is none.
+// The file as a JSON object; an empty one where there is none.
 Result<ordered_json> ReadJson(const Checkpoint& model, std::string_view name) {
-  const SideFile* file = FindFile(model, name);
-  if (file == nullptr) return ordered_json();
-  SLUICE_ASSIGN(const std::string text, file->Read());
-  return formats::ParseJson(text, file->name);
+  const SideFile* file = FindFile(model.side_files(), name);
+  if (file == nullptr) return ordered_json::object();
+  return ReadJsonObject(*file);
 }
 
 // The tables of a GGUF tokenizer.
@@ -65,19 +59,19 @@ class KeysMaker {
   KeysMaker(const Checkpoint& model, uint64_t num_rows) : model_(model), num_rows_(num_rows) {}
 
   Result<GgufHeader> Make() {
-    const bool has_files =
-        FindFile(model_, "tokenizer.json") != nullptr || FindFile(model_, "tokenizer.model") != nullptr;
+    const bool has_files = FindFile(model_.side_files(), "tokenizer.json") != nullptr ||
+                           FindFile(model_.side_files(), "tokenizer.model") != nullptr;
     const auto gguf =
         std::ranges::find_if(model_.files(), [](const auto& file) { return file.path.ends_with(".gguf"); });
     if (!has_files && gguf != model_.files().end()) return Copy(gguf->path);
     SLUICE_ASSIGN(own_, OpenTokenizer(model_));
-    if (const SideFile* file = FindFile(model_, "tokenizer.model"); file != nullptr) {
+    if (const SideFile* file = FindFile(model_.side_files(), "tokenizer.model"); file != nullptr) {
       SLUICE_ASSIGN(const std::string bytes, file->Read());
       auto table = ReadSentencePieceTable(bytes, file->name);
       if (table) return FromSentencePiece(*table);
-      if (FindFile(model_, "tokenizer.json") == nullptr) return Fail(std::move(table).error());
+      if (FindFile(model_.side_files(), "tokenizer.json") == nullptr) return Fail(std::move(table).error());
     }
-    const SideFile* file = FindFile(model_, "tokenizer.json");
+    const SideFile* file = FindFile(model_.side_files(), "tokenizer.json");
     SLUICE_ASSIGN(const std::string text, file->Read());
     SLUICE_ASSIGN(const BpeTable table, ReadBpeTable(text, file->name));
     return table.byte_level ? FromByteLevel(table) : FromCharacters(table);
@@ -171,12 +165,14 @@ class KeysMaker {
       if (id.is_number_unsigned()) SLUICE_TRY(AddToken(id.get<uint64_t>(), text, false));
     }
     SLUICE_ASSIGN(const ordered_json config, ReadJson(model_, "tokenizer_config.json"));
-    if (!config.is_object() || !config.contains("added_tokens_decoder")) return {};
+    if (!config.contains("added_tokens_decoder")) return {};
     for (const auto& [id, token] : config["added_tokens_decoder"].items()) {
       if (!token.is_object() || !token.contains("content") || !token["content"].is_string()) continue;
       if (id.empty() || id.size() > 9 || !std::ranges::all_of(id, [](char c) { return c >= '0' && c <= '9'; }))
         continue;
-      SLUICE_TRY(AddToken(std::stoul(id), token["content"].get<std::string>(), token.value("special", false)));
+      const auto special = token.find("special");
+      const bool is_special = special != token.end() && special->is_boolean() && special->get<bool>();
+      SLUICE_TRY(AddToken(std::stoul(id), token["content"].get<std::string>(), is_special));
     }
     return {};
   }
@@ -237,23 +233,9 @@ class KeysMaker {
     }
     header.Add(GgufTokenizerKey("add_bos_token"), own_->adds_bos());
     header.Add(GgufTokenizerKey("add_eos_token"), own_->adds_eos());
-    SLUICE_ASSIGN(const std::string chat, ChatTemplate());
+    SLUICE_ASSIGN(const std::string chat, ReadRawChatTemplate(model_.side_files()));
     if (!chat.empty()) header.Add("tokenizer.chat_template", chat);
     return header;
-  }
-
-  Result<std::string> ChatTemplate() const {
-    if (const SideFile* file = FindFile(model_, "chat_template.jinja")) return file->Read();
-    for (const char* name : {"chat_template.json", "tokenizer_config.json"}) {
-      SLUICE_ASSIGN(const ordered_json json, ReadJson(model_, name));
-      if (!json.is_object() || !json.contains("chat_template")) continue;
-      const ordered_json& chat = json["chat_template"];
-      if (chat.is_string()) return chat.get<std::string>();
-      for (const ordered_json& named : chat) {  // [{"name": "default", "template": "..."}, ...]
-        if (named.is_object() && named.value("name", "") == "default") return named.value("template", "");
-      }
-    }
-    return std::string();
   }
 
   // Whether the tokenizer that these keys make gives the probe the ids of the model's own.

@@ -6,7 +6,6 @@
 
 #include <fmt/format.h>
 
-#include "formats/json_document.h"
 #include "tokenizer/sentencepiece_model.h"
 #include "tokenizer/tokenizer_files.h"
 
@@ -17,14 +16,6 @@ using checkpoint::SideFile;
 using Json = nlohmann::ordered_json;
 
 std::string PlaceOf(const SideFile& file) { return file.path.empty() ? file.name : file.path; }
-
-Result<Json> ReadJson(const SideFile& file) {
-  SLUICE_ASSIGN(const std::string text, file.Read());
-  Result<Json> json = formats::ParseJson(text, PlaceOf(file));
-  if (json && json->is_object()) return json;
-  return Fail(ErrorCode::kCorrupt,
-              fmt::format("{}: not a JSON object{}", PlaceOf(file), json ? "" : ": " + json.error().message));
-}
 
 Error Wrong(const SideFile& file, std::string_view what) {
   return {ErrorCode::kCorrupt, fmt::format("{}: {}", PlaceOf(file), what), {}};
@@ -73,7 +64,7 @@ Result<void> Add(const SideFile& file, std::optional<uint32_t> id, const Json& s
 }
 
 Result<void> ReadAddedTokensJson(const SideFile& file, TokenTable* table) {
-  SLUICE_ASSIGN(const Json json, ReadJson(file));
+  SLUICE_ASSIGN(const Json json, ReadJsonObject(file));
   for (const auto& [token, id] : json.items()) {
     SLUICE_TRY(Add(file, IdOf(id), {{"content", token}, {"normalized", true}}, table));
   }
@@ -81,7 +72,7 @@ Result<void> ReadAddedTokensJson(const SideFile& file, TokenTable* table) {
 }
 
 Result<void> ReadDecoder(const SideFile& file, TokenTable* table) {
-  SLUICE_ASSIGN(const Json json, ReadJson(file));
+  SLUICE_ASSIGN(const Json json, ReadJsonObject(file));
   const Json* decoder = Member(json, "added_tokens_decoder");
   if (!decoder || !decoder->is_object()) return {};
   for (const auto& [key, settings] : decoder->items()) {
@@ -180,7 +171,7 @@ uint32_t TokenTable::end() const {
 Result<std::optional<TokenTable>> ReadTokenTable(std::span<const SideFile> files) {
   TokenTable table;
   if (const SideFile* file = FindFile(files, "tokenizer.json")) {
-    SLUICE_ASSIGN(const Json json, ReadJson(*file));
+    SLUICE_ASSIGN(const Json json, ReadJsonObject(*file));
     SLUICE_TRY(ReadPieces(*file, json, &table.plain));
     if (const Json* added = Member(json, "added_tokens"); added && added->is_array()) {
       for (const Json& entry : *added) {
@@ -211,13 +202,13 @@ Result<std::vector<SideFile>> WithTokens(std::span<const SideFile> files, std::s
   std::vector<SideFile> result;
   for (const SideFile& file : files) {
     if (file.name == "tokenizer.json") {
-      SLUICE_ASSIGN(Json json, ReadJson(file));
+      SLUICE_ASSIGN(Json json, ReadJsonObject(file));
       if (!json["added_tokens"].is_array()) json["added_tokens"] = Json::array();
       SLUICE_TRY(Strip(file, end, &json));
       for (const AddedEntry& entry : added) json["added_tokens"].push_back(entry.settings);
       result.push_back(WithText(file, json));
     } else if (file.name == "tokenizer_config.json") {
-      SLUICE_ASSIGN(Json json, ReadJson(file));
+      SLUICE_ASSIGN(Json json, ReadJsonObject(file));
       if (json.contains("added_tokens_decoder") && json["added_tokens_decoder"].is_object()) {
         AddToDecoder(added, end, &json["added_tokens_decoder"]);
         result.push_back(WithText(file, json));
@@ -225,7 +216,7 @@ Result<std::vector<SideFile>> WithTokens(std::span<const SideFile> files, std::s
         result.push_back(file);
       }
     } else if (file.name == "added_tokens.json") {
-      SLUICE_ASSIGN(Json json, ReadJson(file));
+      SLUICE_ASSIGN(Json json, ReadJsonObject(file));
       for (auto it = json.begin(); it != json.end();) {
         it = it->is_number_unsigned() && it->get<uint64_t>() >= end ? json.erase(it) : std::next(it);
       }

@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "formats/gguf.h"
+#include "formats/json_document.h"
 #include "tokenizer/gguf_tokenizer_files.h"
 
 namespace sluice::tokenizer {
@@ -44,28 +44,35 @@ Result<std::vector<SideFile>> FilesWithTokenizer(const checkpoint::Checkpoint& m
   return files;
 }
 
-Result<std::string> ReadChatTemplate(std::span<const SideFile> files) {
-  if (const SideFile* jinja = FindFile(files, "chat_template.jinja")) {
-    SLUICE_ASSIGN(const std::string text, jinja->Read());
-    return Trimmed(text);
-  }
-  const SideFile* file = FindFile(files, "tokenizer_config.json");
-  if (!file) return std::string();
-  SLUICE_ASSIGN(const std::string text, file->Read());
-  const Json config = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!config.is_object()) {
-    return Fail(ErrorCode::kCorrupt,
-                fmt::format("{}: not a JSON object", file->path.empty() ? file->name : file->path));
-  }
-  const auto found = config.find("chat_template");
-  if (found == config.end()) return std::string();
-  if (found->is_string()) return Trimmed(found->get<std::string>());
-  if (found->is_array()) {
-    for (const Json& item : *found) {
-      if (TextOf(item, "name") == "default") return Trimmed(TextOf(item, "template"));
+Result<Json> ReadJsonObject(const SideFile& file) {
+  const std::string& place = file.path.empty() ? file.name : file.path;
+  SLUICE_ASSIGN(const std::string text, file.Read());
+  Result<Json> json = formats::ParseJson(text, place);
+  if (json && json->is_object()) return json;
+  return Fail(ErrorCode::kCorrupt,
+              fmt::format("{}: not a JSON object{}", place, json ? "" : ": " + json.error().message));
+}
+
+Result<std::string> ReadRawChatTemplate(std::span<const SideFile> files) {
+  if (const SideFile* jinja = FindFile(files, "chat_template.jinja")) return jinja->Read();
+  for (const char* name : {"chat_template.json", "tokenizer_config.json"}) {
+    const SideFile* file = FindFile(files, name);
+    if (file == nullptr) continue;
+    SLUICE_ASSIGN(const Json config, ReadJsonObject(*file));
+    const auto found = config.find("chat_template");
+    if (found == config.end()) continue;
+    if (found->is_string()) return found->get<std::string>();
+    if (!found->is_array()) continue;
+    for (const Json& item : *found) {  // [{"name": "default", "template": "..."}, ...]
+      if (TextOf(item, "name") == "default") return TextOf(item, "template");
     }
   }
   return std::string();
+}
+
+Result<std::string> ReadChatTemplate(std::span<const SideFile> files) {
+  SLUICE_ASSIGN(const std::string text, ReadRawChatTemplate(files));
+  return Trimmed(text);
 }
 
 }  // namespace sluice::tokenizer

@@ -19,6 +19,10 @@ TEST(TokenizerFiles, TheChatTemplateIsFoundWhereModelsKeepIt) {
   EXPECT_EQ(*ReadChatTemplate(Files{{"chat_template.jinja", "", "{{ j }}\n"},
                                     {"tokenizer_config.json", "", R"({"chat_template": "x"})"}}),
             "{{ j }}");
+  const Files own = {{"chat_template.json", "", R"({"chat_template": "{{ o }}\n"})"},
+                     {"tokenizer_config.json", "", R"({"chat_template": "x"})"}};
+  EXPECT_EQ(*ReadChatTemplate(own), "{{ o }}");
+  EXPECT_EQ(*ReadRawChatTemplate(own), "{{ o }}\n");
   EXPECT_EQ(ReadChatTemplate(WithConfig("[]")).error().code, ErrorCode::kCorrupt);
   // What is no text is none.
   EXPECT_EQ(*ReadChatTemplate(WithConfig(R"({"chat_template": [7, {"name": 1, "template": "t"}]})")), "");

@@ -6,10 +6,10 @@
 #include <fmt/format.h>
 
 #include "formats/gguf.h"
-#include "formats/json_document.h"
 #include "formats/json_reader.h"
 #include "io/byte_source.h"
 #include "tokenizer/open_tokenizer.h"
+#include "tokenizer/tokenizer_files.h"
 
 namespace sluice::tokenizer {
 namespace {
@@ -17,12 +17,6 @@ namespace {
 using formats::JsonNumber;
 using formats::JsonReader;
 using formats::JsonType;
-
-const checkpoint::SideFile* FindSideFile(const checkpoint::Checkpoint& checkpoint, std::string_view name) {
-  const auto& files = checkpoint.side_files();
-  const auto file = std::find_if(files.begin(), files.end(), [&](const auto& side) { return side.name == name; });
-  return file == files.end() ? nullptr : &*file;
-}
 
 const checkpoint::Checkpoint::File* FindGguf(const checkpoint::Checkpoint& checkpoint) {
   const auto& files = checkpoint.files();
@@ -140,11 +134,11 @@ Result<std::optional<TokenizerSummary>> SummariseGguf(const checkpoint::Checkpoi
 }  // namespace
 
 Result<std::optional<TokenizerSummary>> SummariseTokenizer(const checkpoint::Checkpoint& checkpoint) {
-  if (const auto* file = FindSideFile(checkpoint, "tokenizer.json")) {
+  if (const auto* file = FindFile(checkpoint.side_files(), "tokenizer.json")) {
     SLUICE_ASSIGN(TokenizerSummary summary, SummariseJson(*file));
     return std::optional(std::move(summary));
   }
-  if (const auto* file = FindSideFile(checkpoint, "tokenizer.model")) {
+  if (const auto* file = FindFile(checkpoint.side_files(), "tokenizer.model")) {
     SLUICE_ASSIGN(const auto tokenizer, OpenTokenizerFile(file->path));
     return std::optional(
         TokenizerSummary{.file = file->name, .kind = "SentencePiece", .size = tokenizer->vocab_size()});
@@ -155,12 +149,11 @@ Result<std::optional<TokenizerSummary>> SummariseTokenizer(const checkpoint::Che
 
 Result<std::string> FindChatTemplate(const checkpoint::Checkpoint& checkpoint) {
   for (const char* name : {"chat_template.jinja", "chat_template.json"}) {
-    if (FindSideFile(checkpoint, name) != nullptr) return std::string(name);
+    if (FindFile(checkpoint.side_files(), name) != nullptr) return std::string(name);
   }
-  if (const auto* file = FindSideFile(checkpoint, "tokenizer_config.json")) {
-    SLUICE_ASSIGN(const std::string text, file->Read());
-    SLUICE_ASSIGN(const auto json, formats::ParseJson(text, file->path));
-    if (json.is_object() && json.contains("chat_template") && !json["chat_template"].is_null()) return file->name;
+  if (const auto* file = FindFile(checkpoint.side_files(), "tokenizer_config.json")) {
+    SLUICE_ASSIGN(const auto json, ReadJsonObject(*file));
+    if (json.contains("chat_template") && !json["chat_template"].is_null()) return file->name;
   }
   if (const auto* file = FindGguf(checkpoint)) {
     SLUICE_ASSIGN(const auto source, io::OpenFile(file->path));

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "kernels/gram.h"
+#include "verify/merge_kind_fit.h"
 
 namespace sluice::verify {
 namespace {

@@ -1,5 +1,5 @@
-// Which kind of merge a sample of numbers looks like, and with which weights and densities: a mixture fit over what the
-// masks of a merge may have kept of each candidate. docs/lineage.md has the mathematics.
+// Kinds of merges, as a sample of numbers can tell them apart, with their weights and densities: what a fit
+// (merge_kind_fit.h) answers, what such a merge is called, and what it would have made of the same numbers.
 //
 //   kept        each candidate's difference d_k is kept or dropped at each element: all kept, kept at random with
 //               probability p (DARE), or its largest magnitudes kept (TIES)
@@ -10,7 +10,6 @@
 
 #include <cstdint>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -66,9 +65,5 @@ std::vector<float> SimulateMerge(const KindSample& sample, const MergeKindFit& f
 std::string MergeKindName(const MergeKindFit& fit);
 
 constexpr size_t kMostKindCandidates = 10;
-
-// All kinds, best first; of one candidate sums alone. `start`: coefficients of a regression, by candidate. Not empty,
-// at most kMostKindCandidates. The same at any number of threads.
-std::vector<MergeKindFit> FitMergeKinds(const KindSample& sample, std::span<const double> start, int num_threads);
 
 }  // namespace sluice::verify

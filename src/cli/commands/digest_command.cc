@@ -6,6 +6,7 @@
 #include "cli/command.h"
 #include "cli/recipe_options.h"
 #include "cli/run_pass.h"
+#include "cli/watched_files.h"
 #include "io/atomic_file.h"
 #include "io/byte_source.h"
 #include "report/model_report.h"
@@ -46,6 +47,7 @@ Result<int> Run(const Values& values, Session& session) {
   }
   SLUICE_ASSIGN(const auto checkpoint, values.recipe.Open(session, values.ref));
   session.WarnOf(*checkpoint);
+  SLUICE_ASSIGN(const WatchedFiles watched, WatchedFiles::Of(*checkpoint, ""));
   const stream::CheckpointGroups groups(*checkpoint);
   stream::DigestSink sink(checkpoint->tensors());
   SLUICE_ASSIGN(const PassReport pass, RunPass(session, groups, std::array<stream::Sink*, 1>{&sink}, "digest"));
@@ -54,6 +56,7 @@ Result<int> Run(const Values& values, Session& session) {
   report::DigestResult result;
   result.ref = values.ref;
   SLUICE_ASSIGN(result.digest, checkpoint::MakeModelDigest(sink.Digests(), *checkpoint));
+  SLUICE_TRY(watched.CheckUnchanged());
   result.seconds = session.seconds();
   result.bytes_read = pass.stats.payload_bytes;
 

@@ -8,6 +8,7 @@
 #include "cli/command.h"
 #include "cli/recipe_options.h"
 #include "cli/run_pass.h"
+#include "cli/watched_files.h"
 #include "kernels/gram.h"
 #include "report/lineage_report.h"
 #include "verify/lineage.h"
@@ -41,15 +42,20 @@ Result<int> Run(const Values& values, Session& session) {
     return Fail(ErrorCode::kUsage,
                 fmt::format("{} candidates are too many: {} at most", values.candidates.size(), kMost));
   }
-  SLUICE_ASSIGN(const auto model, values.recipe.Open(session, values.model));
-  session.WarnOf(*model);
-  SLUICE_ASSIGN(const auto base, values.recipe.Open(session, values.base));
-  session.WarnOf(*base);
+  std::vector<WatchedFiles> watched;
+  const auto open = [&](const std::string& ref) -> Result<std::shared_ptr<const checkpoint::Checkpoint>> {
+    SLUICE_ASSIGN(auto opened, values.recipe.Open(session, ref));
+    session.WarnOf(*opened);
+    SLUICE_ASSIGN(WatchedFiles files, WatchedFiles::Of(*opened, ""));
+    watched.push_back(std::move(files));
+    return opened;
+  };
+  SLUICE_ASSIGN(const auto model, open(values.model));
+  SLUICE_ASSIGN(const auto base, open(values.base));
   std::vector<std::shared_ptr<const checkpoint::Checkpoint>> opened;
   std::vector<const checkpoint::Checkpoint*> candidates;
   for (const std::string& ref : values.candidates) {
-    SLUICE_ASSIGN(auto candidate, values.recipe.Open(session, ref));
-    session.WarnOf(*candidate);
+    SLUICE_ASSIGN(auto candidate, open(ref));
     candidates.push_back(candidate.get());
     opened.push_back(std::move(candidate));
   }
@@ -62,6 +68,7 @@ Result<int> Run(const Values& values, Session& session) {
   verify::LineageSink sink(plan, session.options.threads, &session.budget);
   SLUICE_ASSIGN(const PassReport pass, RunPass(session, groups, std::array<stream::Sink*, 1>{&sink}, "lineage"));
   if (!pass.ran) return 0;
+  for (const WatchedFiles& files : watched) SLUICE_TRY(files.CheckUnchanged());
   if (sink.elements() == 0) {
     return Fail(ErrorCode::kCorrupt,
                 fmt::format("{}: each of its tensors has NaN or infinities, there, in {} or in a candidate: "

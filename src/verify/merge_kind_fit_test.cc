@@ -1,4 +1,4 @@
-#include "verify/merge_kind.h"
+#include "verify/merge_kind_fit.h"
 
 #include <algorithm>
 #include <bit>
