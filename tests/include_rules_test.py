@@ -19,6 +19,7 @@ ROOMS = [
     ["io"],
     ["formats"],
     ["graph"],
+    ["arithmetic"],
     ["checkpoint"],
     ["stream"],
     ["tokenizer"],

@@ -6,11 +6,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "arithmetic/testing/node_runner.h"
 #include "base/check.h"
 #include "base/memory_budget.h"
 #include "checkpoint/testing/tiny_models.h"
 #include "kernels/convert.h"
-#include "merge/testing/node_runner.h"
 #include "stream/checkpoint_groups.h"
 
 namespace sluice::merge {

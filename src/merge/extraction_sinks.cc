@@ -6,9 +6,9 @@
 
 #include <fmt/format.h>
 
+#include "arithmetic/mask_key.h"
 #include "base/check.h"
 #include "formats/recognise.h"
-#include "merge/mask_key.h"
 
 namespace sluice::merge {
 namespace {
@@ -107,7 +107,7 @@ Result<void> FactorSink::Take(const stream::Lease& lease, stream::Stream& stream
     const TensorPair& pair = pairs_[layer];
     const uint64_t pass = piece.group % RandomisedSvd::kPasses;
     // The ordinal of a mask is below 2^32: no mask of a merge has this key.
-    if (pass == 0 && piece.first) svd_.Begin(ShapeOf(pair), MaskKey(seed_, pair.name, uint64_t{1} << 32));
+    if (pass == 0 && piece.first) svd_.Begin(ShapeOf(pair), arithmetic::MaskKey(seed_, pair.name, uint64_t{1} << 32));
     const stream::View& view = piece.views[0];
     SLUICE_CHECK(reinterpret_cast<uintptr_t>(view.data) % alignof(float) == 0);  // computed, so placed by the stream
     svd_.Add({reinterpret_cast<const float*>(view.data), view.range.size()}, for_each);

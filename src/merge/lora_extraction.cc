@@ -8,12 +8,12 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "arithmetic/weighted_sum_node.h"
 #include "base/check.h"
 #include "checkpoint/expected_tensors.h"
 #include "checkpoint/lora_checkpoint.h"
 #include "checkpoint/lora_node.h"
 #include "formats/recognise.h"
-#include "merge/weighted_sum_node.h"
 
 namespace sluice::merge {
 namespace {
@@ -222,8 +222,8 @@ void DifferenceGroups::Build(size_t group, graph::Graph* graph, std::vector<cons
   const TensorPair& one = pair(group);
   const graph::Node* ours = graph->AddCast(finetune_.MakeNode(one.finetune, graph), quant::F32());
   const graph::Node* base = graph->AddCast(base_.MakeNode(one.base, graph), quant::F32());
-  outs->push_back(graph->Add(
-      std::make_unique<WeightedSumNode>(std::vector<float>{1, -1}, 1.0f, std::vector<const graph::Node*>{ours, base})));
+  outs->push_back(graph->Add(std::make_unique<arithmetic::WeightedSumNode>(
+      std::vector<float>{1, -1}, 1.0f, std::vector<const graph::Node*>{ours, base})));
   if (with_base_) outs->push_back(base);
 }
 

@@ -9,11 +9,11 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "arithmetic/testing/node_runner.h"
 #include "base/check.h"
 #include "checkpoint/model_ref.h"
 #include "kernels/sha256.h"
 #include "merge/recipe_checkpoint.h"
-#include "merge/testing/node_runner.h"
 #include "tokenizer/token_table.h"
 
 namespace sluice::merge {

@@ -5,14 +5,14 @@
 #include <span>
 #include <vector>
 
-#include "merge/draw_plan.h"
+#include "arithmetic/draw_plan.h"
 #include "merge/merge_plan.h"
 
 namespace sluice::merge {
 
 struct MergekitPlan {
   std::vector<quant::Encoding> working;  // of each tensor of the catalogue; invalid where it is carried
-  DrawPlan draws;
+  arithmetic::DrawPlan draws;
 };
 
 // Gives the plan's catalogue the types that mergekit stores. dtype, out_dtype: the recipe's; invalid where absent. Adds

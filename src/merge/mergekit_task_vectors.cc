@@ -6,11 +6,11 @@
 
 #include <fmt/format.h>
 
+#include "arithmetic/mergekit_masks.h"
+#include "arithmetic/mergekit_nodes.h"
+#include "arithmetic/mergekit_rescale.h"
+#include "arithmetic/order_fact.h"
 #include "base/check.h"
-#include "merge/mergekit_masks.h"
-#include "merge/mergekit_nodes.h"
-#include "merge/mergekit_rescale.h"
-#include "merge/order_fact.h"
 
 namespace sluice::merge {
 namespace {
@@ -22,7 +22,7 @@ uint64_t Share(double share, uint64_t num_elements) {
 
 // The magnitudes between the smallest and the largest that fall. A top of none makes mergekit's slice [bottom : -0],
 // which is empty, and drops the whole delta.
-OrderRange WithoutOutliers(double density, double gamma, uint64_t num_elements) {
+arithmetic::OrderRange WithoutOutliers(double density, double gamma, uint64_t num_elements) {
   const uint64_t kept = Share(density, num_elements);
   uint64_t top = Share(gamma, num_elements);
   if (kept + top > num_elements) top = num_elements - kept;
@@ -38,30 +38,30 @@ class Sparsifying {
   Sparsifying(const BuildArgs& args, const TaskVectorSettings& settings)
       : args_(args),
         settings_(settings),
-        type_(WorkingTypeOf(args.working)),
+        type_(arithmetic::WorkingTypeOf(args.working)),
         rescale_((*args.parameters)[TaskVectorParameter::kRescale] != 0) {}
 
   const graph::Node* Apply(const ModelInput& model, const graph::Node* delta) const {
     const double density = (*model.parameters)[TaskVectorParameter::kDensity];
     const uint64_t num_elements = delta->num_elements();
     if (density >= 1 || num_elements == 0) return delta;
-    const MergekitDraws draws = {static_cast<uint32_t>(args_.seed), model.first_draw};
+    const arithmetic::MergekitDraws draws = {static_cast<uint32_t>(args_.seed), model.first_draw};
     switch (settings_.sparsifier) {
       case Sparsifier::kNone:
         return delta;
       case Sparsifier::kMagnitude:
-        return AddKeptInOrder(args_.graph, type_, {true, 0, Share(density, num_elements)}, rescale_, delta);
+        return arithmetic::AddKeptInOrder(args_.graph, type_, {true, 0, Share(density, num_elements)}, rescale_, delta);
       case Sparsifier::kOutliers:
-        return AddKeptInOrder(args_.graph, type_,
-                              WithoutOutliers(density, (*model.parameters)[TaskVectorParameter::kGamma], num_elements),
-                              rescale_, delta);
+        return arithmetic::AddKeptInOrder(
+            args_.graph, type_,
+            WithoutOutliers(density, (*model.parameters)[TaskVectorParameter::kGamma], num_elements), rescale_, delta);
       case Sparsifier::kRandom:
-        return Rescaled(delta, AddRandomMask(args_.graph, type_, density, draws, delta));
+        return Rescaled(delta, arithmetic::AddRandomMask(args_.graph, type_, density, draws, delta));
       case Sparsifier::kRank: {
-        if (density <= 0) return AddMergekitProduct(args_.graph, WorkingType::kF32, delta, 0);
+        if (density <= 0) return arithmetic::AddMergekitProduct(args_.graph, arithmetic::WorkingType::kF32, delta, 0);
         const double epsilon = (*model.parameters)[TaskVectorParameter::kEpsilon];
-        return Rescaled(delta,
-                        AddMagpruneMask(args_.graph, type_, density, epsilon, Columns(args_.shape), draws, delta));
+        return Rescaled(delta, arithmetic::AddMagpruneMask(args_.graph, type_, density, epsilon, Columns(args_.shape),
+                                                           draws, delta));
       }
     }
     SLUICE_CHECK(false);
@@ -69,12 +69,12 @@ class Sparsifying {
 
  private:
   const graph::Node* Rescaled(const graph::Node* delta, const graph::Node* masked) const {
-    return rescale_ ? AddMergekitRescale(args_.graph, type_, delta, masked) : masked;
+    return rescale_ ? arithmetic::AddMergekitRescale(args_.graph, type_, delta, masked) : masked;
   }
 
   const BuildArgs& args_;
   const TaskVectorSettings& settings_;
-  const WorkingType type_;
+  const arithmetic::WorkingType type_;
   const bool rescale_;
 };
 
@@ -84,17 +84,18 @@ const graph::Node* AddMergekitTaskVectors(const BuildArgs& args, const TaskVecto
   SLUICE_CHECK(args.base != nullptr);
   const ParameterValues& recipe = *args.parameters;
   const Sparsifying sparsifying(args, settings);
-  MergekitMix mix = {.type = WorkingTypeOf(args.working),
-                     .weights = {},
-                     .consensus = settings.consensus,
-                     .normalize = recipe[TaskVectorParameter::kNormalize] != 0,
-                     .lambda = recipe[TaskVectorParameter::kLambda]};
+  arithmetic::MergekitMix mix = {.type = arithmetic::WorkingTypeOf(args.working),
+                                 .weights = {},
+                                 .consensus = settings.consensus,
+                                 .normalize = recipe[TaskVectorParameter::kNormalize] != 0,
+                                 .lambda = recipe[TaskVectorParameter::kLambda]};
   std::vector<const graph::Node*> deltas;
   for (const ModelInput& model : args.models) {
     mix.weights.push_back(static_cast<float>((*model.parameters)[TaskVectorParameter::kWeight]));
-    deltas.push_back(sparsifying.Apply(model, AddMergekitDelta(args.graph, mix.type, model.node, args.base)));
+    deltas.push_back(
+        sparsifying.Apply(model, arithmetic::AddMergekitDelta(args.graph, mix.type, model.node, args.base)));
   }
-  return AddMergekitMix(args.graph, mix, args.base, deltas);
+  return arithmetic::AddMergekitMix(args.graph, mix, args.base, deltas);
 }
 
 uint64_t MergekitDrawsOf(const ParameterValues& model, uint64_t num_elements, Sparsifier sparsifier) {

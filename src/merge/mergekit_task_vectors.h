@@ -4,7 +4,7 @@
 #include <span>
 #include <string>
 
-#include "merge/task_vector_node.h"
+#include "merge/task_vector_method.h"
 
 namespace sluice::merge {
 

@@ -12,8 +12,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "arithmetic/testing/node_runner.h"
 #include "base/counter_rng.h"
-#include "merge/testing/node_runner.h"
 #include "merge/testing/plain_formulas.h"
 
 namespace sluice::merge {

@@ -8,10 +8,10 @@
 #include <eigen3/Eigen/QR>
 #include <eigen3/Eigen/SVD>
 
+#include "arithmetic/plain_math.h"
 #include "base/check.h"
 #include "base/units.h"
 #include "kernels/narrow_product.h"
-#include "merge/plain_math.h"
 
 namespace sluice::merge {
 namespace {
@@ -41,7 +41,7 @@ double Normal(PhiloxKey key, uint64_t index) {
   const auto words = Philox4x32({static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), 0, 0}, key);
   const double radius = (static_cast<double>(words[0]) + 0.5) * 0x1p-32;
   const double angle = static_cast<double>(words[1]) * 0x1p-32;
-  return std::sqrt(-2 * PlainLog(radius)) * PlainCos(kTwoPi * angle);
+  return std::sqrt(-2 * arithmetic::PlainLog(radius)) * arithmetic::PlainCos(kTwoPi * angle);
 }
 
 }  // namespace

@@ -9,11 +9,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "arithmetic/testing/node_runner.h"
 #include "base/check.h"
 #include "checkpoint/testing/tiny_models.h"
 #include "io/recording_source.h"
 #include "kernels/convert.h"
-#include "merge/testing/node_runner.h"
 
 namespace sluice::merge {
 namespace {

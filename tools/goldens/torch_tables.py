@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Prints the tables of src/merge/*_test.cc that hold what torch and mergekit make of made-up numbers.
+"""Prints the tables of src/arithmetic/*_test.cc that hold what torch and mergekit make of made-up numbers.
 
     OMP_NUM_THREADS=1 python3 tools/goldens/torch_tables.py [norm softmax log divergence permutation topk variance
                                                              model_stock sce arcee_fusion]
 
 Needs torch 2.15 (CPU with AVX2) and mergekit 0.1.4, whose methods run unchanged, on tensors in memory. The numbers are
-those of src/merge/testing/torch_numbers.h; digests are the first 16 digits of SHA-256 over f32 numbers.
+those of src/arithmetic/testing/torch_numbers.h; digests are the first 16 digits of SHA-256 over f32 numbers.
 """
 import hashlib, sys
 import numpy as np, torch

@@ -12,8 +12,8 @@
 // makes float32). In mergekit's arithmetic (mergekit_arcee_fusion.h) the last bit of a logarithm.
 #include <memory>
 
-#include "merge/arcee_fusion_node.h"
-#include "merge/mergekit_arcee_fusion.h"
+#include "arithmetic/arcee_fusion_node.h"
+#include "arithmetic/mergekit_arcee_fusion.h"
 #include "merge/method.h"
 
 namespace sluice::merge::methods {
@@ -21,17 +21,19 @@ namespace {
 
 const graph::Node* Build(const BuildArgs& args) {
   const uint64_t columns = args.shape.empty() ? 1 : args.shape.back();
-  return args.graph->Add(std::make_unique<ArceeFusionNode>(args.base, args.models[0].node, columns));
+  return args.graph->Add(std::make_unique<arithmetic::ArceeFusionNode>(args.base, args.models[0].node, columns));
 }
 
 const graph::Node* BuildAsMergekit(const BuildArgs& args) {
   const uint64_t columns = args.shape.empty() ? 1 : args.shape.back();
-  return AddMergekitArceeFusion(args.graph, WorkingTypeOf(args.working), columns,
-                                {static_cast<uint32_t>(args.seed), args.models[0].first_draw}, args.base,
-                                args.models[0].node);
+  return arithmetic::AddMergekitArceeFusion(args.graph, arithmetic::WorkingTypeOf(args.working), columns,
+                                            {static_cast<uint32_t>(args.seed), args.models[0].first_draw}, args.base,
+                                            args.models[0].node);
 }
 
-uint64_t NumDraws(const ParameterValues& /*model*/, uint64_t num_elements) { return MergekitFusionDraws(num_elements); }
+uint64_t NumDraws(const ParameterValues& /*model*/, uint64_t num_elements) {
+  return arithmetic::MergekitFusionDraws(num_elements);
+}
 
 }  // namespace
 

@@ -11,7 +11,7 @@
 // Deliberate differences from mergekit: f32 with one rounding at the end; equal magnitudes count in index order; where
 // trunc(gamma n) is 0 nothing is dropped at the top (in mergekit the whole difference is lost: an empty slice).
 #include "merge/mergekit_task_vectors.h"
-#include "merge/task_vector_node.h"
+#include "merge/task_vector_method.h"
 
 namespace sluice::merge::methods {
 namespace {

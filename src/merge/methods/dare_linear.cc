@@ -10,7 +10,7 @@
 // from one sequential generator, so that any element can be drawn alone; f32 with one rounding at the end; `rescale:
 // density` is ours.
 #include "merge/mergekit_task_vectors.h"
-#include "merge/task_vector_node.h"
+#include "merge/task_vector_method.h"
 
 namespace sluice::merge::methods {
 namespace {

@@ -10,7 +10,7 @@
 //
 // Deliberate differences from mergekit: as dare_linear.
 #include "merge/mergekit_task_vectors.h"
-#include "merge/task_vector_node.h"
+#include "merge/task_vector_method.h"
 
 namespace sluice::merge::methods {
 namespace {

@@ -16,7 +16,7 @@
 // rows lie along the last (mergekit: the second); `rescale: density` (an extension) multiplies by 1 / density, whatever
 // the rank.
 #include "merge/mergekit_task_vectors.h"
-#include "merge/task_vector_node.h"
+#include "merge/task_vector_method.h"
 
 namespace sluice::merge::methods {
 namespace {

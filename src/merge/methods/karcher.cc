@@ -20,10 +20,10 @@
 
 #include <fmt/format.h>
 
-#include "merge/combination_node.h"
-#include "merge/mergekit_karcher.h"
+#include "arithmetic/combination_node.h"
+#include "arithmetic/mergekit_karcher.h"
+#include "arithmetic/plain_math.h"
 #include "merge/method.h"
-#include "merge/plain_math.h"
 
 namespace sluice::merge::methods {
 namespace {
@@ -33,7 +33,7 @@ enum : size_t { kMaxIter, kTol };
 // Vectors as factors of the units u_m of the models that have one.
 class Sphere {
  public:
-  Sphere(const Gram& gram, double tol) : gram_(gram) {
+  Sphere(const arithmetic::Gram& gram, double tol) : gram_(gram) {
     for (size_t m = 0; m < gram.size(); ++m) {
       lengths_.push_back(gram.Norm(m));
       if (!(lengths_[m] <= tol)) units_.push_back(m);
@@ -59,7 +59,7 @@ class Sphere {
     if (i == j) return 1;
     return gram_(units_[i], units_[j]) / (lengths_[units_[i]] * lengths_[units_[j]]);
   }
-  const Gram& gram_;
+  const arithmetic::Gram& gram_;
   std::vector<double> lengths_;
   std::vector<size_t> units_;
 };
@@ -70,7 +70,7 @@ bool Step(const Sphere& sphere, double tol, std::vector<double>* u) {
   std::vector<double> tangent(k);
   for (size_t i = 0; i < k; ++i) {
     const double cosine = std::clamp(sphere.DotUnit(*u, i), -1.0, 1.0);
-    const double theta = PlainAcos(cosine), sine = PlainSin(theta);
+    const double theta = arithmetic::PlainAcos(cosine), sine = arithmetic::PlainSin(theta);
     if (theta < tol || sine < 1e-12) continue;
     const double factor = theta / sine / static_cast<double>(k);
     tangent[i] += factor;
@@ -78,7 +78,7 @@ bool Step(const Sphere& sphere, double tol, std::vector<double>* u) {
   }
   const double norm = sphere.Norm(tangent);
   if (norm < tol || norm == 0) return false;
-  const double cosine = PlainCos(norm), sine = PlainSin(norm) / norm;
+  const double cosine = arithmetic::PlainCos(norm), sine = arithmetic::PlainSin(norm) / norm;
   for (size_t i = 0; i < k; ++i) (*u)[i] = cosine * (*u)[i] + sine * tangent[i];
   const double length = sphere.Norm(*u);
   if (length > tol) {
@@ -87,7 +87,7 @@ bool Step(const Sphere& sphere, double tol, std::vector<double>* u) {
   return true;
 }
 
-void Factors(int max_iter, double tol, const Gram& gram, std::span<double> factors) {
+void Factors(int max_iter, double tol, const arithmetic::Gram& gram, std::span<double> factors) {
   const Sphere sphere(gram, tol);
   std::fill(factors.begin(), factors.end(), 0.0);
   if (sphere.size() == 0) return;
@@ -112,21 +112,23 @@ const graph::Node* Build(const BuildArgs& args) {
   if (x.size() == 1) return x[0];
   const auto max_iter = static_cast<int>((*args.parameters)[kMaxIter]);
   const double tol = (*args.parameters)[kTol];
-  const Combination combination = {
+  const arithmetic::Combination combination = {
       fmt::format("karcher {} {:016x}", max_iter, std::bit_cast<uint64_t>(tol)),
-      [max_iter, tol](const Gram& gram, std::span<double> factors) { Factors(max_iter, tol, gram, factors); }};
-  return args.graph->Add(
-      std::make_unique<CombinationNode>(nullptr, x, Vectors::Whole(x[0]->num_elements()), combination));
+      [max_iter, tol](const arithmetic::Gram& gram, std::span<double> factors) {
+        Factors(max_iter, tol, gram, factors);
+      }};
+  return args.graph->Add(std::make_unique<arithmetic::CombinationNode>(
+      nullptr, x, arithmetic::Vectors::Whole(x[0]->num_elements()), combination));
 }
 
 const graph::Node* BuildAsMergekit(const BuildArgs& args) {
   std::vector<const graph::Node*> x;
   for (const ModelInput& model : args.models) x.push_back(model.node);
   if (x.size() == 1) return x[0];
-  const MergekitKarcher karcher = {.type = WorkingTypeOf(args.working),
-                                   .max_iter = static_cast<uint64_t>((*args.parameters)[kMaxIter]),
-                                   .tol = (*args.parameters)[kTol]};
-  return AddMergekitKarcher(args.graph, karcher, x);
+  const arithmetic::MergekitKarcher karcher = {.type = arithmetic::WorkingTypeOf(args.working),
+                                               .max_iter = static_cast<uint64_t>((*args.parameters)[kMaxIter]),
+                                               .tol = (*args.parameters)[kTol]};
+  return arithmetic::AddMergekitKarcher(args.graph, karcher, x);
 }
 
 }  // namespace

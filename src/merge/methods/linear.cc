@@ -12,9 +12,9 @@
 
 #include <fmt/format.h>
 
-#include "merge/mergekit_nodes.h"
+#include "arithmetic/mergekit_nodes.h"
+#include "arithmetic/weighted_sum_node.h"
 #include "merge/method.h"
-#include "merge/weighted_sum_node.h"
 
 namespace sluice::merge::methods {
 namespace {
@@ -34,7 +34,7 @@ const graph::Node* Build(const BuildArgs& args) {
   }
   const bool normalize = (*args.parameters)[kNormalize] != 0;
   return args.graph->Add(
-      std::make_unique<WeightedSumNode>(std::move(weights), normalize ? sum : 1.0f, std::move(inputs)));
+      std::make_unique<arithmetic::WeightedSumNode>(std::move(weights), normalize ? sum : 1.0f, std::move(inputs)));
 }
 
 const graph::Node* BuildAsMergekit(const BuildArgs& args) {
@@ -44,8 +44,8 @@ const graph::Node* BuildAsMergekit(const BuildArgs& args) {
     weights.push_back(WeightOf(*model.parameters));
     inputs.push_back(model.node);
   }
-  return AddMergekitLinear(args.graph, WorkingTypeOf(args.working), weights, (*args.parameters)[kNormalize] != 0,
-                           inputs);
+  return arithmetic::AddMergekitLinear(args.graph, arithmetic::WorkingTypeOf(args.working), weights,
+                                       (*args.parameters)[kNormalize] != 0, inputs);
 }
 
 std::string CheckModels(std::span<const ParameterValues> models, const ParameterValues& recipe) {

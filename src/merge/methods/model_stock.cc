@@ -14,8 +14,8 @@
 #include <algorithm>
 #include <memory>
 
-#include "merge/combination_node.h"
-#include "merge/mergekit_model_stock.h"
+#include "arithmetic/combination_node.h"
+#include "arithmetic/mergekit_model_stock.h"
 #include "merge/method.h"
 
 namespace sluice::merge::methods {
@@ -23,7 +23,7 @@ namespace {
 
 enum : size_t { kFilterWise };
 
-void Factors(const Gram& gram, std::span<double> factors) {
+void Factors(const arithmetic::Gram& gram, std::span<double> factors) {
   const size_t n = gram.size();
   const auto count = static_cast<double>(n);
   double cosine = 0;
@@ -41,17 +41,20 @@ void Factors(const Gram& gram, std::span<double> factors) {
 const graph::Node* Build(const BuildArgs& args) {
   std::vector<const graph::Node*> x;
   for (const ModelInput& model : args.models) x.push_back(model.node);
-  const Vectors vectors =
-      (*args.parameters)[kFilterWise] != 0 ? Vectors::Rows(args.shape) : Vectors::Whole(args.base->num_elements());
-  return args.graph->Add(std::make_unique<CombinationNode>(args.base, x, vectors, Combination{"model_stock", Factors}));
+  const arithmetic::Vectors vectors = (*args.parameters)[kFilterWise] != 0
+                                          ? arithmetic::Vectors::Rows(args.shape)
+                                          : arithmetic::Vectors::Whole(args.base->num_elements());
+  return args.graph->Add(std::make_unique<arithmetic::CombinationNode>(
+      args.base, x, vectors, arithmetic::Combination{"model_stock", Factors}));
 }
 
 const graph::Node* BuildAsMergekit(const BuildArgs& args) {
   std::vector<const graph::Node*> x;
   for (const ModelInput& model : args.models) x.push_back(model.node);
-  const Vectors vectors =
-      (*args.parameters)[kFilterWise] != 0 ? Vectors::Rows(args.shape) : Vectors::Whole(args.base->num_elements());
-  return AddMergekitModelStock(args.graph, WorkingTypeOf(args.working), vectors, args.base, x);
+  const arithmetic::Vectors vectors = (*args.parameters)[kFilterWise] != 0
+                                          ? arithmetic::Vectors::Rows(args.shape)
+                                          : arithmetic::Vectors::Whole(args.base->num_elements());
+  return arithmetic::AddMergekitModelStock(args.graph, arithmetic::WorkingTypeOf(args.working), vectors, args.base, x);
 }
 
 }  // namespace

@@ -17,8 +17,8 @@
 
 #include <fmt/format.h>
 
-#include "merge/combination_node.h"
-#include "merge/mergekit_multislerp.h"
+#include "arithmetic/combination_node.h"
+#include "arithmetic/mergekit_multislerp.h"
 #include "merge/method.h"
 
 namespace sluice::merge::methods {
@@ -32,7 +32,7 @@ double SumOfWeights(std::span<const ParameterValues> models) {
   return sum;
 }
 
-void Factors(std::span<const double> weights, double eps, const Gram& gram, std::span<double> factors) {
+void Factors(std::span<const double> weights, double eps, const arithmetic::Gram& gram, std::span<double> factors) {
   const size_t k = gram.size();
   double length = 0;
   for (size_t m = 0; m < k; ++m) {
@@ -64,24 +64,27 @@ const graph::Node* Build(const BuildArgs& args) {
   const double eps = recipe[kEps];
   std::string description = fmt::format("multislerp {:016x}", std::bit_cast<uint64_t>(eps));
   for (const double weight : weights) description += fmt::format(" {:016x}", std::bit_cast<uint64_t>(weight));
-  const Combination combination = {std::move(description), [weights, eps](const Gram& gram, std::span<double> factors) {
-                                     Factors(weights, eps, gram, factors);
-                                   }};
-  return args.graph->Add(
-      std::make_unique<CombinationNode>(args.base, x, Vectors::Whole(x[0]->num_elements()), combination));
+  const arithmetic::Combination combination = {std::move(description),
+                                               [weights, eps](const arithmetic::Gram& gram, std::span<double> factors) {
+                                                 Factors(weights, eps, gram, factors);
+                                               }};
+  return args.graph->Add(std::make_unique<arithmetic::CombinationNode>(
+      args.base, x, arithmetic::Vectors::Whole(x[0]->num_elements()), combination));
 }
 
 const graph::Node* BuildAsMergekit(const BuildArgs& args) {
   if (args.models.size() == 1) return args.models[0].node;
   const ParameterValues& recipe = *args.parameters;
-  MergekitMultislerp multislerp = {
-      .type = WorkingTypeOf(args.working), .weights = {}, .normalize = recipe[kNormalize] != 0, .eps = recipe[kEps]};
+  arithmetic::MergekitMultislerp multislerp = {.type = arithmetic::WorkingTypeOf(args.working),
+                                               .weights = {},
+                                               .normalize = recipe[kNormalize] != 0,
+                                               .eps = recipe[kEps]};
   std::vector<const graph::Node*> x;
   for (const ModelInput& model : args.models) {
     multislerp.weights.push_back(static_cast<float>((*model.parameters)[kWeight]));
     x.push_back(model.node);
   }
-  return AddMergekitMultislerp(args.graph, multislerp, args.base, x);
+  return arithmetic::AddMergekitMultislerp(args.graph, multislerp, args.base, x);
 }
 
 std::string CheckModels(std::span<const ParameterValues> models, const ParameterValues& recipe) {

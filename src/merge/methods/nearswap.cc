@@ -11,9 +11,9 @@
 
 #include <fmt/format.h>
 
+#include "arithmetic/float_views.h"
+#include "arithmetic/mergekit_nodes.h"
 #include "kernels/near_swap.h"
-#include "merge/float_views.h"
-#include "merge/mergekit_nodes.h"
 #include "merge/method.h"
 
 namespace sluice::merge::methods {
@@ -28,15 +28,16 @@ class NearswapNode final : public graph::Node {
         t_(t) {}
 
   void Compute(const graph::ComputeArgs& args) const override {
-    float base_copy[kCopyElements], x_copy[kCopyElements], out_copy[kCopyElements];
-    const bool out_aligned = IsFloatAligned(args.out);
-    ForAlignedParts(args.range.size(), out_aligned && AreFloatAligned(args.in), [&](uint64_t first, uint64_t count) {
-      const float* base = FloatsAt(args.in[0], first, count, base_copy);
-      const float* x = FloatsAt(args.in[1], first, count, x_copy);
-      uint8_t* const place = args.out + first * sizeof(float);
-      kernels::SwapWhereNear(base, x, t_, count, out_aligned ? reinterpret_cast<float*>(place) : out_copy);
-      if (!out_aligned) std::memcpy(place, out_copy, count * sizeof(float));
-    });
+    float base_copy[arithmetic::kCopyElements], x_copy[arithmetic::kCopyElements], out_copy[arithmetic::kCopyElements];
+    const bool out_aligned = arithmetic::IsFloatAligned(args.out);
+    arithmetic::ForAlignedParts(
+        args.range.size(), out_aligned && arithmetic::AreFloatAligned(args.in), [&](uint64_t first, uint64_t count) {
+          const float* base = arithmetic::FloatsAt(args.in[0], first, count, base_copy);
+          const float* x = arithmetic::FloatsAt(args.in[1], first, count, x_copy);
+          uint8_t* const place = args.out + first * sizeof(float);
+          kernels::SwapWhereNear(base, x, t_, count, out_aligned ? reinterpret_cast<float*>(place) : out_copy);
+          if (!out_aligned) std::memcpy(place, out_copy, count * sizeof(float));
+        });
   }
   double NanosecondsPerElement() const override { return 0.4; }
 
@@ -50,8 +51,8 @@ const graph::Node* Build(const BuildArgs& args) {
 }
 
 const graph::Node* BuildAsMergekit(const BuildArgs& args) {
-  return AddMergekitNearswap(args.graph, WorkingTypeOf(args.working), args.base, args.models[0].node,
-                             static_cast<float>((*args.parameters)[kT]));
+  return arithmetic::AddMergekitNearswap(args.graph, arithmetic::WorkingTypeOf(args.working), args.base,
+                                         args.models[0].node, static_cast<float>((*args.parameters)[kT]));
 }
 
 }  // namespace

@@ -20,27 +20,27 @@
 
 #include <fmt/format.h>
 
-#include "merge/combination_node.h"
-#include "merge/mergekit_nuslerp.h"
+#include "arithmetic/combination_node.h"
+#include "arithmetic/mergekit_nuslerp.h"
+#include "arithmetic/plain_math.h"
 #include "merge/method.h"
-#include "merge/plain_math.h"
 
 namespace sluice::merge::methods {
 namespace {
 
 enum : size_t { kWeight, kFlatten, kRowWise };
 
-void Factors(double t, const Gram& gram, std::span<double> factors) {
+void Factors(double t, const arithmetic::Gram& gram, std::span<double> factors) {
   const auto length = [&](size_t i) { return gram.Norm(i) <= 1e-7 ? 1e-7 : gram.Norm(i); };  // a NaN stays
   const double cosine = gram(0, 1) / (length(0) * length(1));
-  const double theta = PlainAcos(std::clamp(cosine, -1.0, 1.0)), sine = PlainSin(theta);
+  const double theta = arithmetic::PlainAcos(std::clamp(cosine, -1.0, 1.0)), sine = arithmetic::PlainSin(theta);
   if (std::abs(sine) < 1e-8) {
     factors[0] = 1 - t;
     factors[1] = t;
     return;
   }
-  factors[0] = PlainSin((1 - t) * theta) / sine;
-  factors[1] = PlainSin(t * theta) / sine;
+  factors[0] = arithmetic::PlainSin((1 - t) * theta) / sine;
+  factors[1] = arithmetic::PlainSin(t * theta) / sine;
 }
 
 double ShareOfSecond(const BuildArgs& args) {
@@ -50,25 +50,28 @@ double ShareOfSecond(const BuildArgs& args) {
 
 const graph::Node* Build(const BuildArgs& args) {
   const double t = ShareOfSecond(args);
-  const Combination combination = {fmt::format("nuslerp {:016x}", std::bit_cast<uint64_t>(t)),
-                                   [t](const Gram& gram, std::span<double> factors) { Factors(t, gram, factors); }};
+  const arithmetic::Combination combination = {
+      fmt::format("nuslerp {:016x}", std::bit_cast<uint64_t>(t)),
+      [t](const arithmetic::Gram& gram, std::span<double> factors) { Factors(t, gram, factors); }};
   const ParameterValues& recipe = *args.parameters;
-  const Vectors vectors = recipe[kFlatten] != 0   ? Vectors::Whole(args.models[0].node->num_elements())
-                          : recipe[kRowWise] != 0 ? Vectors::Columns(args.shape)
-                                                  : Vectors::Rows(args.shape);
-  return args.graph->Add(std::make_unique<CombinationNode>(
+  const arithmetic::Vectors vectors = recipe[kFlatten] != 0
+                                          ? arithmetic::Vectors::Whole(args.models[0].node->num_elements())
+                                      : recipe[kRowWise] != 0 ? arithmetic::Vectors::Columns(args.shape)
+                                                              : arithmetic::Vectors::Rows(args.shape);
+  return args.graph->Add(std::make_unique<arithmetic::CombinationNode>(
       args.base, std::vector<const graph::Node*>{args.models[0].node, args.models[1].node}, vectors, combination));
 }
 
 const graph::Node* BuildAsMergekit(const BuildArgs& args) {
-  using Kind = MergekitNuslerp::Vectors;
+  using Kind = arithmetic::MergekitNuslerp::Vectors;
   const ParameterValues& recipe = *args.parameters;
-  const MergekitNuslerp nuslerp = {.type = WorkingTypeOf(args.working),
-                                   .t = ShareOfSecond(args),
-                                   .vectors = recipe[kFlatten] != 0   ? Kind::kWhole
-                                              : recipe[kRowWise] != 0 ? Kind::kColumns
-                                                                      : Kind::kRows};
-  return AddMergekitNuslerp(args.graph, nuslerp, args.base, args.models[0].node, args.models[1].node, args.shape);
+  const arithmetic::MergekitNuslerp nuslerp = {.type = arithmetic::WorkingTypeOf(args.working),
+                                               .t = ShareOfSecond(args),
+                                               .vectors = recipe[kFlatten] != 0   ? Kind::kWhole
+                                                          : recipe[kRowWise] != 0 ? Kind::kColumns
+                                                                                  : Kind::kRows};
+  return arithmetic::AddMergekitNuslerp(args.graph, nuslerp, args.base, args.models[0].node, args.models[1].node,
+                                        args.shape);
 }
 
 }  // namespace

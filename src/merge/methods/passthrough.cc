@@ -7,9 +7,9 @@
 // Deliberate differences from mergekit: one rounding at the end.
 #include <memory>
 
-#include "merge/mergekit_nodes.h"
+#include "arithmetic/mergekit_nodes.h"
+#include "arithmetic/weighted_sum_node.h"
 #include "merge/method.h"
-#include "merge/weighted_sum_node.h"
 
 namespace sluice::merge::methods {
 namespace {
@@ -20,14 +20,16 @@ const graph::Node* Build(const BuildArgs& args) {
   const ModelInput& model = args.models[0];
   const auto scale = static_cast<float>((*model.parameters)[kScale]);
   if (scale == 1) return model.node;
-  return args.graph->Add(
-      std::make_unique<WeightedSumNode>(std::vector<float>{scale}, 1.0f, std::vector<const graph::Node*>{model.node}));
+  return args.graph->Add(std::make_unique<arithmetic::WeightedSumNode>(std::vector<float>{scale}, 1.0f,
+                                                                       std::vector<const graph::Node*>{model.node}));
 }
 
 const graph::Node* BuildAsMergekit(const BuildArgs& args) {
   const ModelInput& model = args.models[0];
   const auto scale = static_cast<float>((*model.parameters)[kScale]);
-  return scale == 1 ? model.node : AddMergekitProduct(args.graph, WorkingTypeOf(args.working), model.node, scale);
+  return scale == 1
+             ? model.node
+             : arithmetic::AddMergekitProduct(args.graph, arithmetic::WorkingTypeOf(args.working), model.node, scale);
 }
 
 }  // namespace

@@ -15,9 +15,9 @@
 // once for each model, in a tensor of one dimension more; here it stays the base.
 #include <memory>
 
-#include "merge/mergekit_sce.h"
+#include "arithmetic/mergekit_sce.h"
+#include "arithmetic/sce_node.h"
 #include "merge/method.h"
-#include "merge/sce_node.h"
 
 namespace sluice::merge::methods {
 namespace {
@@ -29,13 +29,14 @@ const graph::Node* Build(const BuildArgs& args) {
   if (select_topk <= 0) return args.base;
   std::vector<const graph::Node*> inputs = {args.base};
   for (const ModelInput& model : args.models) inputs.push_back(model.node);
-  return args.graph->Add(std::make_unique<SceNode>(inputs, select_topk));
+  return args.graph->Add(std::make_unique<arithmetic::SceNode>(inputs, select_topk));
 }
 
 const graph::Node* BuildAsMergekit(const BuildArgs& args) {
   std::vector<const graph::Node*> x;
   for (const ModelInput& model : args.models) x.push_back(model.node);
-  return AddMergekitSce(args.graph, WorkingTypeOf(args.working), (*args.parameters)[kTopk], args.base, x);
+  return arithmetic::AddMergekitSce(args.graph, arithmetic::WorkingTypeOf(args.working), (*args.parameters)[kTopk],
+                                    args.base, x);
 }
 
 std::string CheckAsMergekit(const ParameterValues& /*model*/, std::span<const uint64_t> shape) {

@@ -15,17 +15,17 @@
 
 #include <fmt/format.h>
 
-#include "merge/combination_node.h"
-#include "merge/mergekit_slerp.h"
+#include "arithmetic/combination_node.h"
+#include "arithmetic/mergekit_slerp.h"
+#include "arithmetic/plain_math.h"
 #include "merge/method.h"
-#include "merge/plain_math.h"
 
 namespace sluice::merge::methods {
 namespace {
 
 enum : size_t { kT };
 
-void Factors(double t, const Gram& gram, std::span<double> factors) {
+void Factors(double t, const arithmetic::Gram& gram, std::span<double> factors) {
   const auto length = [&](size_t i) { return gram.Norm(i) <= 1e-8 ? 1 : gram.Norm(i); };
   const double cosine = gram(0, 1) / (length(0) * length(1));
   if (std::abs(cosine) > 0.9995) {
@@ -33,23 +33,24 @@ void Factors(double t, const Gram& gram, std::span<double> factors) {
     factors[1] = t;
     return;
   }
-  const double theta = PlainAcos(cosine), sine = PlainSin(theta);
-  factors[0] = PlainSin((1 - t) * theta) / sine;
-  factors[1] = PlainSin(t * theta) / sine;
+  const double theta = arithmetic::PlainAcos(cosine), sine = arithmetic::PlainSin(theta);
+  factors[0] = arithmetic::PlainSin((1 - t) * theta) / sine;
+  factors[1] = arithmetic::PlainSin(t * theta) / sine;
 }
 
 const graph::Node* Build(const BuildArgs& args) {
   const double t = (*args.parameters)[kT];
-  const Combination combination = {fmt::format("slerp {:016x}", std::bit_cast<uint64_t>(t)),
-                                   [t](const Gram& gram, std::span<double> factors) { Factors(t, gram, factors); }};
-  return args.graph->Add(
-      std::make_unique<CombinationNode>(nullptr, std::vector<const graph::Node*>{args.base, args.models[0].node},
-                                        Vectors::Whole(args.base->num_elements()), combination));
+  const arithmetic::Combination combination = {
+      fmt::format("slerp {:016x}", std::bit_cast<uint64_t>(t)),
+      [t](const arithmetic::Gram& gram, std::span<double> factors) { Factors(t, gram, factors); }};
+  return args.graph->Add(std::make_unique<arithmetic::CombinationNode>(
+      nullptr, std::vector<const graph::Node*>{args.base, args.models[0].node},
+      arithmetic::Vectors::Whole(args.base->num_elements()), combination));
 }
 
 const graph::Node* BuildAsMergekit(const BuildArgs& args) {
-  return AddMergekitSlerp(args.graph, WorkingTypeOf(args.working), args.base, args.models[0].node,
-                          (*args.parameters)[kT]);
+  return arithmetic::AddMergekitSlerp(args.graph, arithmetic::WorkingTypeOf(args.working), args.base,
+                                      args.models[0].node, (*args.parameters)[kT]);
 }
 
 }  // namespace

@@ -8,7 +8,7 @@
 //
 // Deliberate differences from mergekit: inputs as stored, differences and sums in f32 with one rounding at the end.
 #include "merge/mergekit_task_vectors.h"
-#include "merge/task_vector_node.h"
+#include "merge/task_vector_method.h"
 
 namespace sluice::merge::methods {
 namespace {

@@ -11,7 +11,7 @@
 // Deliberate differences from mergekit: f32 with one rounding at the end; of equal magnitudes at the threshold the
 // first by index are kept, where mergekit takes what its sort happens to leave first. Exactly k are kept by both.
 #include "merge/mergekit_task_vectors.h"
-#include "merge/task_vector_node.h"
+#include "merge/task_vector_method.h"
 
 #include <fmt/format.h>
 

@@ -6,8 +6,8 @@
 
 #include <gtest/gtest.h>
 
+#include "arithmetic/mask_key.h"
 #include "base/counter_rng.h"
-#include "merge/mask_key.h"
 
 namespace sluice::tests {
 namespace {
@@ -25,7 +25,7 @@ std::vector<bool> KeepLargest(const Floats& d, uint64_t k) {
 }
 
 std::vector<bool> KeepByChance(size_t n, double density, const MethodSettings& s, uint64_t ordinal) {
-  const PhiloxKey key = merge::MaskKey(s.seed, s.tensor, ordinal);
+  const PhiloxKey key = arithmetic::MaskKey(s.seed, s.tensor, ordinal);
   const auto below = static_cast<uint64_t>(std::floor(density * 4294967296.0 + 0.5));
   std::vector<bool> kept(n);
   for (uint64_t e = 0; e < n; ++e) {
@@ -51,7 +51,7 @@ std::vector<bool> KeepByRank(const Floats& d, size_t columns, double density, do
   if (columns < 2) return KeepByChance(d.size(), density, s, ordinal);
   const std::vector<bool> low = KeepByChance(d.size(), density - epsilon, s, ordinal);
   std::vector<bool> kept = KeepByChance(d.size(), density + epsilon, s, ordinal);
-  const PhiloxKey key = merge::MaskKey(s.seed, s.tensor, ordinal);
+  const PhiloxKey key = arithmetic::MaskKey(s.seed, s.tensor, ordinal);
   size_t unit = 1;
   while (unit < 256 && columns % (2 * unit) == 0) unit *= 2;
   for (size_t row = 0; row < d.size() / columns; ++row) {
