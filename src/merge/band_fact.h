@@ -7,6 +7,7 @@
 #pragma once
 
 #include "graph/node.h"
+#include "merge/fold_memory.h"
 #include "merge/sparse_masks.h"
 
 namespace sluice::merge {
@@ -27,6 +28,7 @@ class BandFact final : public graph::Fact {
  private:
   Band band_;
   bool with_sums_;
+  std::shared_ptr<FoldMemory> memory_ = FoldMemory::Shared();  // so that parts last from one fold to the next
 };
 
 constexpr size_t kBandSums = 4;  // where the sums stand in the value

@@ -23,6 +23,7 @@
 #include <span>
 
 #include "graph/node.h"
+#include "merge/fold_memory.h"
 #include "merge/magnitude_search.h"
 
 namespace sluice::merge {
@@ -40,6 +41,7 @@ class MagnitudeFact final : public graph::Fact {
  private:
   uint64_t k_;
   bool with_sums_;
+  std::shared_ptr<FoldMemory> memory_ = FoldMemory::Shared();  // so that parts last from one fold to the next
 };
 
 // The fold behind the fact; 1 <= k <= num_elements.
