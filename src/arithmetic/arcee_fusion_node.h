@@ -3,6 +3,7 @@
 #pragma once
 
 #include "graph/graph.h"
+#include "merge/fold_memory.h"
 
 namespace sluice::arithmetic {
 
@@ -22,6 +23,7 @@ class ArceeFusionFact final : public graph::Fact {
 
  private:
   uint64_t columns_;
+  std::shared_ptr<FoldMemory> memory_ = FoldMemory::Shared();  // so that parts last from one fold to the next
 };
 
 class ArceeFusionNode final : public graph::Node {

@@ -6,6 +6,7 @@
 // more.
 #pragma once
 
+#include "arithmetic/fold_memory.h"
 #include "arithmetic/sparse_masks.h"
 #include "graph/node.h"
 
@@ -27,6 +28,7 @@ class BandFact final : public graph::Fact {
  private:
   Band band_;
   bool with_sums_;
+  std::shared_ptr<FoldMemory> memory_ = FoldMemory::Shared();  // so that parts last from one fold to the next
 };
 
 constexpr size_t kBandSums = 4;  // where the sums stand in the value

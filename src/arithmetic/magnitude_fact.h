@@ -22,6 +22,7 @@
 #include <memory>
 #include <span>
 
+#include "arithmetic/fold_memory.h"
 #include "arithmetic/magnitude_search.h"
 #include "graph/node.h"
 
@@ -40,6 +41,7 @@ class MagnitudeFact final : public graph::Fact {
  private:
   uint64_t k_;
   bool with_sums_;
+  std::shared_ptr<FoldMemory> memory_ = FoldMemory::Shared();  // so that parts last from one fold to the next
 };
 
 // The fold behind the fact; 1 <= k <= num_elements.

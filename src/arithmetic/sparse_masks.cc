@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <cstring>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -92,15 +92,23 @@ RankMaskNode::RankMaskNode(const graph::Node* x, const graph::Node* base, const 
 
 void RankMaskNode::Needs(graph::Range out, graph::NeedList* needs) const {
   const uint64_t columns = mask_.columns;
+  std::vector<graph::Range> others;  // of the first row and the last, where those are cut
+  const auto add_row = [&](uint64_t row) {
+    const uint64_t first = row * columns;
+    const uint64_t begin = std::max(out.begin, first) - first, end = std::min(out.end - first, columns);
+    if (end - begin == columns) return;
+    ForRotatedRuns(RowRotation(mask_.key, row, columns), begin, end, columns, [&](uint64_t from, uint64_t to) {
+      others.push_back({first + from, first + to});
+    });
+  };
+  if (out.size() > 0) {
+    const uint64_t first_row = out.begin / columns, last_row = (out.end - 1) / columns;
+    add_row(first_row);
+    if (last_row != first_row) add_row(last_row);
+  }
   for (uint32_t input = 0; input < 2; ++input) {
     needs->Add(input, out);
-    ForRows(out, columns, [&](uint64_t row, uint64_t begin, uint64_t end) {
-      if (end - begin == columns) return;
-      const uint64_t first = row * columns;
-      ForRotatedRuns(RowRotation(mask_.key, row, columns), begin, end, columns, [&](uint64_t from, uint64_t to) {
-        needs->Add(input, {first + from, first + to});
-      });
-    });
+    for (const graph::Range& other : others) needs->Add(input, other);
   }
 }
 
