@@ -103,7 +103,8 @@ class Auditor {
     if (std::filesystem::exists(recipe, error)) {
       SLUICE_ASSIGN(const std::string text, io::ReadWholeFile(recipe.string(), merge::kMaxRecipeBytes));
       if (text != statement_.recipe_text) {
-        audit_.contradictions.push_back(fmt::format("{} is not the recipe that the statement holds", recipe.string()));
+        audit_.contradictions.push_back(
+            fmt::format("{} is not the recipe that the statement holds", merge::kRecipeFile));
       }
     }
     return {};

@@ -101,17 +101,23 @@ Result<std::optional<checkpoint::ModelDigest>> ReadDigest(Session& session, cons
   return std::optional(std::move(digest));
 }
 
-Result<int> CheckStatement(Session& session, const std::string& ref) {
-  SLUICE_ASSIGN(const auto model, OpenModel(session, ref));
+Result<std::optional<Verified>> CheckStatement(Session& session, const std::string& ref) {
+  VerifiedSide side{.name = "model"};
+  SLUICE_ASSIGN(side.model, OpenModel(session, ref));
   SLUICE_ASSIGN(Stated stated, ReadStated(ref));
-  SLUICE_ASSIGN(const auto digest, ReadDigest(session, *model, &stated.check.bytes_read));
-  if (!digest) return 0;
-  CompareWithStatement(*digest, &stated);
+  SLUICE_ASSIGN(side.watched, WatchedFiles::Of(*side.model, ""));
+  SLUICE_ASSIGN(side.digest, ReadDigest(session, *side.model, &stated.check.bytes_read));
+  if (!side.digest) return std::nullopt;
+  SLUICE_TRY(side.watched->CheckUnchanged());
+  CompareWithStatement(*side.digest, &stated);
   stated.check.budget_bytes = session.options.max_memory_bytes;
   stated.check.peak_bytes = PeakResidentBytes();
   stated.check.seconds = session.seconds();
-  session.Print(report::StatementCheckJson(stated.check), report::StatementCheckText(stated.check));
-  return verify::VerdictExitStatus(stated.check.verdict);
+  Verified verified{.json = report::StatementCheckJson(stated.check),
+                    .text = report::StatementCheckText(stated.check),
+                    .status = verify::VerdictExitStatus(stated.check.verdict)};
+  verified.sides.push_back(std::move(side));
+  return verified;
 }
 
 // What else is asked of a signed model's tensors: its statement's roots, a manifest's. Answered by the read of its
@@ -124,6 +130,7 @@ class TensorQuestions {
       SLUICE_ASSIGN(const std::string text, io::ReadWholeFile(manifest));
       SLUICE_ASSIGN(manifest_, verify::ParseDigestManifest(text, manifest));
       manifest_path_ = manifest;
+      manifest_text_ = text;
     }
     if (!manifest_ && !HasStatement(path)) return {};
     const auto opened = [&]() -> Result<void> {
@@ -141,7 +148,8 @@ class TensorQuestions {
     if (model_ != nullptr) stored_ = verify::StoredTensors::AddLeaves(*model_, pieces);
   }
 
-  Result<void> Answer(Session& session, std::span<const io::PieceHashes> hashes, verify::SignatureCheck* check) {
+  Result<void> Answer(Session& session, std::span<const io::PieceHashes> hashes, verify::SignatureCheck* check,
+                      VerifiedSide* side) {
     if (model_ == nullptr) return {};
     std::optional<checkpoint::ModelDigest> digest;
     if (stored_) {
@@ -155,23 +163,26 @@ class TensorQuestions {
       check->statement = stated_->check;
     }
     if (manifest_) check->manifest = verify::CompareWithManifest(*digest, *manifest_, manifest_path_);
+    side->model = model_;
+    side->digest = std::move(digest);
     return {};
   }
 
   const std::optional<Error>& error() const { return error_; }
+  const std::string& manifest_text() const { return manifest_text_; }  // empty: none was given
 
  private:
   std::shared_ptr<const checkpoint::Checkpoint> model_;  // null where nothing is asked, or it does not open
   std::optional<Stated> stated_;
   std::optional<checkpoint::ModelDigest> manifest_;
-  std::string manifest_path_;
+  std::string manifest_path_, manifest_text_;
   std::optional<verify::StoredTensors> stored_;
   std::optional<Error> error_;
 };
 
 // The signature is looked at before a file is: one that is not the key's ends it.
 Result<verify::FileManifest> ReadSignature(Session& session, const SignatureRequest& request,
-                                           verify::SignatureCheck* check) {
+                                           verify::SignatureCheck* check, std::map<std::string, std::string>* papers) {
   SLUICE_ASSIGN(const verify::PublicKey key, verify::PublicKey::Load(request.key));
   SLUICE_ASSIGN(const std::string text, io::ReadWholeFile(request.signature, kMaxBundleBytes));
   SLUICE_ASSIGN(const verify::SignatureBundle bundle, verify::ParseBundle(text, request.signature));
@@ -182,6 +193,8 @@ Result<verify::FileManifest> ReadSignature(Session& session, const SignatureRequ
   check->curve = key.curve();
   check->model_name = manifest.model_name;
   check->shard_bytes = manifest.shard_bytes;
+  (*papers)["signature.sig"] = text;
+  (*papers)["key.pem"] = key.pem();
   if (bundle.key_hint.empty()) {
     session.Note(request.signature +
                  ": does not name its key, as bundles of before 1.0 do not; it was checked all the "
@@ -190,11 +203,12 @@ Result<verify::FileManifest> ReadSignature(Session& session, const SignatureRequ
   return manifest;
 }
 
-Result<int> CheckSigned(Session& session, const std::string& ref, const SignatureRequest& request) {
+Result<std::optional<Verified>> CheckSigned(Session& session, const std::string& ref, const SignatureRequest& request) {
   verify::SignatureCheck check;
   check.ref = ref;
   SLUICE_ASSIGN(const std::string path, checkpoint::LocalPathOf(ref));
-  SLUICE_ASSIGN(const verify::FileManifest manifest, ReadSignature(session, request, &check));
+  std::map<std::string, std::string> papers;
+  SLUICE_ASSIGN(const verify::FileManifest manifest, ReadSignature(session, request, &check, &papers));
   verify::ListOptions list{manifest.ignored, request.allow_symlinks || manifest.allow_symlinks};
   for (const std::string& ignored : request.ignored) {
     list.ignored.push_back(fs::path(ignored).lexically_normal().generic_string());
@@ -210,10 +224,11 @@ Result<int> CheckSigned(Session& session, const std::string& ref, const Signatur
   SLUICE_TRY(questions.Open(session, path, request.manifest));
   if (manifest.shard_bytes == 0) questions.AddLeaves(&plan.pieces);
   SLUICE_ASSIGN(const auto hashes, HashModel(session, files, plan.pieces, "verify"));
-  if (!hashes) return 0;
+  if (!hashes) return std::nullopt;
   for (size_t i = 0; i < plan.entries.size(); ++i) plan.entries[i].digest = (*hashes)[i].digest;
   check.bytes_read = files.size_bytes;
-  SLUICE_TRY(questions.Answer(session, *hashes, &check));
+  VerifiedSide side{.name = "model"};
+  SLUICE_TRY(questions.Answer(session, *hashes, &check, &side));
   check.comparison = verify::CompareFiles(manifest, plan.entries);
   if (questions.error() && check.comparison.same()) return Fail(*questions.error());
   check.ignored = std::move(files.ignored);
@@ -223,14 +238,26 @@ Result<int> CheckSigned(Session& session, const std::string& ref, const Signatur
   check.budget_bytes = session.options.max_memory_bytes;
   check.peak_bytes = PeakResidentBytes();
   check.seconds = session.seconds();
-  session.Print(report::SignatureCheckJson(check), report::SignatureCheckText(check));
-  return verify::VerdictExitStatus(check.verdict);
+  for (const verify::ModelFiles::File& file : files.files) {
+    side.files.push_back({file.name, file.stamp.size_bytes});
+  }
+  if (manifest.shard_bytes == 0) {  // an entry is a file
+    for (size_t i = 0; i < side.files.size(); ++i) side.files[i].digest = plan.entries[i].digest;
+  }
+  Verified verified{.json = report::SignatureCheckJson(check),
+                    .text = report::SignatureCheckText(check),
+                    .status = verify::VerdictExitStatus(check.verdict)};
+  if (!questions.manifest_text().empty()) papers["manifest.json"] = questions.manifest_text();
+  verified.papers = std::move(papers);
+  verified.sides.push_back(std::move(side));
+  return verified;
 }
 
 }  // namespace
 
-Result<int> CheckFolder(Session& session, const std::string& ref, const std::optional<SignatureRequest>& signature) {
-  if (signature) return CheckSigned(session, ref, *signature);
+Result<std::optional<Verified>> CheckFolder(Session& session, const VerifyRequest& request) {
+  const std::string& ref = request.sides[0].ref;
+  if (request.form == VerifyRequest::Form::kSignature) return CheckSigned(session, ref, request.signature);
   std::error_code error;
   if (fs::exists(ref, error) && !fs::is_directory(ref, error)) {
     return Fail(ErrorCode::kUsage, ref + " is no merged folder; to compare two models: sluice verify A B");

@@ -2,23 +2,15 @@
 #pragma once
 
 #include <optional>
-#include <string>
-#include <vector>
 
 #include "base/result.h"
 #include "cli/session.h"
+#include "cli/verified.h"
 
 namespace sluice::cli {
 
-struct SignatureRequest {
-  std::string signature, key;
-  std::vector<std::string> ignored;  // paths of the model that are not looked at, beside those that the signature names
-  bool allow_symlinks = false;
-  std::string manifest;  // of `digest -o`: compared in the same read; empty: none
-};
-
-// Prints; returns the exit status. Without a signature the folder must have a statement (sluice_merge.json); with one,
-// a statement is checked where there is one.
-Result<int> CheckFolder(Session& session, const std::string& ref, const std::optional<SignatureRequest>& signature);
+// Of the forms kStatement, where the folder must have a statement (sluice_merge.json), and kSignature, where one is
+// checked too if there is one. nullopt with --dry-run.
+Result<std::optional<Verified>> CheckFolder(Session& session, const VerifyRequest& request);
 
 }  // namespace sluice::cli

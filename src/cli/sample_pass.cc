@@ -45,6 +45,22 @@ SampledTensor TensorOf(const std::string& name, const checkpoint::TensorInfo& a,
   return tensor;
 }
 
+// Room for the prints of one side's drawn blocks, if a fingerprint of it alone has the same.
+Result<std::optional<verify::Fingerprint>> BeginKept(const checkpoint::Checkpoint& model,
+                                                     const std::vector<verify::TensorPair>& pairs, bool is_a,
+                                                     const verify::BlockSample& sample, const verify::Nonce& nonce,
+                                                     const verify::SampleAim& aim) {
+  SLUICE_ASSIGN(verify::Fingerprint fingerprint, verify::BeginFingerprint(model, nonce, aim));
+  uint64_t blocks = 0;
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    const verify::BlockSample::Drawn& own = fingerprint.sample.strata[is_a ? pairs[i].a : pairs[i].b];
+    if (pairs[i].tied || own.blocks != sample.strata[i].blocks) return std::nullopt;
+    blocks += own.blocks.size();
+  }
+  if (blocks != fingerprint.sample.num_drawn) return std::nullopt;
+  return fingerprint;
+}
+
 bool HasFacts(const checkpoint::Checkpoint& model, size_t tensor) {
   graph::Graph graph;
   return !stream::CollectFacts(std::array{model.MakeNode(tensor, &graph)}).empty();
@@ -69,15 +85,21 @@ bool IsWorthSampling(const checkpoint::Checkpoint& a, const checkpoint::Checkpoi
 Result<std::optional<verify::SampleResult>> CompareSamples(Session& session,
                                                            const std::shared_ptr<const checkpoint::Checkpoint>& a,
                                                            const std::shared_ptr<const checkpoint::Checkpoint>& b,
-                                                           const SampleOptions& options) {
+                                                           const SampleOptions& options, KeptPrints* kept) {
   SLUICE_TRY(verify::CheckAim(options.aim));
   SLUICE_ASSIGN(const verify::Nonce nonce, options.MakeNonce());
   const std::vector<verify::TensorPair> pairs = verify::PairTensors(a->tensors(), b->tensors());
   const verify::BlockSample sample = DrawOf(a->tensors(), pairs, nonce, options.aim);
+  KeptPrints prints;
+  if (kept != nullptr) {
+    SLUICE_ASSIGN(prints[0], BeginKept(*a, pairs, true, sample, nonce, options.aim));
+    SLUICE_ASSIGN(prints[1], BeginKept(*b, pairs, false, sample, nonce, options.aim));
+  }
 
   // Tensors without elements have no blocks, and no group.
   std::vector<TensorSample> of_a, of_b;
   std::vector<SampledTensor> tensors;
+  std::vector<std::array<uint32_t, 2>> places;  // by group: in the catalogues
   std::vector<std::vector<stream::LockstepGroups::Member>> members;
   for (size_t i = 0; i < pairs.size(); ++i) {
     const verify::BlockSample::Drawn& drawn = sample.strata[i];
@@ -86,6 +108,7 @@ Result<std::optional<verify::SampleResult>> CompareSamples(Session& session,
     of_b.push_back({pairs[i].b, kSampleBlockElements, drawn.blocks, pairs[i].name});
     tensors.push_back(TensorOf(pairs[i].name, a->tensors()[pairs[i].a], b->tensors()[pairs[i].b], drawn));
     tensors.back().tied = pairs[i].tied;
+    places.push_back({pairs[i].a, pairs[i].b});
   }
   uint64_t bytes_read = 0;
   if (!tensors.empty()) {
@@ -93,11 +116,18 @@ Result<std::optional<verify::SampleResult>> CompareSamples(Session& session,
     for (uint32_t i = 0; i < tensors.size(); ++i) members.push_back({{&sampled_a, i}, {&sampled_b, i}});
     const stream::LockstepGroups groups(std::move(members));
     const checkpoint::Catalogue &catalogue_a = sampled_a.tensors(), &catalogue_b = sampled_b.tensors();
+    const uint64_t block_bytes =
+        sizeof(verify::BlockComparison) + sizeof(verify::BlockPrint) * ((prints[0] ? 1 : 0) + (prints[1] ? 1 : 0));
     verify::BlockSink sink(
-        {&catalogue_a, &catalogue_b}, sample.num_drawn * sizeof(verify::BlockComparison),
+        {&catalogue_a, &catalogue_b}, sample.num_drawn * block_bytes,
         [&](uint32_t group, uint64_t block, uint64_t elements, std::span<const uint8_t* const> bytes) {
-          tensors[group].blocks[block] = verify::CompareBlock(catalogue_a[group].encoding, bytes[0],
-                                                              catalogue_b[group].encoding, bytes[1], elements);
+          const std::array encodings = {catalogue_a[group].encoding, catalogue_b[group].encoding};
+          tensors[group].blocks[block] = verify::CompareBlock(encodings[0], bytes[0], encodings[1], bytes[1], elements);
+          for (size_t side = 0; side < 2; ++side) {
+            if (!prints[side]) continue;
+            prints[side]->prints[places[group][side]][block] =
+                verify::PrintBlock(encodings[side], bytes[side], elements);
+          }
         });
     SLUICE_ASSIGN(const PassReport pass, RunPass(session, groups, std::array<stream::Sink*, 1>{&sink}, "fingerprint"));
     if (!pass.ran) return std::nullopt;
@@ -106,6 +136,7 @@ Result<std::optional<verify::SampleResult>> CompareSamples(Session& session,
   const checkpoint::ModelConfig* config = a->config() != nullptr ? a->config() : b->config();
   verify::SampleResult result = verify::SummariseSample(tensors, sample, nonce, options.aim, config);
   result.bytes_read = bytes_read;
+  if (kept != nullptr) *kept = std::move(prints);
   return result;
 }
 

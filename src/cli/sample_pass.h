@@ -1,6 +1,7 @@
 // The level `fingerprint`: drawn blocks of two models, or of one, are read and looked at.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -22,11 +23,15 @@ struct SampleOptions {
   Result<verify::Nonce> MakeNonce() const;
 };
 
-// Blocks of the tensors that both have. nullopt with --dry-run.
+// The fingerprints of A and B that their drawn blocks make; a side has none where the blocks are not those that would
+// be drawn of it alone (the other side lacks some of its tensors).
+using KeptPrints = std::array<std::optional<verify::Fingerprint>, 2>;
+
+// Blocks of the tensors that both have. nullopt with --dry-run. `kept`: null where they are not wanted.
 Result<std::optional<verify::SampleResult>> CompareSamples(Session& session,
                                                            const std::shared_ptr<const checkpoint::Checkpoint>& a,
                                                            const std::shared_ptr<const checkpoint::Checkpoint>& b,
-                                                           const SampleOptions& options);
+                                                           const SampleOptions& options, KeptPrints* kept = nullptr);
 
 // Whether looking at a sample first can save `auto` time: not where reading all costs little more, nor where a side is
 // computed from facts of whole tensors, which are read whole for any block. docs/fingerprint.md.

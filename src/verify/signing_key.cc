@@ -163,7 +163,8 @@ Result<PublicKey> PublicKey::Make(std::shared_ptr<const Impl> impl, const std::s
   PublicKey made;
   made.impl_ = std::make_shared<Impl>(Impl{KeyPointer((EVP_PKEY_up_ref(key), key)), curve});
   made.curve_ = curve->name;
-  made.hint_ = kernels::ToHex(kernels::HashText({pem, static_cast<size_t>(size)}));
+  made.pem_ = std::string(pem, static_cast<size_t>(size));
+  made.hint_ = kernels::ToHex(kernels::HashText(made.pem_));
   return made;
 }
 

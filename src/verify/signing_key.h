@@ -21,6 +21,7 @@ class PublicKey {
   // SHA-256, in hex, of the PEM text that libcrypto writes of it: the hint by which a bundle names its key.
   const std::string& hint() const { return hint_; }
   const std::string& curve() const { return curve_; }  // "P-256"
+  const std::string& pem() const { return pem_; }      // that text, which Load reads
   // Whether `signature` (DER) is one of `message` by this key; kCorrupt where it is no signature at all.
   Result<bool> Verify(std::string_view message, std::string_view signature) const;
 
@@ -28,7 +29,7 @@ class PublicKey {
   struct Impl;
   static Result<PublicKey> Make(std::shared_ptr<const Impl> impl, const std::string& path);
   std::shared_ptr<const Impl> impl_;
-  std::string hint_, curve_;
+  std::string hint_, curve_, pem_;
 };
 
 class SigningKey : public PublicKey {

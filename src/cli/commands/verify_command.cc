@@ -1,29 +1,17 @@
 // sluice verify A B: are they the same, and if not, what differs; sluice verify MERGED: is it what its maker sealed.
-#include <array>
 #include <charconv>
 #include <filesystem>
 #include <memory>
 
 #include <fmt/format.h>
 
-#include "base/memory_budget.h"
-#include "checkpoint/digest_tree.h"
-#include "cli/audit_merge.h"
-#include "cli/check_folder.h"
 #include "cli/command.h"
-#include "cli/run_pass.h"
-#include "cli/sample_pass.h"
-#include "cli/watched_files.h"
+#include "cli/compare_models.h"
+#include "cli/keep_evidence.h"
+#include "cli/replay_evidence.h"
+#include "cli/run_verification.h"
 #include "io/atomic_file.h"
-#include "io/byte_source.h"
-#include "kernels/sha256.h"
 #include "merge/statement.h"
-#include "report/audit_report.h"
-#include "report/verification_page.h"
-#include "report/verification_report.h"
-#include "stream/checkpoint_groups.h"
-#include "verify/comparison_sink.h"
-#include "verify/verification.h"
 
 namespace sluice::cli::commands {
 namespace {
@@ -37,8 +25,10 @@ struct Values {
   std::optional<double> sample, facts;
   std::string nonce;
   std::optional<double> detect, confidence;
-  std::string report;
+  std::string report, evidence, replay;
+  bool force = false;
   SignatureRequest signature;
+  std::vector<const CLI::Option*> not_with_replay;
   RefusedOptions refused;
 };
 
@@ -64,6 +54,8 @@ DIFFERENT_FILES with what was changed, is missing or was added (docs/signatures.
 its statement is checked in the same read.
 verify MERGED RECIPE makes the merge again, with the seed and the arithmetic of that statement, and compares
 every byte.
+--evidence DIR keeps any of these for others; verify --replay DIR does it again and exits with 0 where all of it
+reproduces, 1 where it does not, 3 where a file of DIR was changed (docs/evidence.md).
 
 Examples:
   sluice verify original/ copy/
@@ -74,6 +66,9 @@ Examples:
   sluice verify merged/ --sample 0.01 --facts 0.1
   sluice verify model/ --signature model/model.sig --key pub.pem
   sluice verify a/ b/ --atol 1e-6 --rtol 1e-3 --json
+  sluice verify a/ b/ --evidence proof/
+  sluice verify --replay proof/
+  sluice verify --replay proof/ /models/a /models/b
 )";
 
 Result<verify::Level> ReadLevel(const std::string& name) {
@@ -99,17 +94,8 @@ bool HasStatement(const std::string& ref) {
   return std::filesystem::is_regular_file(std::filesystem::path(ref) / merge::kStatementFile, error);
 }
 
-// What a side is opened with.
-struct Side {
-  std::string ref;
-  std::optional<uint64_t> seed;
-  std::optional<std::string> arithmetic;
-  std::string lora_merge_dtype;  // only ever a statement's
-  std::string note;
-};
-
 // A recipe beside a merged folder is computed as that folder states, unless flags say otherwise.
-Result<void> TakeFromStatement(const Values& values, const std::string& merged, Session& session, Side* recipe) {
+Result<void> TakeFromStatement(const Values& values, const std::string& merged, Session& session, VerifySide* recipe) {
   SLUICE_ASSIGN(const merge::Statement statement, merge::ReadStatement(merged));
   if (!recipe->seed) recipe->seed = statement.seed;
   if (!recipe->arithmetic) recipe->arithmetic = statement.arithmetic;
@@ -123,45 +109,6 @@ Result<void> TakeFromStatement(const Values& values, const std::string& merged, 
   return {};
 }
 
-// Reads every byte of both and fills in summary, tensors and verdict. False with --dry-run.
-Result<bool> CompareTensors(const Values& values, const checkpoint::Checkpoint& a, const checkpoint::Checkpoint& b,
-                            Session& session, verify::Verification* result) {
-  const verify::Alignment alignment = verify::Align(a.tensors(), b.tensors());
-  const stream::LockstepGroups groups(alignment.Members(a, b));
-  verify::ComparisonSink sink(a, b, alignment,
-                              {.num_threads = session.options.threads,
-                               .budget = &session.budget,
-                               .atol = values.atol,
-                               .rtol = values.rtol,
-                               .first_difference = values.first_difference});
-  Result<PassReport> pass = RunPass(session, groups, std::array<stream::Sink*, 1>{&sink}, "verify");
-  if (!pass && !(sink.stopped_early() && !session.cancelled)) return Fail(std::move(pass.error()));
-  if (pass && !pass->ran) return false;
-
-  result->level = verify::Level::kTensors;
-  result->unequal = sink.Unequal();
-  if (sink.stopped_early()) {
-    result->bytes_read = sink.bytes_read();
-    result->summary = verify::Summarise(result->unequal, 0, 0);
-    result->summary->stopped_early = true;
-  } else {
-    result->bytes_read += pass->stats.payload_bytes;
-    SLUICE_ASSIGN(const checkpoint::ModelDigest digest_a, checkpoint::MakeModelDigest(sink.DigestsOfA(), a));
-    SLUICE_ASSIGN(const checkpoint::ModelDigest digest_b, checkpoint::MakeModelDigest(sink.DigestsOfB(), b));
-    verify::ResolveTiedAndRenamed(digest_a.tied, digest_b.tied, &result->unequal);
-    result->summary = verify::Summarise(result->unequal, sink.identical_tensors(), sink.identical_elements());
-    result->changes = verify::SummariseChanges(a, result->unequal);
-    result->grids_a = sink.GridsOf(0);
-    result->grids_b = sink.GridsOf(1);
-    result->summary->weights_root_a = digest_a.weights_root;
-    result->summary->weights_root_b = digest_b.weights_root;
-    result->summary->model_root_a = digest_a.model_root;
-    result->summary->model_root_b = digest_b.model_root;
-  }
-  result->verdict = verify::DecideTensors(result->config, *result->summary);
-  return true;
-}
-
 SampleOptions SampleOptionsOf(const Values& values) {
   SampleOptions options{values.nonce, {}};
   if (values.detect) options.aim.detect = *values.detect;
@@ -169,143 +116,9 @@ SampleOptions SampleOptionsOf(const Values& values) {
   return options;
 }
 
-Result<void> WritePage(const std::string& path, const checkpoint::Checkpoint& a, const checkpoint::Checkpoint& b,
-                       const verify::Verification& result) {
-  report::VerificationPage page{.result = result, .tensors = {}};
-  for (const verify::AlignedGroup& group : verify::Align(a.tensors(), b.tensors()).groups) {
-    if (group.a >= 0 && group.b >= 0) page.tensors.emplace_back(a.tensors()[static_cast<size_t>(group.a)].name);
-  }
-  return io::WriteFileAtomically(path, report::HtmlOf(page));
-}
-
-void Measure(const Session& session, verify::Verification* result) {
-  result->budget_bytes = session.options.max_memory_bytes;
-  result->peak_bytes = PeakResidentBytes();
-  result->seconds = session.seconds();
-}
-
-int Print(Session& session, verify::Verification* result) {
-  Measure(session, result);
-  session.Print(report::VerificationJson(*result), report::VerificationText(*result));
-  return verify::VerdictExitStatus(result->verdict);
-}
-
-// `verify B --against F`.
-Result<int> VerifyAgainst(const Values& values, verify::Level level, Session& session) {
-  if (values.refs.size() != 1) {
-    return Fail(ErrorCode::kUsage, "--against holds one model against the fingerprint of another: name one model");
-  }
-  if (level != verify::Level::kAuto && level != verify::Level::kFingerprint) {
-    return Fail(ErrorCode::kUsage, fmt::format("--against is of the level fingerprint, not {}", values.level));
-  }
-  if (!values.nonce.empty() || values.detect || values.confidence) {
-    return Fail(ErrorCode::kUsage,
-                "--against takes nonce, share and confidence from the fingerprint: leave --nonce, --detect and "
-                "--confidence away");
-  }
-  SLUICE_ASSIGN(const std::string text, io::ReadWholeFile(values.against, verify::kMaxFingerprintBytes));
-  SLUICE_ASSIGN(const verify::Fingerprint fingerprint, verify::ParseFingerprint(text, values.against));
-  const std::optional<std::string> arithmetic =
-      values.arithmetic.empty() ? std::nullopt : std::optional(values.arithmetic);
-  SLUICE_ASSIGN(const auto model, session.Open(values.refs[0], values.seed, arithmetic));
-  session.WarnOf(*model);
-  SLUICE_ASSIGN(const WatchedFiles watched, WatchedFiles::Of(*model, ""));
-
-  verify::Verification result;
-  result.ref_a = fmt::format("{}, as {} has it", fingerprint.model, values.against);
-  result.ref_b = values.refs[0];
-  result.asked = result.level = verify::Level::kFingerprint;
-  SLUICE_ASSIGN(const verify::ModelHeaders headers, verify::HeadersOf(*model));
-  result.config = verify::DiffHeaders(fingerprint.headers(), headers);
-  SLUICE_ASSIGN(result.sample, CompareWithFingerprint(session, fingerprint, values.against, model));
-  if (!result.sample) return 0;
-  SLUICE_TRY(watched.CheckUnchanged());
-  result.bytes_read = result.sample->bytes_read;
-  result.verdict = verify::DecideFingerprint(result.config, *result.sample);
-  result.unequal = verify::ChangedTensors(*result.sample);
-  return Print(session, &result);
-}
-
-// Drawn blocks of both, where that was asked for or may spare `auto` the reading of all. True where it has decided.
-Result<bool> CompareDrawn(const Values& values, verify::Level level,
-                          const std::shared_ptr<const checkpoint::Checkpoint>& a,
-                          const std::shared_ptr<const checkpoint::Checkpoint>& b, Session& session,
-                          verify::Verification* result) {
-  const SampleOptions options = SampleOptionsOf(values);
-  if (level == verify::Level::kAuto) {
-    // A tolerance, and the first difference, are questions about every element.
-    if (session.options.dry_run || values.first_difference || values.atol > 0 || values.rtol > 0) return false;
-    if (!IsWorthSampling(*a, *b, options.aim)) return false;
-  }
-  SLUICE_ASSIGN(result->sample, CompareSamples(session, a, b, options));
-  if (!result->sample) return true;
-  result->bytes_read = result->sample->bytes_read;
-  result->level = verify::Level::kFingerprint;
-  result->verdict = verify::DecideFingerprint(result->config, *result->sample);
-  result->unequal = verify::ChangedTensors(*result->sample);
-  return level == verify::Level::kFingerprint || verify::SampleEndsAuto(*result->sample);
-}
-
-Result<int> VerifyPair(const Values& values, verify::Level level, Session& session) {
-  const std::optional<std::string> arithmetic =
-      values.arithmetic.empty() ? std::nullopt : std::optional(values.arithmetic);
-  std::array<Side, 2> sides;
-  for (int i = 0; i < 2; ++i) sides[i] = {values.refs[i], values.seed, arithmetic, "", ""};
-  for (int i = 0; i < 2; ++i) {
-    if (IsRecipeRef(sides[i].ref) && HasStatement(sides[1 - i].ref)) {
-      SLUICE_TRY(TakeFromStatement(values, sides[1 - i].ref, session, &sides[i]));
-    }
-  }
-  SLUICE_ASSIGN(const auto a,
-                session.Open(sides[0].ref, sides[0].seed, sides[0].arithmetic, sides[0].lora_merge_dtype));
-  session.WarnOf(*a);
-  SLUICE_ASSIGN(const auto b,
-                session.Open(sides[1].ref, sides[1].seed, sides[1].arithmetic, sides[1].lora_merge_dtype));
-  session.WarnOf(*b);
-  SLUICE_ASSIGN(const WatchedFiles watched_a, WatchedFiles::Of(*a, ""));
-  SLUICE_ASSIGN(const WatchedFiles watched_b, WatchedFiles::Of(*b, ""));
-
-  std::error_code error;
-  if (std::filesystem::equivalent(sides[0].ref, sides[1].ref, error) && !error) {
-    session.Note("A and B are one path; they are compared all the same");
-  }
-
-  verify::Verification result;
-  result.ref_a = sides[0].ref;
-  result.ref_b = sides[1].ref;
-  result.note_a = sides[0].note;
-  result.note_b = sides[1].note;
-  result.asked = level;
-  result.atol = values.atol;
-  result.rtol = values.rtol;
-  SLUICE_ASSIGN(result.config, verify::DiffConfigs(*a, *b));
-  if (level == verify::Level::kConfig || (level == verify::Level::kAuto && verify::ConfigEndsAuto(result.config))) {
-    SLUICE_TRY(session.CheckHeadersFit());
-    result.level = verify::Level::kConfig;
-    result.verdict = verify::DecideConfig(result.config);
-    return Print(session, &result);
-  }
-  bool decided = false;
-  if (level != verify::Level::kTensors) {
-    SLUICE_ASSIGN(decided, CompareDrawn(values, level, a, b, session, &result));
-    if (decided && !result.sample) return 0;
-  }
-  if (!decided) {
-    SLUICE_ASSIGN(const bool ran, CompareTensors(values, *a, *b, session, &result));
-    if (!ran) return 0;
-  }
-  SLUICE_TRY(watched_a.CheckUnchanged());
-  SLUICE_TRY(watched_b.CheckUnchanged());
-  if (!values.report.empty()) {
-    Measure(session, &result);
-    SLUICE_TRY(WritePage(values.report, *a, *b, result));
-  }
-  return Print(session, &result);
-}
-
-Result<int> Run(const Values& values, Session& session) {
-  SLUICE_TRY(values.refused.Check());
-  SLUICE_ASSIGN(const verify::Level level, ReadLevel(values.level));
+// What does not go together, before anything is read.
+Result<void> CheckValues(const Values& values, verify::Level level) {
+  if (values.refs.empty()) return Fail(ErrorCode::kUsage, "REF is required: two models, or one merged folder");
   if (values.first_difference && (values.atol > 0 || values.rtol > 0)) {
     return Fail(ErrorCode::kUsage,
                 "--first-difference stops at any change of a bit, so it does not go with --atol and --rtol");
@@ -321,20 +134,7 @@ Result<int> Run(const Values& values, Session& session) {
     if (values.refs.size() != 1 || !values.against.empty()) {
       return Fail(ErrorCode::kUsage, "--sample and --facts look at one merged folder and its statement");
     }
-    std::optional<uint64_t> nonce;
-    if (!values.nonce.empty()) {
-      const char* end = values.nonce.data() + values.nonce.size();
-      nonce.emplace();
-      if (const auto read = std::from_chars(values.nonce.data(), end, *nonce);
-          read.ec != std::errc() || read.ptr != end) {
-        return Fail(ErrorCode::kUsage,
-                    fmt::format("--nonce {}: --sample and --facts want a whole number", values.nonce));
-      }
-    }
-    SLUICE_ASSIGN(const auto audit, AuditMerge(session, {values.refs[0], values.sample, values.facts, nonce}));
-    if (!audit) return 0;
-    session.Print(report::AuditJson(*audit), report::AuditText(*audit));
-    return verify::VerdictExitStatus(audit->verdict);
+    return {};
   }
   if ((!values.against.empty() || level == verify::Level::kFingerprint) &&
       (values.first_difference || values.atol > 0 || values.rtol > 0)) {
@@ -354,11 +154,23 @@ Result<int> Run(const Values& values, Session& session) {
   if (!is_signed && (!values.signature.ignored.empty() || values.signature.allow_symlinks)) {
     return Fail(ErrorCode::kUsage, "--ignore and --allow-symlinks go with --signature");
   }
-  if (!values.report.empty()) {  // that it cannot be written shows before the work
-    if (values.refs.size() == 1) return Fail(ErrorCode::kUsage, "--report is of two models that are compared");
-    SLUICE_TRY(io::CheckWritable(values.report));
+  if (!values.report.empty() && values.refs.size() == 1) {
+    return Fail(ErrorCode::kUsage, "--report is of two models that are compared");
   }
-  if (!values.against.empty()) return VerifyAgainst(values, level, session);
+  if (!values.against.empty()) {
+    if (values.refs.size() != 1) {
+      return Fail(ErrorCode::kUsage, "--against holds one model against the fingerprint of another: name one model");
+    }
+    if (level != verify::Level::kAuto && level != verify::Level::kFingerprint) {
+      return Fail(ErrorCode::kUsage, fmt::format("--against is of the level fingerprint, not {}", values.level));
+    }
+    if (!values.nonce.empty() || values.detect || values.confidence) {
+      return Fail(ErrorCode::kUsage,
+                  "--against takes nonce, share and confidence from the fingerprint: leave --nonce, --detect and "
+                  "--confidence away");
+    }
+    return {};
+  }
   const bool draws = level == verify::Level::kFingerprint || level == verify::Level::kAuto;
   if ((!values.nonce.empty() || values.detect || values.confidence) && (!draws || values.refs.size() == 1)) {
     return Fail(
@@ -368,22 +180,97 @@ Result<int> Run(const Values& values, Session& session) {
   }
   SLUICE_TRY(verify::CheckAim(SampleOptionsOf(values).aim));
   SLUICE_TRY(SampleOptionsOf(values).MakeNonce());
-  if (values.refs.size() == 1) {
-    if (level == verify::Level::kConfig || level == verify::Level::kFingerprint) {
-      return Fail(
-          ErrorCode::kUsage,
-          fmt::format("--level {} compares two models; one folder and its papers need every byte", values.level));
-    }
-    return CheckFolder(session, values.refs[0], is_signed ? std::optional(values.signature) : std::nullopt);
+  if (values.refs.size() == 1 && (level == verify::Level::kConfig || level == verify::Level::kFingerprint)) {
+    return Fail(ErrorCode::kUsage,
+                fmt::format("--level {} compares two models; one folder and its papers need every byte", values.level));
   }
-  return VerifyPair(values, level, session);
+  return {};
+}
+
+// Of --sample and --facts a whole number; of the rest CheckValues has looked at it.
+Result<void> ReadAudit(const Values& values, VerifyRequest* request) {
+  request->form = VerifyRequest::Form::kAudit;
+  request->audit_sample = values.sample;
+  request->audit_facts = values.facts;
+  if (values.nonce.empty()) return {};
+  const char* end = values.nonce.data() + values.nonce.size();
+  uint64_t nonce = 0;
+  if (const auto read = std::from_chars(values.nonce.data(), end, nonce); read.ec != std::errc() || read.ptr != end) {
+    return Fail(ErrorCode::kUsage, fmt::format("--nonce {}: --sample and --facts want a whole number", values.nonce));
+  }
+  request->audit_nonce = nonce;
+  return {};
+}
+
+Result<VerifyRequest> RequestOfValues(const Values& values, verify::Level level, Session& session) {
+  using Form = VerifyRequest::Form;
+  VerifyRequest request;
+  const std::optional<std::string> arithmetic =
+      values.arithmetic.empty() ? std::nullopt : std::optional(values.arithmetic);
+  for (const std::string& ref : values.refs) request.sides.push_back({ref, values.seed, arithmetic});
+  request.level = level;
+  request.for_evidence = !values.evidence.empty();
+  if (values.sample || values.facts) {
+    SLUICE_TRY(ReadAudit(values, &request));
+    return request;
+  }
+  if (!values.against.empty()) {
+    request.form = Form::kFingerprint;
+    request.against = values.against;
+    return request;
+  }
+  if (values.refs.size() == 1) {
+    request.form = values.signature.signature.empty() ? Form::kStatement : Form::kSignature;
+    request.signature = values.signature;
+    return request;
+  }
+  request.atol = values.atol;
+  request.rtol = values.rtol;
+  request.first_difference = values.first_difference;
+  request.sample = SampleOptionsOf(values);
+  for (size_t i = 0; i < 2; ++i) {
+    if (IsRecipeRef(request.sides[i].ref) && HasStatement(request.sides[1 - i].ref)) {
+      SLUICE_TRY(TakeFromStatement(values, request.sides[1 - i].ref, session, &request.sides[i]));
+    }
+  }
+  return request;
+}
+
+Result<int> Replay(const Values& values, Session& session) {
+  for (const CLI::Option* option : values.not_with_replay) {
+    if (option->count() == 0) continue;
+    return Fail(ErrorCode::kUsage, fmt::format("--replay does again what the evidence says was asked: leave --{} away",
+                                               option->get_lnames().front()));
+  }
+  return ReplayEvidence(session, values.replay, values.refs);
+}
+
+Result<int> Run(const Values& values, Session& session) {
+  SLUICE_TRY(values.refused.Check());
+  if (!values.replay.empty()) return Replay(values, session);
+  SLUICE_ASSIGN(const verify::Level level, ReadLevel(values.level));
+  SLUICE_TRY(CheckValues(values, level));
+  if (values.force && values.evidence.empty()) {
+    return Fail(ErrorCode::kUsage, "--force replaces a folder of --evidence, and there is no --evidence");
+  }
+  SLUICE_ASSIGN(const VerifyRequest request, RequestOfValues(values, level, session));
+  // That it cannot be written shows before the work.
+  if (!values.report.empty()) SLUICE_TRY(io::CheckWritable(values.report));
+  if (!values.evidence.empty()) SLUICE_TRY(CheckEvidenceRequest(request, values.evidence, values.force));
+  SLUICE_ASSIGN(const auto verified, RunVerification(session, request));
+  if (!verified) return 0;
+  if (!values.report.empty()) SLUICE_TRY(io::WriteFileAtomically(values.report, PageOf(*verified)));
+  if (!values.evidence.empty()) {
+    SLUICE_TRY(KeepEvidence(session, request, *verified, values.evidence, values.force));
+  }
+  session.Print(verified->json, verified->text);
+  return verified->status;
 }
 
 Action Declare(CLI::App& app) {
   auto values = std::make_shared<Values>();
   app.add_option("REF", values->refs, "Two models, or one merged folder with its statement")
-      ->required()
-      ->expected(1, 1 << 20)
+      ->expected(0, 1 << 20)
       ->group("Arguments");
   app.add_option("--level", values->level, "auto, config, fingerprint or tensors")
       ->type_name("LEVEL")
@@ -456,8 +343,19 @@ Action Declare(CLI::App& app) {
                  "With --signature: compare with a manifest of `digest -o` too, in the same read")
       ->type_name("FILE")
       ->group("Options");
-  for (const char* name :
-       {"--evidence", "--replay", "--gamma", "--alpha", "--challenges", "--challenge-tokens", "--prompts"}) {
+  app.add_option("--evidence", values->evidence,
+                 "Write what it takes to check and repeat this: a folder with results, roots, nonce, plan and digests")
+      ->type_name("DIR")
+      ->group("Options");
+  app.add_flag("--force", values->force, "With --evidence: replace a folder that exists")->group("Options");
+  for (const CLI::Option* option : app.get_options()) {
+    if (option->get_group() == "Options") values->not_with_replay.push_back(option);
+  }
+  app.add_option("--replay", values->replay,
+                 "Do again what a folder of --evidence holds, and compare; REF where the models are elsewhere now")
+      ->type_name("DIR")
+      ->group("Options");
+  for (const char* name : {"--gamma", "--alpha", "--challenges", "--challenge-tokens", "--prompts"}) {
     values->refused.Add(app, name);
   }
   return [values](Session& session) { return Run(*values, session); };
@@ -469,7 +367,8 @@ const Command& verify_command() {
   static constexpr Command kCommand{
       .name = "verify",
       .summary = "Whether two models are the same, and if not, exactly what differs",
-      .synopsis = "verify A B [--level LEVEL] [options]   or   verify B --against F   or   verify MERGED",
+      .synopsis =
+          "verify A B [--level LEVEL] [options]  or  verify B --against F  or  verify MERGED  or  verify --replay DIR",
       .details = kDetails,
       .declare = Declare};
   return kCommand;
