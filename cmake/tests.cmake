@@ -71,6 +71,12 @@ if(integration_sources)
   sluice_gtest(integration_test integration ${integration_sources})
 endif()
 
+# docs/formats/*.schema.json are held against what the program prints (tests/json_schemas.py).
+execute_process(COMMAND /usr/bin/python3 -c "import jsonschema" RESULT_VARIABLE no_jsonschema OUTPUT_QUIET ERROR_QUIET)
+if(no_jsonschema)
+  message(FATAL_ERROR "the tests need Debian's python3-jsonschema for /usr/bin/python3: scripts/install-deps.sh test")
+endif()
+
 foreach(group "tests" "tests/peers")
   file(GLOB scripts CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/${group}/*_test.py")
   cmake_path(GET group FILENAME label)
