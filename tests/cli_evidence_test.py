@@ -228,6 +228,24 @@ class Levels(Evidence):
         result = self.replay(status=1)
         self.assertEqual(result["verdict"], "SAME_ARCHITECTURE_DIFFERENT_WEIGHTS")
 
+    def test_a_budget_that_has_no_room_for_a_sketch_is_no_difference(self):
+        rows = 4096
+        data = bytearray(os.urandom(2 * rows * rows))
+        data[1::2] = b"\x3c" * (rows * rows)
+        for name in ("a", "b"):
+            (self.dir / name).mkdir()
+            if name == "b":
+                data[:: 64 * rows] = bytes(byte ^ 1 for byte in data[:: 64 * rows])
+            write_safetensors(self.dir / name / "model.safetensors", {"model.layers.0.mlp.up_proj.weight": ("BF16", [rows, rows], bytes(data))})
+        self.keep("a", "b", "--max-memory", budgets.mebibytes(48), status=1)
+        kind = json.loads((self.proof / "result.json").read_text())["tensors"][0]["rank"]["kind"]
+        self.assertEqual(kind, "not_sketched")
+        result = self.run_ok("verify", "--replay", self.proof, "--max-memory", budgets.mebibytes(400), "--json", cwd=self.dir).json()
+        self.assertEqual(result["tensors"][0]["rank"]["kind"], "low")
+        self.assertEqual(result["replay"]["not_compared"],
+                         ["summary.changes.sentence", "summary.changes.ranks", "tensors[model.layers.0.mlp.up_proj.weight].rank"])
+        self.assertIn("no memory to look at", result["replay"]["finding"])
+
     def test_encodings_and_containers(self):
         write_model(self.dir / "a")
         write_gguf(self.dir / "b.gguf")

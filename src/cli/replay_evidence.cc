@@ -51,7 +51,7 @@ Result<verify::KnownSide> RecordedSide(const verify::Evidence& evidence, const v
 // A model that is not where it was is to be named.
 Error WithHint(Error error, const std::string& folder, const std::vector<std::string>& refs, size_t models) {
   if (error.code != ErrorCode::kNotFound || !refs.empty()) return error;
-  error.message += fmt::format("; where the {} now is told by: sluice verify --replay {} {}",
+  error.message += fmt::format("; name where the {} now: sluice verify --replay {} {}",
                                models == 1 ? "model is" : "models are", folder, models == 1 ? "MODEL" : "A B");
   return error;
 }

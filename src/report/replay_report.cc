@@ -71,7 +71,10 @@ ordered_json ReplayJson(const verify::Replay& replay) {
                              {"tensors", side.tensors},
                              {"files", side.files}});
   }
-  json["fields"] = {{"agree", replay.results.agree}, {"differ", replay.results.differ.size()}};
+  json["fields"] = {{"agree", replay.results.agree},
+                    {"differ", replay.results.differ.size()},
+                    {"not_compared", replay.results.not_compared.size()}};
+  json["not_compared"] = replay.results.not_compared;
   json["differences"] = ordered_json::array();
   for (const verify::FieldDifference& difference : replay.results.differ) {
     ordered_json entry = {{"field", difference.field}};
@@ -95,6 +98,9 @@ std::string ReplayText(const verify::Replay& replay, const ordered_json& result)
   const size_t differ = replay.results.differ.size();
   table.AddRow({"fields", fmt::format("{} compared", FormatCount(replay.results.agree + differ)),
                 differ == 0 ? "all agree" : fmt::format("{} differ", FormatCount(differ))});
+  if (!replay.results.not_compared.empty()) {
+    table.AddRow({"not compared", FormatCount(replay.results.not_compared.size()), Names(replay.results.not_compared)});
+  }
   text += table.ToString("  ") + fmt::format("\n  finding  {}\n", replay.Finding());
   for (const SideReplay& side : replay.sides) {
     if (side.files.empty()) continue;

@@ -23,11 +23,14 @@ struct FieldDifference {
 struct ResultComparison {
   uint64_t agree = 0;  // fields: texts, numbers, truths, nulls, and lists of these
   std::vector<FieldDifference> differ;
+  // What only one of the runs could tell: ranks of matrices for whose sketches the other's budget had no room, and what
+  // is said of all ranks together.
+  std::vector<std::string> not_compared;
 };
 
 // Two results of `verify --json`. Left out is what a run costs (memory, seconds, bytes_read) and where things lie
 // (references, paths, places in files): it may be otherwise with the same models. Lists of objects that have names are
-// aligned by them, others by place.
+// aligned by them, others by place. Numbers with a fraction agree within a part in 10^12.
 ResultComparison CompareResults(const nlohmann::ordered_json& recorded, const nlohmann::ordered_json& now);
 
 struct SideReplay {

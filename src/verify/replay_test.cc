@@ -1,5 +1,6 @@
 #include "verify/replay.h"
 
+#include <cmath>
 #include <functional>
 
 #include <gmock/gmock.h>
@@ -90,6 +91,28 @@ TEST(CompareResults, ListsWithoutNamesOfTheirOwnGoByPlace) {
   EXPECT_THAT(Differing(twice, now), ElementsAre("tensors[1].shape"));
 }
 
+TEST(CompareResults, RanksThatOneRunCouldNotTellAreNotCompared) {
+  const auto with = [](const Json& rank, int lowest) {
+    Json result = Result();
+    result["tensors"][0]["rank"] = rank;
+    result["tensors"][1]["rank"] = {{"kind", "low"}, {"rank", 3}};
+    result["summary"]["changes"] = {{"sentence", "of rank"}, {"layers", 2}, {"ranks", {{"lowest", lowest}}}};
+    return result;
+  };
+  const Json sketched = with({{"kind", "low"}, {"rank", 8}}, 3);
+  const Json starved = with({{"kind", "not_sketched"}, {"reason", "no room"}}, 9);
+  for (const auto& [recorded, now] : {std::pair(sketched, starved), std::pair(starved, sketched)}) {
+    const ResultComparison comparison = CompareResults(recorded, now);
+    EXPECT_THAT(comparison.differ, IsEmpty());
+    EXPECT_THAT(comparison.not_compared,
+                ElementsAre("summary.changes.sentence", "summary.changes.ranks", "tensors[m.a].rank"));
+  }
+  // Two that were sketched, or none, are compared.
+  EXPECT_THAT(Differing(sketched, with({{"kind", "full"}, {"rank", 8}}, 3)), ElementsAre("tensors[m.a].rank.kind"));
+  EXPECT_THAT(Differing(starved, starved), IsEmpty());
+  EXPECT_THAT(CompareResults(starved, starved).not_compared, IsEmpty());
+}
+
 TEST(CompareResults, MissingAndMoreFieldsDiffer) {
   Json now = Result();
   now.erase("verdict");
@@ -97,6 +120,10 @@ TEST(CompareResults, MissingAndMoreFieldsDiffer) {
   EXPECT_THAT(Differing(Result(), now), ElementsAre("verdict", "more"));
   EXPECT_THAT(Differing(Json{{"x", 1}}, Json{{"x", 1.0}}), IsEmpty());
   EXPECT_THAT(Differing(Json{{"x", 1}}, Json{{"x", "1"}}), ElementsAre("x"));
+  // The last places of fractions are the C library's; of whole numbers none is.
+  EXPECT_THAT(Differing(Json{{"x", 0.1}}, Json{{"x", std::nextafter(0.1, 1)}}), IsEmpty());
+  EXPECT_THAT(Differing(Json{{"x", 0.1}}, Json{{"x", 0.1 + 1e-12}}), ElementsAre("x"));
+  EXPECT_THAT(Differing(Json{{"x", uint64_t{1} << 60}}, Json{{"x", (uint64_t{1} << 60) + 1}}), ElementsAre("x"));
   EXPECT_THAT(Differing(Json{{"x", nullptr}}, Json::object()), ElementsAre("x"));
 }
 
