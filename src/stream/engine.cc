@@ -473,7 +473,7 @@ void Engine::Advance(const std::shared_ptr<Job>& job) {
       if (part.outputs[out] != kStoredOut) {
         data = job->windows.output(part.outputs[out]);
       } else if (part.range.size() > 0) {
-        data = job->windows.Find(static_cast<const graph::StoredNode&>(*part.run->outs[out]), part.range);
+        data = job->windows.Find(static_cast<const graph::StoredNode&>(*part.run->outs[out]), part.range, true);
       }
       job->views[i].push_back({data, part.range});
     }
