@@ -78,7 +78,7 @@ void Engine::Enqueue(std::span<const uint32_t> groups) {
   }
   ++next_batch_;
   if (!groups.empty()) idle_ = false;
-  io_wake_.notify_one();
+  WakeIo();
 }
 
 Result<Lease> Engine::Next() {
@@ -102,14 +102,14 @@ Result<Lease> Engine::Next() {
         }
       }
       consumer_waits_ = false;
-      io_wake_.notify_one();
+      WakeIo();
       return Lease(std::move(job));
     }
     if (deliver_.empty() && idle_) {
       consumer_waits_ = false;
       return Lease();
     }
-    if (io_sleeps_) io_wake_.notify_one();  // it looks for a consumer that holds too much
+    if (io_sleeps_) WakeIo();  // it looks for a consumer that holds too much
     done_wake_.wait_for(lock, kCancelPoll);
   }
 }
@@ -144,7 +144,7 @@ std::vector<std::pair<graph::Key, graph::FactValue>> Engine::facts() const {
 void Engine::ReturnSlots(std::vector<uint8_t*>&& slots) {
   std::lock_guard lock(mutex_);
   for (uint8_t* slot : slots) arena_->Return(slot);
-  io_wake_.notify_one();
+  WakeIo();
 }
 
 bool Engine::HasNext() const {
@@ -154,7 +154,7 @@ bool Engine::HasNext() const {
 void Engine::Fail(uint64_t place, Error error) {
   if (!failure_ || place < failure_->place) failure_ = Failure{place, std::move(error)};
   done_wake_.notify_all();
-  io_wake_.notify_one();
+  WakeIo();
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -165,9 +165,18 @@ void Engine::IoLoop() {
   std::vector<io::ReadRequest> requests;
   std::vector<io::ReadCompletion> completions;
   std::unique_lock lock(mutex_);
+  const auto complete = [&](bool block) {
+    if (reader_->in_flight() == 0) return;
+    lock.unlock();
+    completions.clear();
+    reader_->Wait(block, &completions);
+    lock.lock();
+    for (io::ReadCompletion& completion : completions) CompleteRead(std::move(completion));
+  };
   while (!stop_) {
     // Admit all that fits.
     bool admitted = false;
+    io_news_ = false;
     while (!stop_ && !Cancelled(options_)) {
       if (pending != nullptr && failure_ && pending->place >= failure_->place) pending = nullptr;
       if (pending == nullptr) pending = Generate(lock);
@@ -179,32 +188,23 @@ void Engine::IoLoop() {
       admitted = true;
       lock.unlock();
       for (const io::ReadRequest& request : requests) reader_->Submit(request);
-      if (reader_->in_flight() > 0) {
-        completions.clear();
-        reader_->Wait(false, &completions);
-      }
       lock.lock();
-      for (io::ReadCompletion& completion : completions) CompleteRead(std::move(completion));
-      completions.clear();
+      complete(false);
     }
     if (stop_) break;
     if (reader_->in_flight() > 0) {
-      lock.unlock();
-      completions.clear();
-      reader_->Wait(true, &completions);
-      lock.lock();
-      for (io::ReadCompletion& completion : completions) CompleteRead(std::move(completion));
+      complete(true);
       continue;
     }
     if (admitted) continue;
-    if (pending != nullptr && Stuck()) {
+    if (pending != nullptr && !Cancelled(options_) && Stuck()) {
       Fail(0, {ErrorCode::kBudget,
                "the consumer holds more tiles than it had announced, and nothing is left to read into: "
                "give more --max-memory",
                {}});
     }
     io_sleeps_ = true;
-    io_wake_.wait_for(lock, kCancelPoll);
+    io_wake_.wait_for(lock, kCancelPoll, [this] { return io_news_ || stop_; });
     io_sleeps_ = false;
   }
   lock.unlock();
@@ -301,10 +301,26 @@ void Engine::CompleteRead(io::ReadCompletion completion) {
   if (!completion.result) {
     Fail(job->fails_from, std::move(completion.result.error()).In(groups_.name(job->parts[0].run->group)));
   }
-  if (--job->reads_left > 0 || (failure_ && failure_->place <= job->fails_from)) return;
+  if (--job->reads_left > 0) return;
+  if (failure_ && failure_->place <= job->fails_from) return Drop(job);
   job->loaded = true;
   Advance(job);
   work_wake_.notify_all();
+}
+
+// A job that failed, or comes after a failure, and was not yet begun: nobody will have it, and what comes before the
+// failure may want for its slots.
+void Engine::Drop(const std::shared_ptr<Job>& job) {
+  active_.remove(job);
+  for (uint8_t* slot : job->slots) arena_->Return(slot);
+  job->slots.clear();
+  if (!job->held) ahead_slots_ -= job->windows.num_slots();
+  WakeIo();
+}
+
+void Engine::WakeIo() {
+  io_news_ = true;
+  io_wake_.notify_one();
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -447,7 +463,7 @@ void Engine::EndPass(GroupRun& run) {
     shared_.fold_bytes_in_use -= run.fold_state_bytes;
     run.fold_state_bytes = 0;
   }
-  io_wake_.notify_one();
+  WakeIo();
 }
 
 void Engine::Advance(const std::shared_ptr<Job>& job) {
@@ -459,7 +475,7 @@ void Engine::Advance(const std::shared_ptr<Job>& job) {
   const size_t kept = job->emits ? job->windows.num_kept_slots() : 0;
   for (size_t slot = kept; slot < job->slots.size(); ++slot) arena_->Return(job->slots[slot]);
   job->slots.resize(kept);
-  io_wake_.notify_one();
+  WakeIo();
   if (!job->emits) {
     ahead_slots_ -= job->windows.num_slots();
     return;

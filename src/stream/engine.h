@@ -67,6 +67,8 @@ class Engine final : public Stream, private SlotOwner {
   void EndPass(GroupRun& run);
   void Advance(const std::shared_ptr<Job>& job);
   void Fail(uint64_t place, Error error);
+  void Drop(const std::shared_ptr<Job>& job);
+  void WakeIo();
 
   const GroupSource& groups_;
   const StreamOptions options_;
@@ -92,6 +94,7 @@ class Engine final : public Stream, private SlotOwner {
   uint64_t ahead_slots_ = 0;                  // of jobs admitted and not yet handed out, held tiles aside
   bool idle_ = true;                          // the generator has nothing to give and the queue is empty
   bool consumer_waits_ = false, stop_ = false, io_sleeps_ = false;
+  bool io_news_ = false;  // something has changed since the I/O thread last looked for what to admit
   std::optional<Failure> failure_;
   StreamStats stats_;
 

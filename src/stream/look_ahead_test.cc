@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
+#include <thread>
 
 #include "base/testing/sanitizers.h"
 #include "base/units.h"
@@ -150,6 +151,36 @@ TEST(LookAhead, AFailureAheadOfItsTurnComesAfterTheTilesBeforeIt) {
     EXPECT_EQ(collector.order, std::vector<uint32_t>{0});
     EXPECT_EQ(collector.data[0][0].size(), sizes[0]);
   }
+}
+
+// Where there is no slot to spare: after reads ahead of their turn have failed, the group before them still finds slots
+// for its second pass and its values.
+TEST(LookAhead, ReadsThatFailedAheadKeepNoSlots) {
+  const Model x({6 * 65536}, 2), bad({6 * 65536}, 3);
+  bad.memory->FailFrom(0);
+  bad.memory->Delay(2000);
+  Event later;
+  const FunctionGroups groups(2, [&](size_t i, graph::Graph* graph) {
+    const Node* in = i == 1 ? bad.Add(0, graph) : x.Add(0, graph);
+    return std::vector<const Node*>{graph->Add(std::make_unique<AwaitingNode>(in, nullptr, i == 0 ? &later : nullptr))};
+  });
+  std::unique_ptr<MemoryBudget> budget;
+  StreamOptions options = Options(nullptr);
+  options.hold = Hold::kNever;
+  options.reader = io::ReaderKind::kThreads;  // several at once
+  auto stream = tests::OpenInLeastMemory(groups, options, &budget);
+  ASSERT_TRUE(stream) << stream.error().ToString();
+  std::thread soon([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));  // until they have failed
+    later.Happen();
+  });
+  Collector collector;
+  Sink* sinks[] = {&collector};
+  const auto pumped = Pump(**stream, sinks);
+  soon.join();
+  ASSERT_FALSE(pumped);
+  EXPECT_EQ(pumped.error().code, ErrorCode::kRead) << pumped.error().ToString();
+  EXPECT_EQ(collector.data[0][0].size(), 6 * 65536u);
 }
 
 }  // namespace

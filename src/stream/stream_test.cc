@@ -583,6 +583,27 @@ TEST(Stream, AReadErrorComesInOrderAndNamesTheTensor) {
   EXPECT_LE(tiles, 20u);
 }
 
+// A tensor without elements needs no read: what was read before it is not looked at again.
+TEST(Stream, ATensorWithoutElementsComesAfterOneThatWasRead) {
+  const Model model({65536, 0}, 1);
+  model.memory->Delay(3000);
+  const FunctionGroups groups(
+      2, [&](size_t i, graph::Graph* graph) { return std::vector<const Node*>{model.Add(i, graph)}; });
+  MemoryBudget budget = Budget(32 * kMiB);
+  StreamOptions options = Options(&budget);
+  options.reader = io::ReaderKind::kThreads;
+  auto stream = Stream::Open(groups, options);
+  ASSERT_TRUE(stream);
+  for (const uint32_t group : {0, 1, 0, 1, 0, 1}) {
+    const uint32_t batch[] = {group};
+    (*stream)->Enqueue(batch);
+    auto lease = (*stream)->Next();
+    ASSERT_TRUE(lease) << lease.error().ToString();
+    ASSERT_TRUE(*lease);
+    EXPECT_EQ(lease->pieces()[0].range.size(), model.counts[group]);
+  }
+}
+
 TEST(Stream, CancellingEndsIt) {
   const Model model({65536 * 40}, 1);
   const FunctionGroups groups(
