@@ -11,6 +11,7 @@
 #include "base/testing/sanitizers.h"
 #include "base/units.h"
 #include "stream/sink.h"
+#include "stream/testing/expressions.h"
 #include "stream/testing/memory_model.h"
 
 namespace sluice::stream {
@@ -181,6 +182,33 @@ TEST(LookAhead, ReadsThatFailedAheadKeepNoSlots) {
   ASSERT_FALSE(pumped);
   EXPECT_EQ(pumped.error().code, ErrorCode::kRead) << pumped.error().ToString();
   EXPECT_EQ(collector.data[0][0].size(), 6 * 65536u);
+}
+
+// Tiles of scattered rows take more slots than those of rows that lie side by side: as many are held as there is room
+// for, not as many as of the first.
+TEST(LookAhead, TilesAreHeldByWhatEachTakes) {
+  constexpr uint64_t kColumns = 1024, kRows = 40 * 64;
+  const Model x({kRows * kColumns}, 2);
+  const auto map = std::make_shared<tests::Scatter>(0, kRows, kRows, true);
+  const FunctionGroups groups(1, [&](size_t, graph::Graph* graph) {
+    const Node* rows = graph->Add(std::make_unique<graph::RowGatherNode>("scattered", x.Add(0, graph), kColumns, map));
+    std::vector<tests::MixNode::Looks> looks = {{{rows}, {}}};
+    return std::vector<const Node*>{graph->Add(std::make_unique<tests::MixNode>("mix", rows, rows, std::move(looks)))};
+  });
+  std::map<uint32_t, std::vector<std::vector<float>>> expected;
+  for (uint64_t working = 20 * kMiB; working < 32 * kMiB; working += 2 * kMiB) {
+    MemoryBudget budget = Budget(working + tests::kShadowBytes);
+    StreamOptions options = Options(&budget);
+    if (expected.empty()) options.hold = Hold::kNever;
+    auto stream = Stream::Open(groups, options);
+    ASSERT_TRUE(stream) << stream.error().ToString();
+    Collector collector;
+    Sink* sinks[] = {&collector};
+    const auto pumped = Pump(**stream, sinks);
+    ASSERT_TRUE(pumped) << pumped.error().ToString();
+    if (expected.empty()) expected = collector.data;
+    EXPECT_EQ(collector.data, expected);
+  }
 }
 
 }  // namespace
