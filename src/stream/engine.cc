@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -13,6 +14,26 @@ namespace {
 
 constexpr auto kCancelPoll = std::chrono::milliseconds(50);
 constexpr uint64_t kScratchAlignment = 64;
+
+constexpr uint64_t kUnboundedSlot = uint64_t{1} << 62;
+
+// The group of a job of many that a window was read for; where several share it, the first.
+uint32_t FirstThatReads(const Job& job, const Window& window) {
+  if (job.parts.front().run == job.parts.back().run) return job.parts.front().run->group;
+  for (const JobPiece& part : job.parts) {
+    WindowSet of_part(kUnboundedSlot);
+    for (const Node* out : part.run->outs) of_part.AddRoot(out, part.range, false);
+    for (const GroupRun::Own& own : part.run->own) {
+      for (const Node* input : own.fact->inputs()) of_part.AddRoot(input, part.range, false);
+    }
+    of_part.Layout();
+    const auto is_of_window = [&](const Window& w) {
+      return w.id == window.id && w.begin < window.payload_end && window.begin < w.payload_end;
+    };
+    if (std::ranges::any_of(of_part.windows(), is_of_window)) return part.run->group;
+  }
+  return job.parts.front().run->group;
+}
 
 bool Cancelled(const StreamOptions& options) {
   return options.cancelled != nullptr && options.cancelled->load(std::memory_order_relaxed);
@@ -284,11 +305,11 @@ void Engine::Admit(std::shared_ptr<Job> job, std::vector<io::ReadRequest>* reque
   for (const Window& window : job->windows.windows()) {
     uint32_t tag = static_cast<uint32_t>(reading_.size());
     if (free_tags_.empty()) {
-      reading_.push_back(job);
+      reading_.push_back({job, &window});
     } else {
       tag = free_tags_.back();
       free_tags_.pop_back();
-      reading_[tag] = job;
+      reading_[tag] = {job, &window};
     }
     requests->push_back(
         {window.source, window.begin, window.end - window.begin, window.payload_end - window.begin, window.data, tag});
@@ -296,10 +317,10 @@ void Engine::Admit(std::shared_ptr<Job> job, std::vector<io::ReadRequest>* reque
 }
 
 void Engine::CompleteRead(io::ReadCompletion completion) {
-  std::shared_ptr<Job> job = std::move(reading_[completion.tag]);
+  const auto [job, window] = std::exchange(reading_[completion.tag], {});
   free_tags_.push_back(static_cast<uint32_t>(completion.tag));
   if (!completion.result) {
-    Fail(job->fails_from, std::move(completion.result.error()).In(groups_.name(job->parts[0].run->group)));
+    Fail(job->fails_from, std::move(completion.result.error()).In(groups_.name(FirstThatReads(*job, *window))));
   }
   if (--job->reads_left > 0) return;
   if (failure_ && failure_->place <= job->fails_from) return Drop(job);

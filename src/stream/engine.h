@@ -41,6 +41,10 @@ class Engine final : public Stream, private SlotOwner {
     Lease lease;
     std::function<void(int)> run;
   };
+  struct Reading {  // a window of a job
+    std::shared_ptr<Job> job;
+    const Window* window;
+  };
   struct Failure {
     uint64_t place;  // jobs before it are still handed out
     Error error;
@@ -100,7 +104,7 @@ class Engine final : public Stream, private SlotOwner {
 
   // I/O thread only.
   Generator generator_;
-  std::vector<std::shared_ptr<Job>> reading_;  // by tag; null where free
+  std::vector<Reading> reading_;  // by tag; without a job where free
   std::vector<uint32_t> free_tags_;
 
   std::unique_ptr<ThreadPool> workers_;

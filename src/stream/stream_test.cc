@@ -583,6 +583,22 @@ TEST(Stream, AReadErrorComesInOrderAndNamesTheTensor) {
   EXPECT_LE(tiles, 20u);
 }
 
+TEST(Stream, AReadErrorOfSmallTensorsNamesTheOneThatWasRead) {
+  const Model good({100, 200}, 1), bad({100}, 2);
+  bad.memory->FailFrom(0);
+  const FunctionGroups groups(3, [&](size_t i, graph::Graph* graph) {
+    return std::vector<const Node*>{i == 1 ? bad.Add(0, graph) : good.Add(i / 2, graph)};
+  });
+  MemoryBudget budget = Budget(32 * kMiB);
+  auto stream = Stream::Open(groups, Options(&budget));
+  ASSERT_TRUE(stream);
+  (*stream)->EnqueueAll();  // one job for all
+  const auto lease = (*stream)->Next();
+  ASSERT_FALSE(lease);
+  EXPECT_EQ(lease.error().code, ErrorCode::kRead);
+  EXPECT_NE(lease.error().ToString().find("tensor 1"), std::string::npos) << lease.error().ToString();
+}
+
 // A tensor without elements needs no read: what was read before it is not looked at again.
 TEST(Stream, ATensorWithoutElementsComesAfterOneThatWasRead) {
   const Model model({65536, 0}, 1);
