@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -13,6 +14,26 @@ namespace {
 
 constexpr auto kCancelPoll = std::chrono::milliseconds(50);
 constexpr uint64_t kScratchAlignment = 64;
+
+constexpr uint64_t kUnboundedSlot = uint64_t{1} << 62;
+
+// The group of a job of many that a window was read for; where several share it, the first.
+uint32_t FirstThatReads(const Job& job, const Window& window) {
+  if (job.parts.front().run == job.parts.back().run) return job.parts.front().run->group;
+  for (const JobPiece& part : job.parts) {
+    WindowSet of_part(kUnboundedSlot);
+    for (const Node* out : part.run->outs) of_part.AddRoot(out, part.range, false);
+    for (const GroupRun::Own& own : part.run->own) {
+      for (const Node* input : own.fact->inputs()) of_part.AddRoot(input, part.range, false);
+    }
+    of_part.Layout();
+    const auto is_of_window = [&](const Window& w) {
+      return w.id == window.id && w.begin < window.payload_end && window.begin < w.payload_end;
+    };
+    if (std::ranges::any_of(of_part.windows(), is_of_window)) return part.run->group;
+  }
+  return job.parts.front().run->group;
+}
 
 bool Cancelled(const StreamOptions& options) {
   return options.cancelled != nullptr && options.cancelled->load(std::memory_order_relaxed);
@@ -83,7 +104,7 @@ void Engine::Enqueue(std::span<const uint32_t> groups) {
   }
   ++next_batch_;
   if (!groups.empty()) idle_ = false;
-  io_wake_.notify_one();
+  WakeIo();
 }
 
 Result<Lease> Engine::Next() {
@@ -107,14 +128,14 @@ Result<Lease> Engine::Next() {
         }
       }
       consumer_waits_ = false;
-      io_wake_.notify_one();
+      WakeIo();
       return Lease(std::move(job));
     }
     if (deliver_.empty() && idle_) {
       consumer_waits_ = false;
       return Lease();
     }
-    if (io_sleeps_) io_wake_.notify_one();  // it looks for a consumer that holds too much
+    if (io_sleeps_) WakeIo();  // it looks for a consumer that holds too much
     done_wake_.wait_for(lock, kCancelPoll);
   }
 }
@@ -149,7 +170,7 @@ graph::FactRecords Engine::facts() const {
 void Engine::ReturnSlots(std::vector<uint8_t*>&& slots) {
   std::lock_guard lock(mutex_);
   for (uint8_t* slot : slots) arena_->Return(slot);
-  io_wake_.notify_one();
+  WakeIo();
 }
 
 bool Engine::HasNext() const {
@@ -159,7 +180,7 @@ bool Engine::HasNext() const {
 void Engine::Fail(uint64_t place, Error error) {
   if (!failure_ || place < failure_->place) failure_ = Failure{place, std::move(error)};
   done_wake_.notify_all();
-  io_wake_.notify_one();
+  WakeIo();
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -170,9 +191,18 @@ void Engine::IoLoop() {
   std::vector<io::ReadRequest> requests;
   std::vector<io::ReadCompletion> completions;
   std::unique_lock lock(mutex_);
+  const auto complete = [&](bool block) {
+    if (reader_->in_flight() == 0) return;
+    lock.unlock();
+    completions.clear();
+    reader_->Wait(block, &completions);
+    lock.lock();
+    for (io::ReadCompletion& completion : completions) CompleteRead(std::move(completion));
+  };
   while (!stop_) {
     // Admit all that fits.
     bool admitted = false;
+    io_news_ = false;
     while (!stop_ && !Cancelled(options_)) {
       if (pending != nullptr && failure_ && pending->place >= failure_->place) pending = nullptr;
       if (pending == nullptr) pending = Generate(lock);
@@ -184,32 +214,23 @@ void Engine::IoLoop() {
       admitted = true;
       lock.unlock();
       for (const io::ReadRequest& request : requests) reader_->Submit(request);
-      if (reader_->in_flight() > 0) {
-        completions.clear();
-        reader_->Wait(false, &completions);
-      }
       lock.lock();
-      for (io::ReadCompletion& completion : completions) CompleteRead(std::move(completion));
-      completions.clear();
+      complete(false);
     }
     if (stop_) break;
     if (reader_->in_flight() > 0) {
-      lock.unlock();
-      completions.clear();
-      reader_->Wait(true, &completions);
-      lock.lock();
-      for (io::ReadCompletion& completion : completions) CompleteRead(std::move(completion));
+      complete(true);
       continue;
     }
     if (admitted) continue;
-    if (pending != nullptr && Stuck()) {
+    if (pending != nullptr && !Cancelled(options_) && Stuck()) {
       Fail(0, {ErrorCode::kBudget,
                "the consumer holds more tiles than it had announced, and nothing is left to read into: "
                "give more --max-memory",
                {}});
     }
     io_sleeps_ = true;
-    io_wake_.wait_for(lock, kCancelPoll);
+    io_wake_.wait_for(lock, kCancelPoll, [this] { return io_news_ || stop_; });
     io_sleeps_ = false;
   }
   lock.unlock();
@@ -289,11 +310,11 @@ void Engine::Admit(std::shared_ptr<Job> job, std::vector<io::ReadRequest>* reque
   for (const Window& window : job->windows.windows()) {
     uint32_t tag = static_cast<uint32_t>(reading_.size());
     if (free_tags_.empty()) {
-      reading_.push_back(job);
+      reading_.push_back({job, &window});
     } else {
       tag = free_tags_.back();
       free_tags_.pop_back();
-      reading_[tag] = job;
+      reading_[tag] = {job, &window};
     }
     requests->push_back(
         {window.source, window.begin, window.end - window.begin, window.payload_end - window.begin, window.data, tag});
@@ -301,15 +322,31 @@ void Engine::Admit(std::shared_ptr<Job> job, std::vector<io::ReadRequest>* reque
 }
 
 void Engine::CompleteRead(io::ReadCompletion completion) {
-  std::shared_ptr<Job> job = std::move(reading_[completion.tag]);
+  const auto [job, window] = std::exchange(reading_[completion.tag], {});
   free_tags_.push_back(static_cast<uint32_t>(completion.tag));
   if (!completion.result) {
-    Fail(job->fails_from, std::move(completion.result.error()).In(groups_.name(job->parts[0].run->group)));
+    Fail(job->fails_from, std::move(completion.result.error()).In(groups_.name(FirstThatReads(*job, *window))));
   }
-  if (--job->reads_left > 0 || (failure_ && failure_->place <= job->fails_from)) return;
+  if (--job->reads_left > 0) return;
+  if (failure_ && failure_->place <= job->fails_from) return Drop(job);
   job->loaded = true;
   Advance(job);
   work_wake_.notify_all();
+}
+
+// A job that failed, or comes after a failure, and was not yet begun: nobody will have it, and what comes before the
+// failure may want for its slots.
+void Engine::Drop(const std::shared_ptr<Job>& job) {
+  active_.remove(job);
+  for (uint8_t* slot : job->slots) arena_->Return(slot);
+  job->slots.clear();
+  if (!job->held) ahead_slots_ -= job->windows.num_slots();
+  WakeIo();
+}
+
+void Engine::WakeIo() {
+  io_news_ = true;
+  io_wake_.notify_one();
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -459,7 +496,7 @@ void Engine::EndPass(GroupRun& run) {
     shared_.fold_bytes_in_use -= run.fold_state_bytes;
     run.fold_state_bytes = 0;
   }
-  io_wake_.notify_one();
+  WakeIo();
 }
 
 void Engine::Advance(const std::shared_ptr<Job>& job) {
@@ -471,7 +508,7 @@ void Engine::Advance(const std::shared_ptr<Job>& job) {
   const size_t kept = job->emits ? job->windows.num_kept_slots() : 0;
   for (size_t slot = kept; slot < job->slots.size(); ++slot) arena_->Return(job->slots[slot]);
   job->slots.resize(kept);
-  io_wake_.notify_one();
+  WakeIo();
   if (!job->emits) {
     ahead_slots_ -= job->windows.num_slots();
     return;
@@ -485,7 +522,7 @@ void Engine::Advance(const std::shared_ptr<Job>& job) {
       if (part.outputs[out] != kStoredOut) {
         data = job->windows.output(part.outputs[out]);
       } else if (part.range.size() > 0) {
-        data = job->windows.Find(static_cast<const graph::StoredNode&>(*part.run->outs[out]), part.range);
+        data = job->windows.Find(static_cast<const graph::StoredNode&>(*part.run->outs[out]), part.range, true);
       }
       job->views[i].push_back({data, part.range});
     }

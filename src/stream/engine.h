@@ -41,6 +41,10 @@ class Engine final : public Stream, private SlotOwner {
     Lease lease;
     std::function<void(int)> run;
   };
+  struct Reading {  // a window of a job
+    std::shared_ptr<Job> job;
+    const Window* window;
+  };
   struct Failure {
     uint64_t place;  // jobs before it are still handed out
     Error error;
@@ -67,6 +71,8 @@ class Engine final : public Stream, private SlotOwner {
   void EndPass(GroupRun& run);
   void Advance(const std::shared_ptr<Job>& job);
   void Fail(uint64_t place, Error error);
+  void Drop(const std::shared_ptr<Job>& job);
+  void WakeIo();
 
   const GroupSource& groups_;
   const StreamOptions options_;
@@ -92,12 +98,13 @@ class Engine final : public Stream, private SlotOwner {
   uint64_t ahead_slots_ = 0;                  // of jobs admitted and not yet handed out, held tiles aside
   bool idle_ = true;                          // the generator has nothing to give and the queue is empty
   bool consumer_waits_ = false, stop_ = false, io_sleeps_ = false;
+  bool io_news_ = false;  // something has changed since the I/O thread last looked for what to admit
   std::optional<Failure> failure_;
   StreamStats stats_;
 
   // I/O thread only.
   Generator generator_;
-  std::vector<std::shared_ptr<Job>> reading_;  // by tag; null where free
+  std::vector<Reading> reading_;  // by tag; without a job where free
   std::vector<uint32_t> free_tags_;
 
   std::unique_ptr<ThreadPool> workers_;

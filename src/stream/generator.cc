@@ -167,9 +167,12 @@ std::shared_ptr<GroupRun> Generator::Begin(Shared::Queued queued) {
   if (run->unknown == 0) ResolveGroup(run.get());
   lock.unlock();
   if (!run->own.empty() && run->num_tiles > 1 && run->FoldsWhatItEmits() && layout_.hold_slots > 0) {
-    const uint64_t tile_slots = std::max<uint64_t>(1, TileJob(run, 0, true)->windows.num_slots());
-    run->held_tiles = std::min(run->num_tiles, layout_.hold_slots / tile_slots);
-    run->held_slots = run->held_tiles * tile_slots;
+    while (run->held_tiles < run->num_tiles) {  // tiles of scattered rows take more slots than others
+      const uint64_t tile_slots = TileJob(run, run->held_tiles, true)->windows.num_slots();
+      if (run->held_slots + tile_slots > layout_.hold_slots) break;
+      run->held_slots += tile_slots;
+      ++run->held_tiles;
+    }
   }
   return run;
 }
@@ -324,7 +327,15 @@ std::shared_ptr<Job> Generator::FoldJob(Cut& cut) {
     if (own.run->fold != nullptr && own.run->blocks_left > 0) folding.push_back(own.fact);
   }
   lock.unlock();
-  return parts.empty() ? nullptr : MakeJob(std::move(parts), folding);
+  if (parts.empty()) return nullptr;
+  auto job = MakeJob(parts, folding);
+  while (job->windows.num_slots() > layout_.max_job_slots &&
+         parts.size() > 1) {  // each block by itself takes more pages
+    cut.next_block = parts.back().range.begin / graph::kBlockElements;
+    parts.pop_back();
+    job = MakeJob(parts, folding);
+  }
+  return job;
 }
 
 std::shared_ptr<Job> Generator::TileJob(const std::shared_ptr<GroupRun>& run, uint64_t tile, bool fold) {

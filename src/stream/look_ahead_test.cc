@@ -6,10 +6,12 @@
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
+#include <thread>
 
 #include "base/testing/sanitizers.h"
 #include "base/units.h"
 #include "stream/sink.h"
+#include "stream/testing/expressions.h"
 #include "stream/testing/memory_model.h"
 
 namespace sluice::stream {
@@ -149,6 +151,63 @@ TEST(LookAhead, AFailureAheadOfItsTurnComesAfterTheTilesBeforeIt) {
     EXPECT_NE(pumped.error().ToString().find("tensor 1"), std::string::npos) << pumped.error().ToString();
     EXPECT_EQ(collector.order, std::vector<uint32_t>{0});
     EXPECT_EQ(collector.data[0][0].size(), sizes[0]);
+  }
+}
+
+// Where there is no slot to spare: after reads ahead of their turn have failed, the group before them still finds slots
+// for its second pass and its values.
+TEST(LookAhead, ReadsThatFailedAheadKeepNoSlots) {
+  const Model x({6 * 65536}, 2), bad({6 * 65536}, 3);
+  bad.memory->FailFrom(0);
+  bad.memory->Delay(2000);
+  Event later;
+  const FunctionGroups groups(2, [&](size_t i, graph::Graph* graph) {
+    const Node* in = i == 1 ? bad.Add(0, graph) : x.Add(0, graph);
+    return std::vector<const Node*>{graph->Add(std::make_unique<AwaitingNode>(in, nullptr, i == 0 ? &later : nullptr))};
+  });
+  std::unique_ptr<MemoryBudget> budget;
+  StreamOptions options = Options(nullptr);
+  options.hold = Hold::kNever;
+  options.reader = io::ReaderKind::kThreads;  // several at once
+  auto stream = tests::OpenInLeastMemory(groups, options, &budget);
+  ASSERT_TRUE(stream) << stream.error().ToString();
+  std::thread soon([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));  // until they have failed
+    later.Happen();
+  });
+  Collector collector;
+  Sink* sinks[] = {&collector};
+  const auto pumped = Pump(**stream, sinks);
+  soon.join();
+  ASSERT_FALSE(pumped);
+  EXPECT_EQ(pumped.error().code, ErrorCode::kRead) << pumped.error().ToString();
+  EXPECT_EQ(collector.data[0][0].size(), 6 * 65536u);
+}
+
+// Tiles of scattered rows take more slots than those of rows that lie side by side: as many are held as there is room
+// for, not as many as of the first.
+TEST(LookAhead, TilesAreHeldByWhatEachTakes) {
+  constexpr uint64_t kColumns = 1024, kRows = 40 * 64;
+  const Model x({kRows * kColumns}, 2);
+  const auto map = std::make_shared<tests::Scatter>(0, kRows, kRows, true);
+  const FunctionGroups groups(1, [&](size_t, graph::Graph* graph) {
+    const Node* rows = graph->Add(std::make_unique<graph::RowGatherNode>("scattered", x.Add(0, graph), kColumns, map));
+    std::vector<tests::MixNode::Looks> looks = {{{rows}, {}}};
+    return std::vector<const Node*>{graph->Add(std::make_unique<tests::MixNode>("mix", rows, rows, std::move(looks)))};
+  });
+  std::map<uint32_t, std::vector<std::vector<float>>> expected;
+  for (uint64_t working = 20 * kMiB; working < 32 * kMiB; working += 2 * kMiB) {
+    MemoryBudget budget = Budget(working + tests::kShadowBytes);
+    StreamOptions options = Options(&budget);
+    if (expected.empty()) options.hold = Hold::kNever;
+    auto stream = Stream::Open(groups, options);
+    ASSERT_TRUE(stream) << stream.error().ToString();
+    Collector collector;
+    Sink* sinks[] = {&collector};
+    const auto pumped = Pump(**stream, sinks);
+    ASSERT_TRUE(pumped) << pumped.error().ToString();
+    if (expected.empty()) expected = collector.data;
+    EXPECT_EQ(collector.data, expected);
   }
 }
 

@@ -30,6 +30,15 @@ void VisitNodes(const Node* node, std::set<const Node*>* seen) {
   for (const Node* input : node->inputs()) VisitNodes(input, seen);
 }
 
+// With what facts look at, which may be nodes that no out is computed from.
+void VisitWithFacts(const Node* node, std::set<const Node*>* seen) {
+  if (!seen->insert(node).second) return;
+  for (const Node* input : node->inputs()) VisitWithFacts(input, seen);
+  for (const auto& fact : node->facts()) {
+    for (const Node* input : fact->inputs()) VisitWithFacts(input, seen);
+  }
+}
+
 // What one walk over all groups adds up.
 struct Totals {
   Plan plan;
@@ -89,24 +98,31 @@ void AddGroup(const GroupSource& groups, size_t group, const StreamOptions& opti
   ++plan.num_groups;
   plan.num_tensors += outs.size();
   std::set<const Node*> nodes;
-  uint64_t widest = 0;  // bytes of a block of kBlockElements
+  uint64_t widest = 0, out_bytes = 0;  // bytes of a block of kBlockElements; of all outs
   for (const Node* out : outs) {
     SLUICE_CHECK(out->num_elements() == num_elements);
     VisitNodes(out, &nodes);
-    plan.out_bytes += out->encoding().BytesOf(num_elements);
+    out_bytes += out->encoding().BytesOf(num_elements);
     totals->cpu_nanoseconds +=
         options.wants.nanoseconds_per_byte * static_cast<double>(out->encoding().BytesOf(num_elements));
     widest = std::max(widest, out->encoding().BytesOf(graph::kBlockElements));
   }
+  plan.out_bytes += out_bytes;
   for (const Node* node : nodes) {
     totals->cpu_nanoseconds +=
         node->NanosecondsPerElement() * static_cast<double>(std::min(node->num_elements(), num_elements));
     if (const auto* stored = dynamic_cast<const graph::StoredNode*>(node)) {
-      widest = std::max(widest, stored->encoding().BytesOf(graph::kBlockElements));
       if (totals->largest == nullptr || stored->source().size_bytes() > totals->largest->size_bytes()) {
         totals->largest = stored->shared_source();
       }
     }
+  }
+  for (const graph::Fact* fact : facts) {  // which may look at nodes that no out is computed from
+    for (const Node* input : fact->inputs()) VisitNodes(input, &nodes);
+  }
+  for (const Node* node : nodes) {
+    if (dynamic_cast<const graph::StoredNode*>(node) == nullptr) continue;
+    widest = std::max(widest, node->encoding().BytesOf(graph::kBlockElements));
   }
   totals->least_tile_bytes = std::max(totals->least_tile_bytes, widest);
 
@@ -136,24 +152,26 @@ void AddGroup(const GroupSource& groups, size_t group, const StreamOptions& opti
   totals->scratch_bytes = std::max(totals->scratch_bytes, EvaluationScratchBytes(roots));
   totals->fact_bytes = std::max(totals->fact_bytes, state_bytes);
 
+  WindowSet folded(kUnboundedSlot);
+  for (const graph::Fact* fact : facts) {
+    for (const Node* input : fact->inputs()) folded.AddRoot(input, {0, fact->num_elements()}, false);
+  }
+  folded.Layout();
+
   const uint64_t granule = groups.granule(group);
+  const uint64_t all_bytes = whole.moved_bytes() + folded.moved_bytes() + out_bytes;
   uint64_t slots = 0;
   for (int i = 0; i < kTileSizes; ++i) {
     const uint64_t tile_bytes = options.max_tile_bytes >> i;
     if (tile_bytes < widest) continue;
     const uint64_t tile_elements = TileElements(outs, tile_bytes, facts.empty() ? granule : 0);
-    // A group that is one small tile takes as many slots at the next size: not worth laying out again.
-    if (i == 0 || num_elements > tile_elements) slots = JobSlots(outs, facts, tile_bytes, tile_elements, num_elements);
+    // A group all of which lies in one tile's slot takes as many slots at the next size: not worth laying out again.
+    if (i == 0 || all_bytes > tile_bytes) slots = JobSlots(outs, facts, tile_bytes, tile_elements, num_elements);
     if (of_parts) {
       slots = std::max(slots, JobSlots({}, facts, tile_bytes, tile_elements, most_elements));
     }
     totals->max_job_slots[i] = std::max(totals->max_job_slots[i], slots);
     if (i == 0 && new_facts && (num_elements > tile_elements || of_parts)) {
-      WindowSet folded(kUnboundedSlot);
-      for (const graph::Fact* fact : facts) {
-        for (const Node* input : fact->inputs()) folded.AddRoot(input, {0, fact->num_elements()}, false);
-      }
-      folded.Layout();
       totals->folded.push_back({folded.payload_bytes(), passes, !of_parts});
       if (of_parts) continue;
       totals->max_folded_slots = std::max(totals->max_folded_slots, slots * CeilDiv(num_elements, tile_elements));
@@ -260,7 +278,7 @@ std::vector<const graph::Fact*> CollectFacts(std::span<const Node* const> outs) 
 
 uint64_t TileElements(std::span<const Node* const> outs, uint64_t tile_bytes, uint64_t granule) {
   std::set<const Node*> nodes;
-  for (const Node* out : outs) VisitNodes(out, &nodes);
+  for (const Node* out : outs) VisitWithFacts(out, &nodes);
   uint64_t elements = kUnboundedSlot;
   const auto limit = [&](const Node* node) {
     const quant::EncodingInfo& encoding = *node->encoding();

@@ -663,6 +663,43 @@ TEST(Stream, AReadErrorComesInOrderAndNamesTheTensor) {
   EXPECT_LE(tiles, 20u);
 }
 
+TEST(Stream, AReadErrorOfSmallTensorsNamesTheOneThatWasRead) {
+  const Model good({100, 200}, 1), bad({100}, 2);
+  bad.memory->FailFrom(0);
+  const FunctionGroups groups(3, [&](size_t i, graph::Graph* graph) {
+    return std::vector<const Node*>{i == 1 ? bad.Add(0, graph) : good.Add(i / 2, graph)};
+  });
+  MemoryBudget budget = Budget(32 * kMiB);
+  auto stream = Stream::Open(groups, Options(&budget));
+  ASSERT_TRUE(stream);
+  (*stream)->EnqueueAll();  // one job for all
+  const auto lease = (*stream)->Next();
+  ASSERT_FALSE(lease);
+  EXPECT_EQ(lease.error().code, ErrorCode::kRead);
+  EXPECT_NE(lease.error().ToString().find("tensor 1"), std::string::npos) << lease.error().ToString();
+}
+
+// A tensor without elements needs no read: what was read before it is not looked at again.
+TEST(Stream, ATensorWithoutElementsComesAfterOneThatWasRead) {
+  const Model model({65536, 0}, 1);
+  model.memory->Delay(3000);
+  const FunctionGroups groups(
+      2, [&](size_t i, graph::Graph* graph) { return std::vector<const Node*>{model.Add(i, graph)}; });
+  MemoryBudget budget = Budget(32 * kMiB);
+  StreamOptions options = Options(&budget);
+  options.reader = io::ReaderKind::kThreads;
+  auto stream = Stream::Open(groups, options);
+  ASSERT_TRUE(stream);
+  for (const uint32_t group : {0, 1, 0, 1, 0, 1}) {
+    const uint32_t batch[] = {group};
+    (*stream)->Enqueue(batch);
+    auto lease = (*stream)->Next();
+    ASSERT_TRUE(lease) << lease.error().ToString();
+    ASSERT_TRUE(*lease);
+    EXPECT_EQ(lease->pieces()[0].range.size(), model.counts[group]);
+  }
+}
+
 TEST(Stream, CancellingEndsIt) {
   const Model model({65536 * 40}, 1);
   const FunctionGroups groups(

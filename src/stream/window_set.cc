@@ -110,7 +110,7 @@ void WindowSet::Place(const std::vector<uint8_t*>& slots) {
   for (Window& window : windows_) window.data = slots[window.slot] + window.slot_offset;
 }
 
-const uint8_t* WindowSet::Find(const graph::StoredNode& node, Range range) const {
+const uint8_t* WindowSet::Find(const graph::StoredNode& node, Range range, bool kept) const {
   const io::SourceId id = node.source().id();
   const Range bytes = node.BytesOf(range);
   auto window = std::upper_bound(windows_.begin(), windows_.end(), std::tie(id, bytes.begin),
@@ -118,6 +118,7 @@ const uint8_t* WindowSet::Find(const graph::StoredNode& node, Range range) const
   while (window != windows_.begin()) {
     --window;
     if (window->id != id) break;
+    if (kept && !window->kept) continue;  // windows that were not joined overlap where they share a page
     if (window->begin <= bytes.begin && bytes.end <= window->payload_end)
       return window->data + (bytes.begin - window->begin);
   }

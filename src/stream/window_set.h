@@ -48,8 +48,8 @@ class WindowSet {
   // After Layout: the job's slots, num_slots() of them.
   void Place(const std::vector<uint8_t*>& slots);
   uint8_t* output(uint32_t index) const { return outputs_[index].data; }
-  // Address of the bytes of a stored node's range. Valid after Place.
-  const uint8_t* Find(const graph::StoredNode& node, Range range) const;
+  // Address of the bytes of a stored node's range, `kept`: in a window that is. Valid after Place.
+  const uint8_t* Find(const graph::StoredNode& node, Range range, bool kept = false) const;
 
  private:
   struct Wanted {

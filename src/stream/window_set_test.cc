@@ -74,5 +74,25 @@ TEST(WindowSet, NeighboursThatDoNotFitInOneSlotStayTwoWindows) {
   EXPECT_EQ(windows.moved_bytes(), windows.payload_bytes());
 }
 
+// Windows too large to be joined share a page: the view must not lie in the one that goes before its lease does.
+TEST(WindowSet, AKeptViewLiesInAKeptWindowAlsoWhereAnotherHasItsBytes) {
+  graph::Graph graph;
+  const auto source = std::make_shared<NamedBytes>(1);
+  const Node* before = graph.AddStored(source, 0, quant::F32(), 14 * 1024);
+  const Node* kept = graph.AddStored(source, 14 * 4096 + 56, quant::F32(), 10);
+  const Node* after = graph.AddStored(source, 14 * 4096 + 96, quant::F32(), 15000);
+  WindowSet windows(64 * kKiB);
+  windows.AddRoot(before, {0, 14 * 1024}, false);
+  windows.AddRoot(kept, {0, 10}, true);
+  windows.AddRoot(after, {0, 15000}, false);
+  windows.Layout();
+  ASSERT_EQ(windows.num_slots(), 2u);
+  ASSERT_EQ(windows.num_kept_slots(), 1u);
+  std::vector<std::vector<uint8_t>> memory(2, std::vector<uint8_t>(64 * kKiB));
+  windows.Place({memory[0].data(), memory[1].data()});
+  const auto& stored = static_cast<const graph::StoredNode&>(*kept);
+  EXPECT_EQ(windows.Find(stored, {0, 10}, true), memory[0].data() + 14 * 4096 + 56);
+}
+
 }  // namespace
 }  // namespace sluice::stream

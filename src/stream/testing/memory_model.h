@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -11,6 +13,7 @@
 #include <numeric>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/units.h"
@@ -34,13 +37,19 @@ class MemorySource final : public io::ByteSource {
   uint64_t size_bytes() const override { return bytes_.size(); }
   io::SourceId id() const override { return id_; }
   Result<void> Read(uint64_t offset, std::span<uint8_t> out) const override {
+    if (most_microseconds_ > 0) {  // as the offset tells: early reads may come late
+      const uint64_t mixed = (offset / 4096 + reads_++) * 0x9E3779B97F4A7C15;
+      std::this_thread::sleep_for(std::chrono::microseconds((mixed >> 32) % most_microseconds_));
+    }
     if (fail_from_ <= offset + out.size()) return Fail(ErrorCode::kRead, "memory: the disk is gone");
     SLUICE_TRY(Check(offset, out.size()));
     std::copy_n(bytes_.data() + offset, out.size(), out.data());
     return {};
   }
   const std::vector<uint8_t>& bytes() const { return bytes_; }
+  // Both before it is read.
   void FailFrom(uint64_t offset) { fail_from_ = offset; }
+  void Delay(uint64_t most_microseconds) { most_microseconds_ = most_microseconds; }
 
  private:
   Result<void> Check(uint64_t offset, uint64_t size) const {
@@ -51,6 +60,8 @@ class MemorySource final : public io::ByteSource {
   std::vector<uint8_t> bytes_;
   io::SourceId id_;
   uint64_t fail_from_ = ~uint64_t{0};
+  uint64_t most_microseconds_ = 0;
+  mutable std::atomic<uint64_t> reads_ = 0;
 };
 
 inline std::vector<uint8_t> RandomFloats(uint64_t count, uint32_t seed) {
@@ -145,6 +156,25 @@ inline StreamOptions Options(MemoryBudget* budget, int threads = 2) {
 
 inline MemoryBudget Budget(uint64_t working_bytes) {
   return MemoryBudget(ResidentBytes() + MemoryBudget::kMarginBytes + working_bytes);
+}
+
+// A stream in the smallest budget that Open accepts, to 64 KiB; the budget outlives it.
+inline Result<std::unique_ptr<Stream>> OpenInLeastMemory(const stream::GroupSource& groups, StreamOptions options,
+                                                         std::unique_ptr<MemoryBudget>* budget) {
+  const auto open = [&](uint64_t working_bytes) {
+    *budget = std::make_unique<MemoryBudget>(ResidentBytes() + MemoryBudget::kMarginBytes + working_bytes);
+    options.budget = budget->get();
+    return Stream::Open(groups, options);
+  };
+  uint64_t too_little = 0, enough = kGiB;
+  while (enough - too_little > 64 * kKiB) {
+    const uint64_t middle = (too_little + enough) / 2;
+    (open(middle) ? enough : too_little) = middle;
+  }
+  for (;; enough += 64 * kKiB) {  // this process may have grown a little since
+    auto stream = open(enough);
+    if (stream || stream.error().code != ErrorCode::kBudget) return stream;
+  }
 }
 
 // How often the tensors' bytes were read, e.g. {1} or {1, 2}. Windows are pages, so a page at the edge of a tile may be
