@@ -3,7 +3,7 @@
 #pragma once
 
 #include "graph/graph.h"
-#include "merge/fold_memory.h"
+#include "arithmetic/fold_memory.h"
 
 namespace sluice::arithmetic {
 

@@ -257,22 +257,23 @@ uint64_t WorthHolding(const Totals& totals, uint64_t most_slots, const Layout& l
 }  // namespace
 
 std::vector<const graph::Fact*> CollectFacts(std::span<const Node* const> outs) {
-  std::set<const Node*> nodes;
-  for (const Node* out : outs) VisitNodes(out, &nodes);
+  std::set<const Node*> seen;
+  std::vector<const Node*> nodes;
+  const auto visit = [&](const auto& self, const Node* node) -> void {
+    if (!seen.insert(node).second) return;
+    nodes.push_back(node);
+    for (const Node* input : node->inputs()) self(self, input);
+  };
+  for (const Node* out : outs) visit(visit, out);
   std::vector<const graph::Fact*> facts;
   std::set<graph::Key> keys;
-  for (size_t before = 0; before < nodes.size();) {  // a fact may look at nodes that its own node does not
-    before = nodes.size();
-    for (const Node* node : std::vector<const Node*>(nodes.begin(), nodes.end())) {
-      for (const auto& fact : node->facts()) {
-        if (!keys.insert(fact->key()).second) continue;
-        facts.push_back(fact.get());
-        for (const Node* input : fact->inputs()) VisitNodes(input, &nodes);
-      }
+  for (size_t i = 0; i < nodes.size(); ++i) {  // it grows: a fact may look at nodes that its own node does not
+    for (const auto& fact : nodes[i]->facts()) {
+      if (!keys.insert(fact->key()).second) continue;
+      facts.push_back(fact.get());
+      for (const Node* input : fact->inputs()) visit(visit, input);
     }
   }
-  // In order of key, not of address: runs are to be alike.
-  std::sort(facts.begin(), facts.end(), [](const auto* a, const auto* b) { return a->key() < b->key(); });
   return facts;
 }
 

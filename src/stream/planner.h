@@ -30,7 +30,8 @@ struct Planned {
 
 Result<Planned> MakePlan(const GroupSource& groups, const StreamOptions& options);
 
-// Facts of all nodes that `outs` are computed from, each key once.
+// Facts of all nodes that `outs` are computed from, each key once, in the order in which the nodes look at them: that
+// of keys would hang on where the files lie.
 std::vector<const graph::Fact*> CollectFacts(std::span<const graph::Node* const> outs);
 
 // Elements of a tile, so that no window and no output exceeds tile_bytes: whole blocks, or whole granules where the
