@@ -308,33 +308,39 @@ Result<Planned> MakePlan(const GroupSource& groups, const StreamOptions& options
   Layout& layout = planned.layout;
   layout.scratch_bytes = RoundUp(totals.scratch_bytes, io::kBlockBytes);
   layout.max_fold_bytes = totals.fact_bytes;
-  // The next tensor folds while this one's values are computed, and a job of small tensors folds many at once.
-  layout.fact_bytes = totals.fact_bytes + std::max(totals.fact_bytes, totals.fact_bytes > 0 ? kFoldSlackBytes : 0);
   plan.scratch_bytes = layout.scratch_bytes * static_cast<uint64_t>(options.num_threads);
-  plan.fact_bytes = layout.fact_bytes;
   plan.own_bytes = options.wants.own_bytes;
   plan.num_threads = options.num_threads;
   plan.budget_bytes = options.budget->limit_bytes();
 
   // The largest tile of which a few jobs fit; else the smallest that fits at all.
   options.budget->ChargeResident();
-  const uint64_t fixed = plan.scratch_bytes + plan.fact_bytes + plan.own_bytes + kArenaRounding;
   const uint64_t free = options.budget->free_bytes(), used = options.budget->used_bytes();
-  const uint64_t arena_limit = free > fixed ? free - fixed : 0;
   const auto held_slots = [&](uint64_t tile_bytes) {
     return options.wants.held_bytes == 0 ? 0 : CeilDiv(options.wants.held_bytes / 4 * 5, tile_bytes) + 2;
   };
-  uint64_t least_arena = kUnboundedSlot;
-  int chosen = -1;
-  for (int i = 0; i < kTileSizes; ++i) {
-    const uint64_t tile_bytes = options.max_tile_bytes >> i, slot_bytes = tile_bytes + kWindowSlack;
-    if (tile_bytes < totals.least_tile_bytes) break;
-    const uint64_t least = (totals.max_job_slots[i] + held_slots(tile_bytes)) * slot_bytes;
-    least_arena = std::min(least_arena, least);
-    if (least <= arena_limit) chosen = i;
-    const uint64_t comfortable = (3 * totals.max_job_slots[i] + held_slots(tile_bytes)) * slot_bytes;
-    if (comfortable <= arena_limit) break;
-  }
+  uint64_t fixed = 0, arena_limit = 0, least_arena = kUnboundedSlot;
+  const auto choose_tile = [&](uint64_t fact_bytes) {
+    plan.fact_bytes = layout.fact_bytes = fact_bytes;
+    fixed = plan.scratch_bytes + plan.fact_bytes + plan.own_bytes + kArenaRounding;
+    arena_limit = free > fixed ? free - fixed : 0;
+    int chosen = -1;
+    for (int i = 0; i < kTileSizes; ++i) {
+      const uint64_t tile_bytes = options.max_tile_bytes >> i, slot_bytes = tile_bytes + kWindowSlack;
+      if (tile_bytes < totals.least_tile_bytes) break;
+      const uint64_t least = (totals.max_job_slots[i] + held_slots(tile_bytes)) * slot_bytes;
+      least_arena = std::min(least_arena, least);
+      if (least <= arena_limit) chosen = i;
+      const uint64_t comfortable = (3 * totals.max_job_slots[i] + held_slots(tile_bytes)) * slot_bytes;
+      if (comfortable <= arena_limit) break;
+    }
+    return chosen;
+  };
+  // The next tensor folds while this one's values are computed, and a job of small tensors folds many at once; where
+  // there is no room for that, one group after the other.
+  int chosen =
+      choose_tile(totals.fact_bytes + std::max(totals.fact_bytes, totals.fact_bytes > 0 ? kFoldSlackBytes : 0));
+  if (chosen < 0 && totals.fact_bytes > 0) chosen = choose_tile(totals.fact_bytes);
   if (chosen < 0) {
     SLUICE_CHECK(least_arena < kUnboundedSlot);
     const uint64_t smallest = used + fixed + least_arena;
