@@ -237,14 +237,15 @@ uint64_t FactReads(const Totals& totals, uint64_t held_bytes) {
   return static_cast<uint64_t>(bytes);
 }
 
-// How many slots to hold tiles in: touching them costs time once, each tensor that is folded gains by them.
+// How many slots to hold tiles in: touching them costs time once, as far as that is slower than what is read into them
+// meanwhile; each tensor that is folded gains by them.
 uint64_t WorthHolding(const Totals& totals, uint64_t most_slots, const Layout& layout, double read_rate) {
   if (most_slots == 0 || totals.folded.empty()) return 0;
-  const double touch_rate = MeasureTouchRate();
+  const double seconds_per_byte = std::max(0.0, 1 / MeasureTouchRate() - 1 / read_rate);
   uint64_t best = 0;
   double best_seconds = static_cast<double>(FactReads(totals, 0)) / read_rate;
   for (uint64_t slots = most_slots; slots > layout.max_job_slots; slots /= 2) {
-    const double seconds = static_cast<double>(slots * layout.slot_bytes) / touch_rate +
+    const double seconds = static_cast<double>(slots * layout.slot_bytes) * seconds_per_byte +
                            static_cast<double>(FactReads(totals, slots * layout.tile_bytes)) / read_rate;
     if (seconds < best_seconds) {
       best = slots;
@@ -374,7 +375,8 @@ Result<Planned> MakePlan(const GroupSource& groups, const StreamOptions& options
     const uint64_t most = std::min(limit_slots - reserve, totals.max_folded_slots << chosen);
     layout.hold_slots = options.hold == Hold::kAlways ? most : WorthHolding(totals, most, layout, rate);
     // As much again for the next group, which is folded while one waits for its facts.
-    layout.hold_slots = std::min(2 * layout.hold_slots, limit_slots - reserve);
+    const bool some_wait = std::ranges::any_of(totals.folded, [](const auto& folded) { return folded.passes > 1; });
+    if (some_wait) layout.hold_slots = std::min(2 * layout.hold_slots, limit_slots - reserve);
     layout.num_slots = std::max(layout.num_slots, reserve + layout.hold_slots);
   }
   plan.fact_read_bytes = FactReads(totals, layout.hold_slots * layout.tile_bytes);
