@@ -26,6 +26,7 @@ import sys
 import time
 
 import bench_methods
+import bench_verification
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BIN = pathlib.Path(os.environ.get("SLUICE_BIN", ROOT / "build" / "release")).resolve()
@@ -758,6 +759,8 @@ ITEMS = {
     12: ("Every method beside mergekit", lambda args: bench_methods.measure(sys.modules[__name__], args),
          lambda result: bench_methods.show(sys.modules[__name__], result)),
     13: ("Fingerprints from disk", fingerprints, show_fingerprints),
+    14: ("Verification beside other tools", lambda args: bench_verification.measure(sys.modules[__name__], args),
+         lambda result: bench_verification.show(sys.modules[__name__], result)),
 }
 
 
@@ -793,10 +796,11 @@ def write_results(results, args):
 def main():
     parser = argparse.ArgumentParser(description="measure sluice beside the machine's limits")
     parser.add_argument("--small", action="store_true", help="small models: to see that it runs; the figures mean little, and go to standard output only")
-    parser.add_argument("--items", default="5,6,9,11,10,7,8,12,2,4,1,3,13", help="which, in this order")
+    parser.add_argument("--items", default="5,6,9,11,10,7,8,12,2,4,1,3,13,14", help="which, in this order")
     parser.add_argument("--reps", type=int, default=3)
     parser.add_argument("--mergekit", action="store_true", help="fetch mergekit from PyPI (6 GB on disk) and measure it too")
     parser.add_argument("--mergekit-venv", type=pathlib.Path, default=ROOT / "build" / "peers-mergekit")
+    parser.add_argument("--signing-venv", type=pathlib.Path, default=ROOT / "build" / "peers", help="where model-signing is (make test-peers sets it up)")
     parser.add_argument("--clean", action="store_true", help="remove the models that earlier runs made, and nothing else")
     args = parser.parse_args()
     if args.clean:
