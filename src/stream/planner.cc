@@ -53,6 +53,7 @@ struct Totals {
     bool holdable;  // tiles can be kept for the values
   };
   std::vector<Folded> folded;
+  bool some_wait = false;  // facts of several passes, or that look at others
   std::set<graph::Key> facts_seen;
   uint64_t max_folded_slots = 0;  // at max_tile_bytes: the arena that would hold any tensor whole
 };
@@ -144,6 +145,7 @@ void AddGroup(const GroupSource& groups, size_t group, const StreamOptions& opti
     roots.insert(roots.end(), fact->inputs().begin(), fact->inputs().end());
     state_bytes += fact->StateBytes(options.num_threads);
     passes = std::max(passes, PassesUntilKnown(*fact));
+    totals->some_wait |= fact->max_passes() > 1 || !CollectFacts(fact->inputs()).empty();
     most_elements = std::max(most_elements, fact->num_elements());
     if (!is_new) continue;
     totals->cpu_nanoseconds +=
@@ -375,8 +377,7 @@ Result<Planned> MakePlan(const GroupSource& groups, const StreamOptions& options
     const uint64_t most = std::min(limit_slots - reserve, totals.max_folded_slots << chosen);
     layout.hold_slots = options.hold == Hold::kAlways ? most : WorthHolding(totals, most, layout, rate);
     // As much again for the next group, which is folded while one waits for its facts.
-    const bool some_wait = std::ranges::any_of(totals.folded, [](const auto& folded) { return folded.passes > 1; });
-    if (some_wait) layout.hold_slots = std::min(2 * layout.hold_slots, limit_slots - reserve);
+    if (totals.some_wait) layout.hold_slots = std::min(2 * layout.hold_slots, limit_slots - reserve);
     layout.num_slots = std::max(layout.num_slots, reserve + layout.hold_slots);
   }
   plan.fact_read_bytes = FactReads(totals, layout.hold_slots * layout.tile_bytes);
