@@ -283,16 +283,21 @@ class Changing(Kept):
         self.run_ok("sign", self.model, "--key", self.key, "-o", self.dir / "sparse.sig")
         self.run_ok("digest", self.model, "-o", self.dir / "sparse.json")
 
+    def has_open(self, pid, file):
+        try:
+            return any(os.path.realpath(fd) == str(file) for fd in pathlib.Path(f"/proc/{pid}/fd").iterdir())
+        except OSError:  # a file was closed while it was looked at
+            return False
+
     def change_during(self, *arguments):
         """Stops the command once it has the file open, writes a byte into it, and lets it go on."""
         file = (self.model / "model.safetensors").resolve()
         process = subprocess.Popen([cli_models.SLUICE, *map(str, arguments), "--json"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                    stderr=subprocess.PIPE, text=True)
         try:
-            fds = pathlib.Path(f"/proc/{process.pid}/fd")
             deadline = time.monotonic() + 60
             while time.monotonic() < deadline and process.poll() is None:
-                if any(os.path.realpath(fd) == str(file) for fd in fds.iterdir()):
+                if self.has_open(process.pid, file):
                     break
                 time.sleep(0.002)
             time.sleep(0.05)
