@@ -244,11 +244,11 @@ TEST(SequentialSimulationTest, TheRuleForASetSaysNothingOfWhatItWasDrawnFrom) {
 
 // Whoever may choose among 20 keys after seeing what each gives errs about 20 times as often.
 TEST(SequentialSimulationTest, AKeyChosenAfterwardsIsNoKey) {
-  constexpr int kKeys = 20;
+  constexpr int kKeys = 20, kTrials = kRuns / kKeys;
   const ScoreSource source = ZeroOneScores(kGamma);
   std::mt19937_64 words(6);
   int same = 0;
-  for (int run = 0; run < kRuns / kKeys; ++run) {
+  for (int run = 0; run < kTrials; ++run) {
     bool any = false;
     for (int key = 0; key < kKeys; ++key) {
       SequentialTest test({.gamma = kGamma, .alpha = kAlpha});
@@ -259,7 +259,7 @@ TEST(SequentialSimulationTest, AKeyChosenAfterwardsIsNoKey) {
     same += any ? 1 : 0;
   }
   const double once = ZeroOnePower(kGamma, kAlpha, kMost).Of(kGamma).same, exact = 1 - std::pow(1 - once, kKeys);
-  const double rate = same / static_cast<double>(kRuns / kKeys), error = std::sqrt(exact * (1 - exact) * kKeys / kRuns);
+  const double rate = static_cast<double>(same) / kTrials, error = std::sqrt(exact * (1 - exact) / kTrials);
   fmt::print("| {:44} | {:6.2f}% ± {:.2f}% | {:>14} |\n", fmt::format("BEST OF {} KEYS, 0 or 1", kKeys), 100 * rate,
              100 * error, "-");
   EXPECT_NEAR(rate, exact, 4.4 * error);
