@@ -108,6 +108,21 @@ TEST(BettingCapitalTest, IsAMartingaleOverAllOrdersOfASet) {
   }
 }
 
+// The last score of a set is known before it is seen but for rounding, here of a level of 2^-46 (or 1 less that):
+// whoever were 2^-47 off the wrong way would double what the largest bet has.
+TEST(BettingCapitalTest, RoundingOfTheLevelNeverPays) {
+  const double tiny = 0x1p-46;
+  for (const Side side : {Side::kBelow, Side::kAbove}) {
+    const double last = side == Side::kBelow ? 1 - tiny : tiny;
+    BettingCapital capital(side, (0.5 + last) / 2, 2);
+    capital.Add(0.5);
+    const double before = capital.Log();
+    capital.Add(last);
+    EXPECT_LE(capital.Log(), before);
+    EXPECT_FALSE(std::isinf(capital.Log()));
+  }
+}
+
 TEST(BettingCapitalTest, ANullThatCannotBeTrueAnyMoreIsRefuted) {
   BettingCapital below(Side::kBelow, 0.5, 4), above(Side::kAbove, 0.5, 4);
   for (int i = 0; i < 2; ++i) below.Add(0), above.Add(1);
