@@ -2,8 +2,8 @@
 // the threshold of the scores are facts of the whole tensor.
 #pragma once
 
-#include "graph/graph.h"
 #include "arithmetic/fold_memory.h"
+#include "graph/graph.h"
 
 namespace sluice::arithmetic {
 

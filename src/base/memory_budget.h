@@ -39,8 +39,8 @@ class MemoryBudget {
   // Error kBudget, naming `what`, what is free, and the smallest limit that would do.
   Result<MemoryLease> Lease(uint64_t size_bytes, const std::string& what);
 
-  // Gives free heap back, then books resident memory that nobody leased, plus kMarginBytes for what the allocator and the stacks will add.
-  // `touched_lease_bytes`: of the memory leased now, how much is resident already.
+  // Gives free heap back, then books resident memory that nobody leased, plus kMarginBytes for what the allocator and
+  // the stacks will add. `touched_lease_bytes`: of the memory leased now, how much is resident already.
   void ChargeResident(uint64_t touched_lease_bytes = 0);
 
   uint64_t limit_bytes() const { return limit_bytes_; }

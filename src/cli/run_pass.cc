@@ -15,8 +15,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 Result<std::unique_ptr<stream::Stream>> OpenStream(Session& session, const stream::GroupSource& groups,
-                                                   const stream::Wants& wants,
-                                                   graph::FactRecords known_facts) {
+                                                   const stream::Wants& wants, graph::FactRecords known_facts) {
   stream::StreamOptions options;
   options.known_facts = std::move(known_facts);
   options.num_threads = session.options.threads;

@@ -31,8 +31,7 @@ struct PassReport {
 // and prints the plan: to stderr as text, with --json to stdout. The sinks' End has been called when it returns without
 // an error. `known_facts`: of an earlier pass over the same, StreamOptions.
 Result<PassReport> RunPass(Session& session, const stream::GroupSource& groups, std::span<stream::Sink* const> sinks,
-                           const std::string& what,
-                           graph::FactRecords known_facts = {});
+                           const std::string& what, graph::FactRecords known_facts = {});
 
 // The plan alone, for --dry-run where sinks would open files: what they want is said in `wants`.
 Result<PassReport> PlanPass(Session& session, const stream::GroupSource& groups, const stream::Wants& wants,

@@ -39,8 +39,7 @@ TEST(TokenRows, AreCopiedAveragedOrZeroAtAnyCut) {
   for (const uint64_t piece : {8192u, 32u, 1056u}) {
     graph::Graph graph;
     const graph::Node* node = graph.Add(std::make_unique<TokenRowsNode>(
-        rows, kColumns,
-        std::vector<const graph::Node*>{tests::AddFloats(&graph, a), tests::AddFloats(&graph, b)}));
+        rows, kColumns, std::vector<const graph::Node*>{tests::AddFloats(&graph, a), tests::AddFloats(&graph, b)}));
     EXPECT_EQ(tests::NodeRunner({.piece_elements = piece}).RunF32(node), expected) << piece;
   }
 }
@@ -77,8 +76,7 @@ TEST(PaddedRows, AreTheMeanOfAllRowsWhateverTheOrderOfBlocks) {
     const Floats out = tests::NodeRunner({.piece_elements = piece}).RunF32(node);
     ASSERT_EQ(out.size(), expected.size());
     for (size_t i = 0; i < out.size(); ++i) {
-      if (i == 7 ||
-          (i >= rows * kColumns && (i % kColumns == 7 || i % kColumns == 8))) {
+      if (i == 7 || (i >= rows * kColumns && (i % kColumns == 7 || i % kColumns == 8))) {
         EXPECT_TRUE(std::isnan(out[i])) << i;
       } else {
         ASSERT_EQ(out[i], expected[i]) << i;

@@ -50,6 +50,6 @@ inline uint64_t NumElements(const std::vector<uint64_t>& shape) {
 constexpr RunOptions kTorchWays[] = {{}, {.piece_elements = 96, .threads = 3, .backwards = true, .misalign_bytes = 2}};
 
 constexpr arithmetic::WorkingType kTorchTypes[] = {arithmetic::WorkingType::kF32, arithmetic::WorkingType::kBf16,
-                                              arithmetic::WorkingType::kF16};
+                                                   arithmetic::WorkingType::kF16};
 
 }  // namespace sluice::tests
