@@ -25,9 +25,11 @@ constexpr uint64_t kFoldSlackBytes = kMiB / 2;
 constexpr int kTileSizes = 5;     // max_tile_bytes and its halves
 constexpr int kJobsInFlight = 4;  // enough to keep disk and workers busy (docs/streaming.md)
 
-void VisitNodes(const Node* node, std::set<const Node*>* seen) {
+// `order`, if any: those not seen before, each before its inputs.
+void VisitNodes(const Node* node, std::set<const Node*>* seen, std::vector<const Node*>* order = nullptr) {
   if (!seen->insert(node).second) return;
-  for (const Node* input : node->inputs()) VisitNodes(input, seen);
+  if (order != nullptr) order->push_back(node);
+  for (const Node* input : node->inputs()) VisitNodes(input, seen, order);
 }
 
 // With what facts look at, which may be nodes that no out is computed from.
@@ -262,19 +264,14 @@ uint64_t WorthHolding(const Totals& totals, uint64_t most_slots, const Layout& l
 std::vector<const graph::Fact*> CollectFacts(std::span<const Node* const> outs) {
   std::set<const Node*> seen;
   std::vector<const Node*> nodes;
-  const auto visit = [&](const auto& self, const Node* node) -> void {
-    if (!seen.insert(node).second) return;
-    nodes.push_back(node);
-    for (const Node* input : node->inputs()) self(self, input);
-  };
-  for (const Node* out : outs) visit(visit, out);
+  for (const Node* out : outs) VisitNodes(out, &seen, &nodes);
   std::vector<const graph::Fact*> facts;
   std::set<graph::Key> keys;
   for (size_t i = 0; i < nodes.size(); ++i) {  // it grows: a fact may look at nodes that its own node does not
     for (const auto& fact : nodes[i]->facts()) {
       if (!keys.insert(fact->key()).second) continue;
       facts.push_back(fact.get());
-      for (const Node* input : fact->inputs()) visit(visit, input);
+      for (const Node* input : fact->inputs()) VisitNodes(input, &seen, &nodes);
     }
   }
   return facts;
