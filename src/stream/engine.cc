@@ -15,8 +15,6 @@ namespace {
 constexpr auto kCancelPoll = std::chrono::milliseconds(50);
 constexpr uint64_t kScratchAlignment = 64;
 
-constexpr uint64_t kUnboundedSlot = uint64_t{1} << 62;
-
 // The group of a job of many that a window was read for; where several share it, the first.
 uint32_t FirstThatReads(const Job& job, const Window& window) {
   if (job.parts.front().run == job.parts.back().run) return job.parts.front().run->group;

@@ -9,7 +9,6 @@
 namespace sluice::stream {
 namespace {
 
-constexpr uint64_t kUnboundedSlot = uint64_t{1} << 62;
 constexpr size_t kMostCuts = 8;  // groups of several tiles whose graphs are there at once
 
 bool IsStored(const Node* node) { return dynamic_cast<const graph::StoredNode*>(node) != nullptr; }

@@ -17,8 +17,7 @@ namespace sluice::stream {
 namespace {
 
 constexpr uint64_t kWindowSlack = 2 * io::kBlockBytes;  // a window is aligned at both ends
-constexpr uint64_t kUnboundedSlot = uint64_t{1} << 62;
-constexpr uint64_t kMeasureFromBytes = 256 * kMiB;  // below this a pass is short whatever the disk does
+constexpr uint64_t kMeasureFromBytes = 256 * kMiB;      // below this a pass is short whatever the disk does
 constexpr uint64_t kSampleBytes = 16 * kMiB;
 constexpr uint64_t kArenaRounding = 4 * kMiB;  // huge pages at both ends of the arena
 constexpr uint64_t kFoldSlackBytes = kMiB / 2;

@@ -27,6 +27,9 @@ struct Window {
   uint8_t* data = nullptr;  // set when the slots are known
 };
 
+// For a set that is only measured: everything fits in one slot.
+constexpr uint64_t kUnboundedSlot = uint64_t{1} << 62;
+
 class WindowSet {
  public:
   explicit WindowSet(uint64_t slot_bytes) : slot_bytes_(slot_bytes) {}
