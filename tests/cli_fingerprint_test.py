@@ -259,6 +259,29 @@ class Fingerprint(Case):
             f = self.dir / f"{first.name}.json"
             self.run_ok("fingerprint", first, "-o", f)
             self.verdict(status, verdict, second, "--against", f)
+            # Headers alone do not tell a copy from a head of its own.
+            self.verdict(5, "UNDECIDED", first, second, "--level", "config")
+
+    def test_a_stored_copy_of_another_embedding(self):
+        # A head is a copy of its own side's embedding or is not, whatever the other side's embedding holds.
+        tied = {"tie_word_embeddings": True}
+        values = cli_models.values_of(1)["model.embed_tokens.weight"]
+        tensor = lambda name, numbers: {name: ("BF16", [cli_models.VOCAB, cli_models.HIDDEN], bf16(numbers))}
+        without = write_model(self.dir / "without", drop=["lm_head.weight"], config=tied)
+        tuned = [-value for value in values]
+        copy = write_model(self.dir / "copy", drop=["lm_head.weight", "model.embed_tokens.weight"], config=tied,
+                           extra={**tensor("lm_head.weight", tuned), **tensor("model.embed_tokens.weight", tuned)})
+        own = write_model(self.dir / "own", drop=["lm_head.weight", "model.embed_tokens.weight"], config=tied,
+                          extra={**tensor("lm_head.weight", values), **tensor("model.embed_tokens.weight", tuned)})
+        for with_head, verdict in ((copy, "SAME_ARCHITECTURE_DIFFERENT_WEIGHTS"), (own, "DIFFERENT_ARCHITECTURE")):
+            for first, second in ((with_head, without), (without, with_head)):
+                f = self.dir / f"{first.name}-{second.name}.json"
+                self.run_ok("fingerprint", first, "-o", f)
+                for arguments in ((first, second, "--level", "fingerprint"), (first, second, "--level", "tensors"),
+                                  (first, second), (second, "--against", f)):
+                    result = self.verdict(1, verdict, *arguments)
+                if with_head is own:
+                    self.assertTrue([t for t in result["fingerprint"]["tensors"] if t["tied"]], result["fingerprint"])
 
     def test_nan_compare_by_bits(self):
         count = cli_models.product(cli_models.shapes()["lm_head.weight"])

@@ -111,7 +111,7 @@ Result<bool> CompareDrawn(Session& session, const VerifyRequest& request, std::a
   if (request.level == verify::Level::kAuto) {
     // A tolerance, and the first difference, are questions about every element.
     if (session.options.dry_run || request.first_difference || request.atol > 0 || request.rtol > 0) return false;
-    if (!IsWorthSampling(*a, *b, request.sample.aim)) return false;
+    if (!IsWorthSampling(a, b, request.sample.aim)) return false;
   }
   KeptPrints prints;
   SLUICE_ASSIGN(result->sample,

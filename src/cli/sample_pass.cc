@@ -1,6 +1,8 @@
 #include "cli/sample_pass.h"
 
 #include <array>
+#include <map>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -22,11 +24,20 @@ using verify::TensorSample;
 // Reading at random costs a few times what reading in a row does: a sample of a quarter saves nothing.
 constexpr uint64_t kLeastSaving = 4;
 
-verify::BlockSample DrawOf(const checkpoint::Catalogue& a, const std::vector<verify::TensorPair>& pairs,
+using Model = std::shared_ptr<const checkpoint::Checkpoint>;
+
+// Whose tensor a pair has on a side: of a head beside its embedding both are one model's.
+const Model& ModelOf(const verify::TensorPair& pair, int side, const Model& a, const Model& b) {
+  return pair.tied ? (pair.head_in_a ? a : b) : side == 0 ? a : b;
+}
+
+verify::BlockSample DrawOf(const Model& a, const Model& b, const std::vector<verify::TensorPair>& pairs,
                            const verify::Nonce& nonce, const verify::SampleAim& aim) {
   std::vector<verify::Stratum> strata;
   strata.reserve(pairs.size());
-  for (const verify::TensorPair& pair : pairs) strata.push_back({pair.name, a[pair.a].num_elements});
+  for (const verify::TensorPair& pair : pairs) {
+    strata.push_back({pair.name, ModelOf(pair, 0, a, b)->tensors()[pair.a].num_elements});
+  }
   return verify::DrawBlocks(strata, nonce, aim);
 }
 
@@ -53,12 +64,33 @@ Result<std::optional<verify::Fingerprint>> BeginKept(const checkpoint::Checkpoin
   SLUICE_ASSIGN(verify::Fingerprint fingerprint, verify::BeginFingerprint(model, nonce, aim));
   uint64_t blocks = 0;
   for (size_t i = 0; i < pairs.size(); ++i) {
+    if (pairs[i].tied) return std::nullopt;
     const verify::BlockSample::Drawn& own = fingerprint.sample.strata[is_a ? pairs[i].a : pairs[i].b];
-    if (pairs[i].tied || own.blocks != sample.strata[i].blocks) return std::nullopt;
+    if (own.blocks != sample.strata[i].blocks) return std::nullopt;
     blocks += own.blocks.size();
   }
   if (blocks != fingerprint.sample.num_drawn) return std::nullopt;
   return fingerprint;
+}
+
+// Of a head and an embedding that a fingerprint has: whether a block that was drawn from both is not the same in both.
+bool IsNoCopy(const verify::Fingerprint& fingerprint, uint32_t head, uint32_t embedding) {
+  const std::vector<uint64_t>&drawn = fingerprint.sample.strata[head].blocks,
+        &others = fingerprint.sample.strata[embedding].blocks;
+  for (size_t i = 0, j = 0; i < drawn.size() && j < others.size();) {
+    if (drawn[i] == others[j] && fingerprint.prints[head][i].stored != fingerprint.prints[embedding][j].stored) {
+      return true;
+    }
+    drawn[i] < others[j] ? ++i : ++j;
+  }
+  return false;
+}
+
+// Of a name that is there.
+uint32_t PlaceOf(const checkpoint::Catalogue& tensors, std::string_view name) {
+  const auto place = tensors.Find(name);
+  SLUICE_CHECK(place);
+  return static_cast<uint32_t>(*place);
 }
 
 bool HasFacts(const checkpoint::Checkpoint& model, size_t tensor) {
@@ -72,12 +104,12 @@ Result<verify::Nonce> SampleOptions::MakeNonce() const {
   return nonce.empty() ? verify::RandomNonce() : verify::ParseNonce(nonce);
 }
 
-bool IsWorthSampling(const checkpoint::Checkpoint& a, const checkpoint::Checkpoint& b, const verify::SampleAim& aim) {
-  const std::vector<verify::TensorPair> pairs = verify::PairTensors(a.tensors(), b.tensors());
-  const verify::BlockSample sample = DrawOf(a.tensors(), pairs, verify::Nonce(16), aim);
+bool IsWorthSampling(const Model& a, const Model& b, const verify::SampleAim& aim) {
+  const std::vector<verify::TensorPair> pairs = verify::PairTensors(a->tensors(), b->tensors());
+  const verify::BlockSample sample = DrawOf(a, b, pairs, verify::Nonce(16), aim);
   if (sample.num_drawn * kLeastSaving >= sample.num_blocks) return false;
   for (const verify::TensorPair& pair : pairs) {
-    if (HasFacts(a, pair.a) || HasFacts(b, pair.b)) return false;
+    if (HasFacts(*ModelOf(pair, 0, a, b), pair.a) || HasFacts(*ModelOf(pair, 1, a, b), pair.b)) return false;
   }
   return true;
 }
@@ -89,7 +121,7 @@ Result<std::optional<verify::SampleResult>> CompareSamples(Session& session,
   SLUICE_TRY(verify::CheckAim(options.aim));
   SLUICE_ASSIGN(const verify::Nonce nonce, options.MakeNonce());
   const std::vector<verify::TensorPair> pairs = verify::PairTensors(a->tensors(), b->tensors());
-  const verify::BlockSample sample = DrawOf(a->tensors(), pairs, nonce, options.aim);
+  const verify::BlockSample sample = DrawOf(a, b, pairs, nonce, options.aim);
   KeptPrints prints;
   if (kept != nullptr) {
     SLUICE_ASSIGN(prints[0], BeginKept(*a, pairs, true, sample, nonce, options.aim));
@@ -104,9 +136,10 @@ Result<std::optional<verify::SampleResult>> CompareSamples(Session& session,
   for (size_t i = 0; i < pairs.size(); ++i) {
     const verify::BlockSample::Drawn& drawn = sample.strata[i];
     if (drawn.blocks.empty()) continue;
-    of_a.push_back({pairs[i].a, kSampleBlockElements, drawn.blocks, pairs[i].name});
-    of_b.push_back({pairs[i].b, kSampleBlockElements, drawn.blocks, pairs[i].name});
-    tensors.push_back(TensorOf(pairs[i].name, a->tensors()[pairs[i].a], b->tensors()[pairs[i].b], drawn));
+    const Model &first = ModelOf(pairs[i], 0, a, b), &second = ModelOf(pairs[i], 1, a, b);
+    of_a.push_back({pairs[i].a, kSampleBlockElements, drawn.blocks, pairs[i].name, first});
+    of_b.push_back({pairs[i].b, kSampleBlockElements, drawn.blocks, pairs[i].name, second});
+    tensors.push_back(TensorOf(pairs[i].name, first->tensors()[pairs[i].a], second->tensors()[pairs[i].b], drawn));
     tensors.back().tied = pairs[i].tied;
     places.push_back({pairs[i].a, pairs[i].b});
   }
@@ -173,30 +206,65 @@ Result<std::optional<verify::SampleResult>> CompareWithFingerprint(
   const std::vector<verify::TensorPair> pairs = verify::PairTensors(fingerprint.tensors, model->tensors());
   std::vector<TensorSample> samples;
   std::vector<SampledTensor> tensors;
-  std::vector<uint32_t> of_file;  // by group: the fingerprint's tensor
+  std::vector<uint32_t> of_file;                         // by group: the fingerprint's tensor
+  std::map<std::string, size_t, std::less<>> groups_of;  // by name of the tensor
+  struct OwnHead {
+    size_t head, embedding;  // groups
+  };
+  std::vector<OwnHead> heads;  // that the model alone has
   for (const verify::TensorPair& pair : pairs) {
-    const verify::BlockSample::Drawn& drawn = fingerprint.sample.strata[pair.a];
+    uint32_t a = pair.a, b = pair.b;
+    // The fingerprint's head meets the model's embedding, as blocks of both are not to be had of its own. The model's
+    // head lies at the blocks that are read of its embedding.
+    if (pair.tied && pair.head_in_a) b = PlaceOf(model->tensors(), fingerprint.tensors[pair.b].name);
+    if (pair.tied && !pair.head_in_a) {
+      a = PlaceOf(fingerprint.tensors, model->tensors()[pair.b].name);
+      b = pair.a;
+    }
+    const verify::BlockSample::Drawn& drawn = fingerprint.sample.strata[a];
     if (drawn.blocks.empty()) continue;
-    samples.push_back({pair.b, kSampleBlockElements, drawn.blocks, pair.name});
-    tensors.push_back(TensorOf(pair.name, fingerprint.tensors[pair.a], model->tensors()[pair.b], drawn));
-    tensors.back().tied = pair.tied;
-    of_file.push_back(pair.a);
+    const bool is_own_head = pair.tied && !pair.head_in_a;
+    // Where the model's embedding is another too, the fingerprint's head may still have been a copy of its own.
+    const bool is_tied = is_own_head || (pair.tied && IsNoCopy(fingerprint, pair.a, pair.b));
+    if (is_own_head) heads.push_back({tensors.size(), pair.b});
+    groups_of[pair.name] = tensors.size();
+    samples.push_back({b, kSampleBlockElements, drawn.blocks, pair.name});
+    tensors.push_back(
+        TensorOf(pair.name, is_own_head ? model->tensors()[b] : fingerprint.tensors[a], model->tensors()[b], drawn));
+    tensors.back().tied = is_tied;
+    of_file.push_back(a);
+  }
+  std::vector<std::vector<verify::BlockPrint>> kept(tensors.size());  // of heads and embeddings that meet
+  uint64_t kept_blocks = 0;
+  for (OwnHead& own : heads) {
+    own.embedding = groups_of.find(model->tensors()[own.embedding].name)->second;
+    for (const size_t group : {own.head, own.embedding}) kept[group].resize(tensors[group].blocks.size());
+    kept_blocks += 2 * tensors[own.head].blocks.size();
   }
   uint64_t bytes_read = 0;
   if (!tensors.empty()) {
     const SampledCheckpoint sampled(model, std::move(samples));
     const stream::CheckpointGroups groups(sampled);
     verify::BlockSink sink(
-        {&sampled.tensors()}, fingerprint.sample.num_drawn * sizeof(verify::BlockComparison),
+        {&sampled.tensors()},
+        fingerprint.sample.num_drawn * sizeof(verify::BlockComparison) + kept_blocks * sizeof(verify::BlockPrint),
         [&](uint32_t group, uint64_t block, uint64_t elements, std::span<const uint8_t* const> bytes) {
           const quant::Encoding encoding = sampled.tensors()[group].encoding;
-          tensors[group].blocks[block] = verify::ComparePrints(fingerprint.tensors[of_file[group]].encoding,
-                                                               fingerprint.prints[of_file[group]][block], encoding,
-                                                               verify::PrintBlock(encoding, bytes[0], elements));
+          const verify::BlockPrint print = verify::PrintBlock(encoding, bytes[0], elements);
+          if (!kept[group].empty()) kept[group][block] = print;
+          tensors[group].blocks[block] = verify::ComparePrints(
+              fingerprint.tensors[of_file[group]].encoding, fingerprint.prints[of_file[group]][block], encoding, print);
         });
     SLUICE_ASSIGN(const PassReport pass, RunPass(session, groups, std::array<stream::Sink*, 1>{&sink}, "fingerprint"));
     if (!pass.ran) return std::nullopt;
     bytes_read = pass.stats.payload_bytes;
+  }
+  for (const OwnHead& own : heads) {
+    const quant::Encoding encoding = model->tensors()[PlaceOf(model->tensors(), tensors[own.head].name)].encoding;
+    for (size_t i = 0; i < kept[own.head].size(); ++i) {
+      tensors[own.head].blocks[i] =
+          verify::ComparePrints(encoding, kept[own.embedding][i], encoding, kept[own.head][i]);
+    }
   }
   verify::SampleResult result =
       verify::SummariseSample(tensors, fingerprint.sample, fingerprint.nonce, fingerprint.aim, model->config());

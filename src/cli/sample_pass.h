@@ -35,7 +35,8 @@ Result<std::optional<verify::SampleResult>> CompareSamples(Session& session,
 
 // Whether looking at a sample first can save `auto` time: not where reading all costs little more, nor where a side is
 // computed from facts of whole tensors, which are read whole for any block. docs/fingerprint.md.
-bool IsWorthSampling(const checkpoint::Checkpoint& a, const checkpoint::Checkpoint& b, const verify::SampleAim& aim);
+bool IsWorthSampling(const std::shared_ptr<const checkpoint::Checkpoint>& a,
+                     const std::shared_ptr<const checkpoint::Checkpoint>& b, const verify::SampleAim& aim);
 
 struct TakenFingerprint {
   verify::Fingerprint fingerprint;

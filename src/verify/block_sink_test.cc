@@ -39,18 +39,23 @@ SampleResult Compare(const Model& a, const Model& b, const Nonce& nonce, const S
                      uint64_t tile_bytes = 1 << 20) {
   const std::vector<TensorPair> pairs = PairTensors(a->tensors(), b->tensors());
   std::vector<Stratum> strata;
-  for (const TensorPair& pair : pairs) strata.push_back({pair.name, a->tensors()[pair.a].num_elements});
+  const auto model_of = [&](const TensorPair& pair, int side) -> const Model& {
+    return pair.tied ? (pair.head_in_a ? a : b) : side == 0 ? a : b;
+  };
+  for (const TensorPair& pair : pairs) {
+    strata.push_back({pair.name, model_of(pair, 0)->tensors()[pair.a].num_elements});
+  }
   const BlockSample sample = DrawBlocks(strata, nonce, aim);
   std::vector<TensorSample> of_a, of_b;
   std::vector<SampledTensor> tensors;
   for (size_t i = 0; i < pairs.size(); ++i) {
     const auto& blocks = sample.strata[i].blocks;
-    of_a.push_back({pairs[i].a, kSampleBlockElements, blocks, pairs[i].name});
-    of_b.push_back({pairs[i].b, kSampleBlockElements, blocks, pairs[i].name});
+    of_a.push_back({pairs[i].a, kSampleBlockElements, blocks, pairs[i].name, model_of(pairs[i], 0)});
+    of_b.push_back({pairs[i].b, kSampleBlockElements, blocks, pairs[i].name, model_of(pairs[i], 1)});
     SampledTensor& tensor = tensors.emplace_back();
     tensor.name = pairs[i].name;
     tensor.tied = pairs[i].tied;
-    tensor.num_elements = a->tensors()[pairs[i].a].num_elements;
+    tensor.num_elements = strata[i].num_elements;
     tensor.num_blocks = sample.strata[i].num_blocks;
     tensor.drawn = blocks;
     tensor.blocks.resize(blocks.size());
@@ -147,7 +152,7 @@ TEST(BlockSinkTest, TamperedCopiesAreFoundAsOftenAsStated) {
   EXPECT_GE(found, expected - 4.4 * std::sqrt(variance));
 }
 
-TEST(BlockSinkTest, AHeadThatOneSideStoresMeetsTheEmbedding) {
+TEST(BlockSinkTest, AHeadThatOneSideStoresMeetsTheEmbeddingOfThatSide) {
   std::vector<float> values(2048 * 30), other(2048 * 30, 0.5f);
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 97) / 97;
   const auto embedding = tests::EncodedTensor("model.embed_tokens.weight", "BF16", {30, 2048}, values);
@@ -168,6 +173,13 @@ TEST(BlockSinkTest, AHeadThatOneSideStoresMeetsTheEmbedding) {
     ASSERT_EQ(found.differing.size(), 1u);
     EXPECT_EQ(found.differing[0].name, "lm_head.weight");
     EXPECT_TRUE(found.differing[0].tied);
+    // A copy of an embedding that is another than the other side's: what differs is the embedding, and it alone.
+    const Model tuned =
+        tests::MakeMemoryCheckpoint("d", {tensor("model.embed_tokens.weight", other), tensor("lm_head.weight", other)});
+    const SampleResult changed = compare(tuned);
+    ASSERT_EQ(changed.differing.size(), 1u);
+    EXPECT_EQ(changed.differing[0].name, "model.embed_tokens.weight");
+    EXPECT_FALSE(changed.differing[0].tied);
   }
 }
 

@@ -168,6 +168,7 @@ std::optional<size_t> EmbeddingOf(const checkpoint::Catalogue& tensors, const ch
   constexpr std::string_view kHead = "lm_head.weight";
   if (!tensor.name.ends_with(kHead)) return std::nullopt;
   const std::string prefix(tensor.name.substr(0, tensor.name.size() - kHead.size()));
+  if (!prefix.empty() && !prefix.ends_with('.')) return std::nullopt;
   // The names that model_root knows (docs/formats/digest.md).
   for (const char* name :
        {"model.embed_tokens.weight", "transformer.wte.weight", "transformer.word_embeddings.weight"}) {

@@ -77,8 +77,8 @@ std::vector<TensorPair> PairTensors(const checkpoint::Catalogue& a, const checkp
     if (!embedding) return;
     const auto other = without.Find(with[*embedding].name);
     if (!other || !std::ranges::equal(without[*other].shape, with[place].shape)) return;
-    const auto head = static_cast<uint32_t>(place), copy = static_cast<uint32_t>(*other);
-    pairs.push_back({std::string(with[place].name), in_a ? head : copy, in_a ? copy : head, true});
+    pairs.push_back(
+        {std::string(with[place].name), static_cast<uint32_t>(place), static_cast<uint32_t>(*embedding), true, in_a});
   };
   while (i < a.size() || j < b.size()) {
     const int order = i == a.size() ? 1 : j == b.size() ? -1 : a[i].name.compare(b[j].name);
@@ -170,7 +170,7 @@ std::vector<SampleRow> DescribeParts(const std::vector<SampledTensor>& tensors, 
   std::map<Part, std::vector<StratumFacts>> by_part;
   std::vector<StratumFacts> all;
   for (const SampledTensor& tensor : tensors) {
-    if (tensor.num_blocks == 0) continue;
+    if (tensor.num_blocks == 0 || tensor.tied) continue;  // tied: both are of one side
     by_part[parts.Of(tensor.name)].push_back(FactsOf(tensor));
     all.push_back(FactsOf(tensor));
   }

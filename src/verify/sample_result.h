@@ -15,19 +15,20 @@
 
 namespace sluice::verify {
 
-// A tensor that both sides have, in one shape. A head that one side alone stores meets the other side's embedding, of
-// which it may be a stored copy.
+// A tensor that both sides have, in one shape. A head that one side alone stores meets the embedding of that same side,
+// of which it may be a stored copy: what the other side's embedding holds says nothing about that.
 struct TensorPair {
   std::string name;
-  uint32_t a = 0, b = 0;  // in the catalogues
+  uint32_t a = 0, b = 0;  // in the catalogues; tied: head and embedding, both in that of the side that has the head
   bool tied = false;
+  bool head_in_a = false;  // tied: that side is A
 };
 std::vector<TensorPair> PairTensors(const checkpoint::Catalogue& a, const checkpoint::Catalogue& b);
 
 struct SampledTensor {
   std::string name, encoding_a, encoding_b;
   std::vector<uint64_t> shape;
-  bool tied = false;
+  bool tied = false;  // head and embedding of one side
   uint64_t num_elements = 0, num_blocks = 0;
   std::vector<uint64_t> drawn;          // indices of blocks, ascending
   std::vector<BlockComparison> blocks;  // one for each
@@ -37,7 +38,7 @@ struct SampledTensor {
 struct DifferingTensor {
   std::string name, encoding_a, encoding_b;
   std::vector<uint64_t> shape;
-  bool tied = false;
+  bool tied = false;                              // a head that one side alone stores, and no copy of its embedding
   BlockState state = BlockState::kChanged;        // kChanged, kUnknown or kRounded: the worst that explains all blocks
   RoundedSide rounded_side = RoundedSide::kNone;  // of kRounded
   uint64_t blocks = 0, all_blocks = 0, differing = 0;

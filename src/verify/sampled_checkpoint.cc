@@ -54,7 +54,7 @@ SampledCheckpoint::SampledCheckpoint(std::shared_ptr<const checkpoint::Checkpoin
                                      std::vector<TensorSample> samples)
     : WrappedCheckpoint(std::move(inner)) {
   for (const TensorSample& sample : samples) {
-    const checkpoint::TensorInfo tensor = inner_->tensors()[sample.tensor];
+    const checkpoint::TensorInfo tensor = ModelOf(sample).tensors()[sample.tensor];
     SLUICE_CHECK(!sample.blocks.empty() && sample.block_elements % tensor.encoding->block_elements == 0);
     uint64_t elements = 0;
     for (const uint64_t block : sample.blocks) {
@@ -70,7 +70,7 @@ SampledCheckpoint::SampledCheckpoint(std::shared_ptr<const checkpoint::Checkpoin
 }
 
 const graph::Node* SampledCheckpoint::MakeNode(size_t i, graph::Graph* graph) const {
-  const graph::Node* whole = inner_->MakeNode(samples_[i].tensor, graph);
+  const graph::Node* whole = ModelOf(samples_[i]).MakeNode(samples_[i].tensor, graph);
   return graph->Add(std::make_unique<BlocksNode>(whole, tensors_[i].num_elements, samples_[i]));
 }
 

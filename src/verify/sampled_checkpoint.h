@@ -17,6 +17,8 @@ struct TensorSample {
   uint64_t block_elements = 0;   // a multiple of 32 and of its encoding's block
   std::vector<uint64_t> blocks;  // ascending
   std::string name = {};         // to have in the sample; empty: its own
+  // Whose tensor it is, of a sample in which another model's stands in; null: the sampled checkpoint's.
+  std::shared_ptr<const checkpoint::Checkpoint> of = {};
 };
 
 class SampledCheckpoint final : public checkpoint::WrappedCheckpoint {
@@ -28,6 +30,10 @@ class SampledCheckpoint final : public checkpoint::WrappedCheckpoint {
   const TensorSample& sample(size_t i) const { return samples_[i]; }
 
  private:
+  const checkpoint::Checkpoint& ModelOf(const TensorSample& sample) const {
+    return sample.of != nullptr ? *sample.of : *inner_;
+  }
+
   std::vector<TensorSample> samples_;  // in the order of the catalogue
 };
 

@@ -69,12 +69,23 @@ int VerdictExitStatus(Verdict verdict) {
 
 bool ConfigEndsAuto(const ConfigDiff& config) { return !config.SameArchitecture(); }
 
-Verdict DecideConfig(const ConfigDiff& config) {
+namespace {
+
+// But for a head that one side alone has, and that may be a copy of its embedding.
+Verdict DecideHeaders(const ConfigDiff& config) {
   if (!config.SameArchitecture()) return Verdict::kDifferentArchitecture;
   // A file without a config says nothing of its architecture beyond the shapes.
   if (config.has_config_a != config.has_config_b) return Verdict::kUndecided;
   if (!config.SameConfig() || !config.SameTokenizer()) return Verdict::kDifferentArchitecture;
   return Verdict::kSameConfig;
+}
+
+}  // namespace
+
+Verdict DecideConfig(const ConfigDiff& config) {
+  const Verdict verdict = DecideHeaders(config);
+  // A copy of the embedding changes nothing; a head of its own is a tensor that the other side lacks.
+  return verdict == Verdict::kSameConfig && !config.possibly_tied.empty() ? Verdict::kUndecided : verdict;
 }
 
 Verdict DecideFingerprint(const ConfigDiff& config, const SampleResult& sample) {
@@ -84,7 +95,7 @@ Verdict DecideFingerprint(const ConfigDiff& config, const SampleResult& sample) 
   if (!config.SameArchitecture() || own_head) return Verdict::kDifferentArchitecture;
   if (sample.SurelyDiffers()) return Verdict::kSameArchitectureDifferentWeights;
   if (!sample.Equal()) return Verdict::kUndecided;
-  const Verdict of_config = DecideConfig(config);
+  const Verdict of_config = DecideHeaders(config);  // the drawn blocks of such a head are the embedding's
   return of_config == Verdict::kSameConfig ? Verdict::kSameSample : of_config;
 }
 
