@@ -260,7 +260,24 @@ TEST(ComparisonSinkTest, WhatIsNoNumberIsComparedByBytes) {
   EXPECT_EQ(diff.first_changed, 250'000u);
   EXPECT_EQ(diff.digest_b, PlainRoot(b.bytes));
   const MemoryTensor narrow = RandomBytes("ids", "I32", {400'000}, 4 * 400'000, 12);
-  EXPECT_EQ(CompareOne(a, narrow).tensor_class, TensorClass::kChanged);
+  EXPECT_EQ(CompareOne(a, narrow).tensor_class, TensorClass::kNotComparable);
+}
+
+// F64 is carried, not decoded: beside F32 nothing can be said of it, and a pass that looks for a difference goes on.
+TEST(ComparisonSinkTest, EncodingsWithoutNumbersInCommonAreNotComparable) {
+  const MemoryTensor wide = RandomBytes("w", "F64", {300'000}, 8 * 300'000, 12);
+  const MemoryTensor plain = EncodedTensor("w", "F32", {300'000}, Normal(300'000, 3));
+  for (const bool first_difference : {false, true}) {
+    for (const auto& [a, b] : {std::pair{wide, plain}, {plain, wide}}) {
+      const Outcome run = Compare(*MakeMemoryCheckpoint("a", {a}), *MakeMemoryCheckpoint("b", {b}),
+                                  {.options = {.num_threads = 2, .first_difference = first_difference}});
+      EXPECT_FALSE(run.stopped_early);
+      ASSERT_EQ(run.unequal.size(), 1u);
+      EXPECT_EQ(run.unequal[0].tensor_class, TensorClass::kNotComparable);
+      EXPECT_FALSE(run.unequal[0].stats || run.unequal[0].first_changed);
+      EXPECT_EQ(run.unequal[0].digest_a, PlainRoot(a.bytes));
+    }
+  }
 }
 
 TEST(ComparisonSinkTest, WhatOneSideHasAloneIsDigestedInTheSamePass) {

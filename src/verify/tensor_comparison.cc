@@ -67,7 +67,7 @@ std::optional<SketchShape> TensorComparison::ShapeOfSketch() const {
 // Whether nothing but a change of numbers can explain what was seen so far.
 bool TensorComparison::SurelyDiffers() const {
   if (same_encoding_) return bytes_differ_;
-  return !numbers_ || (values_differ_ && a_is_no_rounding_ && b_is_no_rounding_);
+  return numbers_ && values_differ_ && a_is_no_rounding_ && b_is_no_rounding_;
 }
 
 void TensorComparison::NoteBytesDiffer(uint64_t first_byte, const uint8_t* a, const uint8_t* b, uint64_t size_bytes) {
@@ -171,6 +171,10 @@ void TensorComparison::Classify(TensorOutcome* outcome) {
     outcome->tensor_class = TensorClass::kEqualAfterCast;
     return;
   }
+  if (!same_encoding_ && !numbers_) {
+    outcome->tensor_class = TensorClass::kNotComparable;
+    return;
+  }
   outcome->first_changed = first_changed_;
   if (numbers_) {
     outcome->stats = std::make_unique<DifferenceStats>(total_.ToStats(setup_.num_elements));
@@ -182,10 +186,11 @@ void TensorComparison::Classify(TensorOutcome* outcome) {
     outcome->tensor_class = TensorClass::kRounded;
     outcome->rounded = a_is_no_rounding_ ? RoundedSide::kB : b_is_no_rounding_ ? RoundedSide::kA : RoundedSide::kEither;
     // What a rounding left is known to be one: a row of large numbers, whose errors stand out, is no direction.
-    if (outcome->details != nullptr && outcome->details->rank && outcome->details->rank->kind == RankKind::kLow) {
-      outcome->details->rank->kind = RankKind::kWithinRounding;
-      outcome->details->rank->rank = 0;
-      outcome->details->rank->explained = 0;
+    EffectiveRank* rank = outcome->details != nullptr && outcome->details->rank ? &*outcome->details->rank : nullptr;
+    if (rank != nullptr && (rank->kind == RankKind::kLow || rank->kind == RankKind::kSparse)) {
+      rank->kind = RankKind::kWithinRounding;
+      rank->rank = 0;
+      rank->explained = 0;
     }
   } else if (has_tolerance() && numbers_ && !beyond_tolerance_) {
     outcome->tensor_class = TensorClass::kWithinTolerance;

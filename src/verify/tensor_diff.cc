@@ -21,6 +21,8 @@ const char* TensorClassName(TensorClass tensor_class) {
       return "within_tolerance";
     case TensorClass::kChanged:
       return "changed";
+    case TensorClass::kNotComparable:
+      return "not_comparable";
     case TensorClass::kShapeDiffers:
       return "shape_differs";
     case TensorClass::kRenamed:

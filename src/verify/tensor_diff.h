@@ -22,13 +22,14 @@ enum class TensorClass {
   kRounded,          // one side is the other, rounded once: to nearest even, or as Q8_0 is made
   kWithinTolerance,  // |a - b| <= atol + rtol |b| everywhere, where a tolerance was asked for
   kChanged,
+  kNotComparable,  // other encodings, and numbers of one are not known here (F64, integers): equal or not is open
   kShapeDiffers,
   kRenamed,  // only one side has the name; the other has the same bytes under another
   kTied,     // only one side stores it: a copy of its embedding, which model_root leaves out
   kOnlyInA,
   kOnlyInB,
 };
-constexpr int kNumTensorClasses = 10;
+constexpr int kNumTensorClasses = 11;
 const char* TensorClassName(TensorClass tensor_class);  // "identical", "equal_after_cast", ...
 
 // Which side is the rounding of the other. kEither: each is the other's, as with BF16 against F16 of some tensors.
