@@ -202,7 +202,7 @@ std::string HtmlOfChanges(const verify::Verification& result, const std::vector<
     for (const TensorDiff& tensor : result.unequal) unequal.emplace(tensor.name, &tensor);
     html += Maps(unequal, tensors) + Ranks(result) + Distributions(result);
     const Table most = TensorTable(result);
-    if (!most.empty()) html += Heading("The tensors that differ most") + HtmlOf({most}, "tensors");
+    if (!most.empty()) html += Heading("The tensors that differ most") + HtmlOf({most}, "tensors cards");
   }
   const Table grids = GridTable(result);
   if (!grids.empty()) {
@@ -220,7 +220,7 @@ std::string ChangeStyle() {
          "div.charts { display: flex; flex-wrap: wrap; gap: 0 2em; }\n"
          "div.charts > div { max-width: 29em; }\n"
          "table.tensors td:first-child { min-width: 9em; }\n"
-         "@media (max-width: 44em) { table.tensors td:first-child { white-space: normal; } }\n" +
+         "@media (max-width: 44em) { table.tensors td:first-child { min-width: 0; white-space: normal; } }\n" +
          HeatStyle();
 }
 

@@ -142,6 +142,8 @@ std::string RankText(const verify::TensorDiff& tensor) {
       return "noise";
     case RankKind::kLow:
       return fmt::format("{}", rank->rank);
+    case RankKind::kSparse:
+      return "few";
     case RankKind::kFull:
       return "full";
   }
@@ -162,9 +164,13 @@ void AddChangesJson(const verify::Verification& result, ordered_json* json) {
                              {"layers", part.layers},
                              {"kinds", part.kinds}});
   }
-  told["ranks"] = {{"sketched", changes.sketched},  {"low", changes.low},
-                   {"full", changes.full},          {"within_rounding", changes.within_rounding},
-                   {"lowest", changes.lowest_rank}, {"highest", changes.highest_rank}};
+  told["ranks"] = {{"sketched", changes.sketched},
+                   {"low", changes.low},
+                   {"sparse", changes.sparse},
+                   {"full", changes.full},
+                   {"within_rounding", changes.within_rounding},
+                   {"lowest", changes.lowest_rank},
+                   {"highest", changes.highest_rank}};
   if (!changes.unit_encoding.empty()) {
     told["units"] = {{"encoding", changes.unit_encoding},
                      {"elements", changes.units_changed},
@@ -243,7 +249,7 @@ std::string TextOf(const std::vector<ChangeLine>& lines) {
 
 Table RankTable(const verify::Verification& result) {
   struct Tally {
-    uint64_t matrices = 0, full = 0, rounding = 0, not_sketched = 0;
+    uint64_t matrices = 0, sparse = 0, full = 0, rounding = 0, not_sketched = 0;
     std::map<uint64_t, uint64_t> low;  // matrices by rank
   };
   std::map<std::pair<size_t, std::string>, Tally> tallies;
@@ -263,6 +269,9 @@ Table RankTable(const verify::Verification& result) {
       case RankKind::kLow:
         ++tally.low[rank->rank];
         break;
+      case RankKind::kSparse:
+        ++tally.sparse;
+        break;
       case RankKind::kFull:
         ++tally.full;
         break;
@@ -270,8 +279,8 @@ Table RankTable(const verify::Verification& result) {
   }
   const bool any_left_out =
       std::ranges::any_of(tallies, [](const auto& entry) { return entry.second.not_sketched > 0; });
-  std::vector<std::string> headings = {"kind",  ">changed matrices", ">of low rank",
-                                       ">rank", ">of full rank",     ">no more than rounding"};
+  std::vector<std::string> headings = {"kind",          ">changed matrices",      ">of low rank", ">rank",
+                                       ">of full rank", ">no more than rounding", ">few elements"};
   if (any_left_out) headings.emplace_back(">not looked at");
   Table table(headings);
   const auto count = [](uint64_t value) { return value == 0 ? std::string("-") : FormatCount(value); };
@@ -283,8 +292,8 @@ Table RankTable(const verify::Verification& result) {
       const uint64_t lowest = tally.low.begin()->first, highest = tally.low.rbegin()->first;
       ranks = lowest == highest ? fmt::format("{}", lowest) : fmt::format("{} to {}", lowest, highest);
     }
-    std::vector<std::string> row = {kind.second, FormatCount(tally.matrices), count(low),
-                                    ranks,       count(tally.full),           count(tally.rounding)};
+    std::vector<std::string> row = {kind.second,       FormatCount(tally.matrices), count(low),         ranks,
+                                    count(tally.full), count(tally.rounding),       count(tally.sparse)};
     if (any_left_out) row.push_back(count(tally.not_sketched));
     table.AddRow(std::move(row));
   }

@@ -15,7 +15,7 @@ namespace sluice::report {
 
 // Keys of a tensor: rank, units, rows, grid, place; those that apply.
 void AddDetailsJson(const verify::TensorDiff& tensor, nlohmann::ordered_json* json);
-// "8", "full", "noise", "-".
+// "8", "few", "full", "noise", "-".
 std::string RankText(const verify::TensorDiff& tensor);
 
 // Keys of the summary: changes and grids.

@@ -133,6 +133,7 @@ ChangeSummary SummariseChanges(const checkpoint::Checkpoint& a, const std::vecto
       const bool is_rows = rows && rows->changed <= rank->rank;
       is_low = rank->kind == RankKind::kLow && !is_rows;
       summary.low += rank->kind == RankKind::kLow ? 1 : 0;
+      summary.sparse += rank->kind == RankKind::kSparse ? 1 : 0;
       summary.full += rank->kind == RankKind::kFull ? 1 : 0;
       summary.within_rounding += rank->kind == RankKind::kWithinRounding ? 1 : 0;
     }
@@ -162,16 +163,19 @@ ChangeSummary SummariseChanges(const checkpoint::Checkpoint& a, const std::vecto
   }
   uint64_t of_low_rank = 0;
   for (const auto& [rank, count] : by_rank) of_low_rank += count;
-  if (of_low_rank > 0 && of_low_rank >= summary.full + summary.within_rounding) {
+  if (of_low_rank > 0 && of_low_rank >= summary.full + summary.within_rounding + summary.sparse) {
     summary.sentence = LowRankSentence(by_rank, low, others);
-  } else if (summary.full > 0 && summary.full >= of_low_rank + summary.within_rounding) {
+  } else if (summary.full > 0 && summary.full >= of_low_rank + summary.within_rounding + summary.sparse) {
     summary.sentence = fmt::format("the changes are of full rank on {} of {} changed matrices: no adapter of low rank",
                                    summary.full, summary.sketched);
-  } else if (summary.within_rounding > 0 && summary.within_rounding >= of_low_rank + summary.full) {
+  } else if (summary.within_rounding > 0 && summary.within_rounding >= of_low_rank + summary.full + summary.sparse) {
     summary.sentence = fmt::format(
         "on {} of {} changed matrices the changes are no larger than one rounding makes, and have no direction: as "
         "of weights that were rounded again, or trained a little",
         summary.within_rounding, summary.sketched);
+  } else if (summary.sparse > 0 && summary.sparse >= of_low_rank + summary.full + summary.within_rounding) {
+    summary.sentence = fmt::format("on {} of {} changed matrices few elements changed: as of edits, not of training",
+                                   summary.sparse, summary.sketched);
   }
   return summary;
 }

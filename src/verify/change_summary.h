@@ -27,7 +27,7 @@ struct ChangeSummary {
   uint64_t layers = 0;            // of the model, by its tensors' names
 
   // Of changed matrices, those of which a sketch was made, by what was found.
-  uint64_t sketched = 0, low = 0, full = 0, within_rounding = 0;
+  uint64_t sketched = 0, low = 0, sparse = 0, full = 0, within_rounding = 0;
   uint64_t lowest_rank = 0, highest_rank = 0;  // of those of low rank
   // One sentence about the changes as a whole, or empty: "the changes are of rank 8 on q_proj, v_proj of layers 0-31:
   // a LoRA of rank 8 merged in".

@@ -30,6 +30,8 @@ const char* RankKindName(RankKind kind) {
       return "within_rounding";
     case RankKind::kLow:
       return "low";
+    case RankKind::kSparse:
+      return "sparse";
     case RankKind::kFull:
       return "full";
   }
@@ -124,8 +126,13 @@ EffectiveRank RankOf(const RankEvidence& evidence) {
   const double bound = evidence.squared_ulps / 4 * (1 + 5 * std::sqrt(2 / (p * q)));
   if (above >= result.most || residual > bound) {
     result.kind = RankKind::kFull;
+  } else if (result.rank == 0) {
+    result.kind = RankKind::kWithinRounding;
   } else {
-    result.kind = result.rank == 0 ? RankKind::kWithinRounding : RankKind::kLow;
+    // Of a matrix of rank r of which a share g survives rounding each direction has g^2 / r of its squares, and its
+    // losses are noise whose largest direction has (1 - g) g / min(n, m): of fewer elements no such matrix stands out.
+    const double seen = evidence.changed_share * static_cast<double>(evidence.least_dimension);
+    result.kind = seen > static_cast<double>(result.rank) ? RankKind::kLow : RankKind::kSparse;
   }
   return result;
 }

@@ -12,9 +12,10 @@ enum class RankKind {
   kNotSketched,     // `reason` says why
   kWithinRounding,  // no direction stands out, and all of it is no larger than rounding to nearest can make
   kLow,             // `rank` directions, and what is left is no larger than rounding to nearest can make
+  kSparse,          // the same, but so few elements changed that chance alone makes such directions
   kFull,            // more is left than that, or more directions stand out than the sketch can tell
 };
-const char* RankKindName(RankKind kind);  // "not_sketched", "within_rounding", "low", "full"
+const char* RankKindName(RankKind kind);  // "not_sketched", "within_rounding", "low", "sparse", "full"
 
 struct EffectiveRank {
   RankKind kind = RankKind::kNotSketched;
@@ -31,6 +32,7 @@ struct EffectiveRank {
 struct RankEvidence {
   std::span<const double> eigenvalues;  // of S^T S, in any order
   uint64_t rows = 0, columns = 0;       // of S, without those that are always zero
+  uint64_t least_dimension = 0;         // of D: its rows or its columns, whichever are fewer
   double changed_share = 1;             // of D's elements, those that are not 0
   double squared_ulps = 0;              // sum of ulp^2 over the elements of D, of the coarser side
 };

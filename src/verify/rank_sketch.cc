@@ -136,6 +136,7 @@ EffectiveRank RankSketch::Finish(uint64_t changed, double squared_ulps) {
     result = RankOf({.eigenvalues = eigenvalues,
                      .rows = buckets,
                      .columns = std::min(width, shape_.columns),
+                     .least_dimension = std::min(shape_.rows, shape_.columns),
                      .changed_share = static_cast<double>(changed) / static_cast<double>(shape_.rows * shape_.columns),
                      .squared_ulps = squared_ulps});
   }
