@@ -2,6 +2,7 @@
 beside its weights."""
 
 import json
+import os
 import shutil
 
 import cli_models
@@ -107,7 +108,77 @@ class Audit(Case):
         self.merged()
         shutil.rmtree(self.dir / "one")
         (self.dir / "other").rename(self.dir / "one")
-        self.assertEqual(self.classes(self.found()), {"not_recomputed", "other_facts"})
+        result = self.found(status=5)
+        self.assertEqual(self.classes(result), {"not_recomputed", "other_facts"})
+        # What the parents make is no argument against the merge once they are others.
+        self.assertEqual(result["verdict"], "UNDECIDED")
+        (changed,) = result["summary"]["changed_parents"]
+        self.assertEqual((changed["parent"], changed["file"]), ("one", str(self.dir / "one" / "model.safetensors")))
+        self.assertIn("modified", changed["how"])
+        self.assertIn("the parent 'one' is not as it was: ", self.run_ok("verify", self.dir / "merged", *ALL, status=5).out)
+
+    def changed_parents(self, result):
+        return [(one["parent"], one["file"].split("/")[-1]) for one in result["summary"]["changed_parents"]]
+
+    def test_parents_that_changed_since(self):
+        merged = self.merged()
+        file = self.dir / "two" / "model.safetensors"
+        whole, stamp = file.read_bytes(), file.stat()
+        two = [("two", "model.safetensors")]
+        # Told also where what was drawn is as it was: written again with the same bytes.
+        file.write_bytes(whole)
+        os.utime(file, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + 1))
+        result = self.found(status=0)
+        self.assertEqual((result["verdict"], self.changed_parents(result)), ("SAME_SAMPLE", two))
+        # Of another size, though the recipe makes the same tensors of it: its header alone is longer.
+        write_safetensors(file, read_safetensors(file), {"more": "x" * 80})
+        result = self.found(status=0)
+        self.assertEqual((result["verdict"], self.changed_parents(result)), ("SAME_SAMPLE", two))
+        self.assertRegex(result["summary"]["changed_parents"][0]["how"], f"^[0-9]+ bytes, {len(whole)} at the merge$")
+        # In other shards.
+        write_model(self.dir / "two", seed=3, shards=2)
+        file.unlink()
+        result = self.found(status=0)
+        self.assertEqual({name for _, name in self.changed_parents(result)},
+                         {"model.safetensors", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"})
+        # It makes other tensors: not what the folder is held against.
+        for shard in (1, 2):
+            (self.dir / "two" / f"model-0000{shard}-of-00002.safetensors").unlink()
+        (self.dir / "two" / "model.safetensors.index.json").unlink()
+        write_model(self.dir / "two", seed=3, dtype="F32")
+        result = self.found(status=5)
+        self.assertEqual((result["verdict"], self.changed_parents(result)), ("UNDECIDED", two))
+        self.assertEqual(result["summary"]["contradictions"], [])
+        # The folder is not excused by them.
+        tensors = read_safetensors(merged / "model.safetensors")
+        dtype, shape, data = tensors["model.norm.weight"]
+        tensors["model.norm.weight"] = (dtype, shape, data[:-2] + bytes([data[-2] ^ 1, data[-1]]))
+        write_safetensors(merged / "model.safetensors", tensors)
+        result = self.found(status=1)
+        self.assertEqual(result["verdict"], "SAME_ARCHITECTURE_DIFFERENT_WEIGHTS")
+        self.assertIn("not_written", self.classes(result))
+
+    def test_parents_that_no_longer_fit(self):
+        self.merged()
+        write_model(self.dir / "two", seed=3, hidden=64)
+        self.run_fails(2, ["not as they were at the merge", str(self.dir / "two" / "model.safetensors")], "verify", self.dir / "merged", *ALL)
+
+    def test_a_swap_that_left_no_trace(self):
+        # The same size and time: then the statement is what it contradicts.
+        self.merged()
+        file = self.dir / "one" / "model.safetensors"
+        stamp = file.stat()
+        file.write_bytes((self.dir / "other" / "model.safetensors").read_bytes())
+        os.utime(file, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+        result = self.found()
+        self.assertEqual((result["verdict"], result["summary"]["changed_parents"]), ("SAME_ARCHITECTURE_DIFFERENT_WEIGHTS", []))
+
+    def test_statements_of_before(self):
+        self.merged()
+        self.statement(lambda statement: statement.pop("files"))
+        self.assertEqual(self.found(status=0)["summary"]["changed_parents"], [])
+        self.statement(lambda statement: statement["parents"][1].update(bytes=1))
+        self.assertEqual(self.changed_parents(self.found(status=0)), [("one", "one")])
 
     def test_a_tensor_that_was_edited(self):
         merged = self.merged()
@@ -160,7 +231,7 @@ class Audit(Case):
     def test_tensors_that_the_statement_makes_up(self):
         self.merged()
         self.statement(lambda statement: statement["tensors"].append({**statement["tensors"][0], "name": "model.more"}))
-        self.assertIn("the recipe makes 21 tensors, the statement tells of 22", self.found()["summary"]["contradictions"])
+        self.assertIn("the folder has 21 tensors, the statement tells of 22", self.found()["summary"]["contradictions"])
 
     def test_bad_requests(self):
         merged = self.merged()

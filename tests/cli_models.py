@@ -141,7 +141,7 @@ def read_safetensors(path):
 def write_sparse_model(folder, gigabytes):
     """A model of one F32 tensor of zeros that takes no space on disk."""
     folder.mkdir(parents=True)
-    rows = gigabytes * 1_000_000_000 // 4096
+    rows = int(gigabytes * 1_000_000_000) // 4096
     size = rows * 4096
     text = json.dumps({"w": {"dtype": "F32", "shape": [rows, 1024], "data_offsets": [0, size]}}).encode()
     text += b" " * (-len(text) % 8)

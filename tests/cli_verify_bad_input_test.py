@@ -332,6 +332,15 @@ class Changing(Kept):
                 self.change_during(*arguments)
                 self.assertFalse(out.exists(), arguments)
 
+    def test_an_audit_notices(self):
+        parents = [write_sparse_model(self.dir / name, 0.3) for name in ("one", "two")]
+        (self.dir / "r.yml").write_text("merge_method: linear\nmodels:\n  - {model: one, parameters: {weight: 0.5}}\n"
+                                        "  - {model: two, parameters: {weight: 0.5}}\n")
+        merged = self.dir / "merged"
+        self.run_ok("merge", self.dir / "r.yml", "-o", merged)
+        for self.model in (parents[0], merged):
+            self.change_during("verify", merged, "--sample", "1", "--threads", "1")
+
 
 class NothingToCompare(Kept):
     def test_two_models_without_a_tensor_in_common(self):

@@ -3,17 +3,23 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <ctime>
 #include <filesystem>
+#include <iterator>
 #include <map>
 #include <random>
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "base/memory_budget.h"
 #include "checkpoint/digest_tree.h"
 #include "cli/fold_facts.h"
 #include "cli/run_pass.h"
+#include "cli/watched_files.h"
 #include "io/byte_source.h"
+#include "io/file_stamp.h"
 #include "kernels/sha256.h"
 #include "merge/recipe_checkpoint.h"
 #include "merge/statement.h"
@@ -27,6 +33,13 @@ namespace {
 
 using kernels::Hash256;
 using verify::TensorSample;
+namespace fs = std::filesystem;
+
+std::string TimeText(int64_t nanoseconds) {
+  constexpr int64_t kSecond = 1'000'000'000;
+  return fmt::format("{:%Y-%m-%d %H:%M:%S}.{:09}", fmt::gmtime(static_cast<std::time_t>(nanoseconds / kSecond)),
+                     nanoseconds % kSecond);
+}
 
 class Auditor {
  public:
@@ -34,21 +47,31 @@ class Auditor {
 
   Result<std::optional<verify::MergeAudit>> Run() {
     audit_.ref = request_.folder;
-    audit_.statement = (std::filesystem::path(request_.folder) / merge::kStatementFile).string();
+    audit_.statement = (fs::path(request_.folder) / merge::kStatementFile).string();
     audit_.nonce = request_.nonce ? *request_.nonce : std::random_device()();
+    std::error_code error;
+    for (const char* paper : {merge::kStatementFile, merge::kRecipeFile}) {
+      const fs::path path = fs::path(request_.folder) / paper;
+      if (fs::exists(path, error)) SLUICE_TRY(watched_papers_.Add(path.string()));
+    }
     SLUICE_ASSIGN(statement_, merge::ReadStatement(request_.folder));
     SLUICE_ASSIGN(merged_, session_.Open(request_.folder));
+    SLUICE_ASSIGN(watched_, WatchedFiles::Of(*merged_, ""));
     session_.WarnOf(*merged_);
     SLUICE_TRY(CheckPapers());
     SLUICE_TRY(OpenRecipe());
-    if (!Align()) return Done();
-    if (request_.sample) {
-      SLUICE_ASSIGN(const bool ran, Sample());
-      if (!ran) return std::nullopt;
+    if (Align()) {
+      if (request_.sample) {
+        SLUICE_ASSIGN(const bool ran, Sample());
+        if (!ran) return std::nullopt;
+      }
+      if (request_.facts) {
+        SLUICE_ASSIGN(const bool ran, CheckFacts());
+        if (!ran) return std::nullopt;
+      }
     }
-    if (request_.facts) {
-      SLUICE_ASSIGN(const bool ran, CheckFacts());
-      if (!ran) return std::nullopt;
+    for (const WatchedFiles* watched : {&watched_papers_, &watched_, &watched_parents_}) {
+      SLUICE_TRY(watched->CheckUnchanged());
     }
     return Done();
   }
@@ -98,9 +121,9 @@ class Auditor {
       audit_.contradictions.push_back(
           "the folder's config or tokenizer is not what the statement's root was made with");
     }
-    const std::filesystem::path recipe = std::filesystem::path(request_.folder) / merge::kRecipeFile;
+    const fs::path recipe = fs::path(request_.folder) / merge::kRecipeFile;
     std::error_code error;
-    if (std::filesystem::exists(recipe, error)) {
+    if (fs::exists(recipe, error)) {
       SLUICE_ASSIGN(const std::string text, io::ReadWholeFile(recipe.string(), merge::kMaxRecipeBytes));
       if (text != statement_.recipe_text) {
         audit_.contradictions.push_back(
@@ -112,41 +135,113 @@ class Auditor {
 
   Result<void> OpenRecipe() {
     checkpoint::OpenOptions open = MakeOpenOptions(statement_.seed, statement_.arithmetic, statement_.lora_merge_dtype);
-    SLUICE_ASSIGN(recipe_, merge::OpenRecipe(merge::RecipeOf(statement_), open));
+    auto opened = merge::OpenRecipe(merge::RecipeOf(statement_), open);
+    if (!opened) return Fail(WithChangedFiles(std::move(opened.error())));
+    recipe_ = std::move(*opened);
+    // The statement has the recipe; its file may be gone.
+    SLUICE_ASSIGN(watched_parents_, WatchedFiles::Of(*recipe_, recipe_->recipe().path));
+    NoteChangedFiles();
     for (const merge::RecipeCheckpoint::ParentInfo& parent : recipe_->parents()) {
       const auto stated = std::ranges::find(statement_.parents, parent.reference, &merge::Statement::Parent::reference);
       if (stated == statement_.parents.end() || stated->size_bytes == parent.size_bytes) continue;
-      audit_.contradictions.push_back(
-          fmt::format("the parent '{}' has {} bytes of tensors, the one of the merge had {}", parent.reference,
-                      parent.size_bytes, stated->size_bytes));
+      const bool told = std::ranges::any_of(
+          audit_.changed_parents, [&](const verify::ChangedParent& one) { return one.parent == parent.reference; });
+      if (told) continue;
+      audit_.changed_parents.push_back(
+          {parent.reference, parent.path,
+           fmt::format("{} bytes of tensors, {} at the merge", parent.size_bytes, stated->size_bytes)});
     }
     return {};
   }
 
-  // The recipe's tensors, the folder's and the statement's must be the same, or nothing can be drawn.
+  // As the recipe writes it; empty for a file that lies in none (the parent of a parent).
+  std::string ParentOf(const std::string& file) const {
+    for (const merge::RecipeCheckpoint::ParentInfo& parent : recipe_->parents()) {
+      std::error_code error;
+      const fs::path place = fs::absolute(parent.path, error).lexically_normal();
+      const auto [end, rest] = std::ranges::mismatch(place, fs::path(file));
+      if (end == place.end() || (std::next(end) == place.end() && end->empty())) return parent.reference;
+    }
+    return "";
+  }
+
+  // By their names, as parents may lie elsewhere now; those of one name in their order.
+  void NoteChangedFiles() {
+    if (statement_.files.empty()) return;  // a statement of before
+    const std::vector<merge::Statement::File> now = merge::FilesOfParents(*recipe_);
+    std::multimap<std::string, const merge::Statement::File*> there;
+    for (const merge::Statement::File& file : now) there.emplace(fs::path(file.path).filename().string(), &file);
+    const auto note = [&](const std::string& file, std::string how) {
+      audit_.changed_parents.push_back({ParentOf(file), file, std::move(how)});
+    };
+    for (const merge::Statement::File& file : statement_.files) {
+      const auto place = there.find(fs::path(file.path).filename().string());
+      if (place == there.end()) {
+        note(file.path, "is not among the parents' files any more");
+        continue;
+      }
+      const merge::Statement::File& found = *place->second;
+      if (found.size_bytes != file.size_bytes) {
+        note(found.path, fmt::format("{} bytes, {} at the merge", found.size_bytes, file.size_bytes));
+      } else if (found.modified_nanoseconds != file.modified_nanoseconds) {
+        note(found.path, fmt::format("modified {}, the one that was merged {}", TimeText(found.modified_nanoseconds),
+                                     TimeText(file.modified_nanoseconds)));
+      }
+      there.erase(place);
+    }
+    for (const auto& [name, file] : there) note(file->path, "was not among the parents' files at the merge");
+  }
+
+  // Parents that the recipe no longer fits: which of their files are others, where they lie where they were.
+  Error WithChangedFiles(Error error) const {
+    std::vector<std::string> changed;
+    for (const merge::Statement::File& file : statement_.files) {
+      const auto stamp = io::StampOf(file.path);
+      const bool is_same =
+          stamp && stamp->size_bytes == file.size_bytes && stamp->modified_nanoseconds == file.modified_nanoseconds;
+      if (stamp && !is_same) changed.push_back(file.path);
+    }
+    if (!changed.empty()) {
+      error.message += fmt::format("; not as they were at the merge: {}", fmt::join(changed, ", "));
+    }
+    return error;
+  }
+
+  // The recipe's tensors, the folder's and the statement's must be the same, or nothing can be drawn. What the recipe
+  // makes of changed parents is not held against the folder.
   bool Align() {
-    for (size_t i = 0; i < recipe_->tensors().size(); ++i) {
-      const checkpoint::TensorInfo tensor = recipe_->tensors()[i];
-      const auto place = merged_->tensors().Find(tensor.name);
+    const auto has_leaves = [&](const checkpoint::TensorInfo& tensor) {
       const auto leaves = leaves_of_.find(tensor.name);
-      const bool fits = place && merged_->tensors()[*place].encoding == tensor.encoding &&
-                        std::ranges::equal(merged_->tensors()[*place].shape, tensor.shape) &&
-                        leaves != leaves_of_.end() &&
-                        leaves->second.size() == std::max<uint64_t>(verify::CountChunks(tensor), 1);
-      if (!fits) {
-        audit_.contradictions.push_back(fmt::format(
-            "{}: the recipe, the folder and the statement do not agree about its type, shape or size", tensor.name));
+      return leaves != leaves_of_.end() && leaves->second.size() == std::max<uint64_t>(verify::CountChunks(tensor), 1);
+    };
+    const checkpoint::Catalogue &made = recipe_->tensors(), &written = merged_->tensors();
+    std::vector<std::string>* of_recipe = audit_.changed_parents.empty() ? &audit_.contradictions : &audit_.not_made;
+    for (size_t i = 0; i < written.size(); ++i) {
+      const checkpoint::TensorInfo tensor = written[i];
+      if (!has_leaves(tensor)) {
+        audit_.contradictions.push_back(
+            fmt::format("{}: the folder and the statement do not agree about its size", tensor.name));
+      }
+      const auto place = made.Find(tensor.name);
+      if (place &&
+          (made[*place].encoding != tensor.encoding || !std::ranges::equal(made[*place].shape, tensor.shape))) {
+        of_recipe->push_back(
+            fmt::format("{}: the recipe and the folder do not agree about its type or shape", tensor.name));
       }
     }
-    if (merged_->tensors().size() != recipe_->tensors().size()) {
-      audit_.contradictions.push_back(fmt::format("the recipe makes {} tensors, the folder has {}",
-                                                  recipe_->tensors().size(), merged_->tensors().size()));
+    for (size_t i = 0; i < made.size(); ++i) {
+      if (!written.Find(made[i].name)) {
+        of_recipe->push_back(fmt::format("{}: the recipe makes it, the folder does not have it", made[i].name));
+      }
     }
-    if (statement_.tensors.size() != recipe_->tensors().size()) {
-      audit_.contradictions.push_back(fmt::format("the recipe makes {} tensors, the statement tells of {}",
-                                                  recipe_->tensors().size(), statement_.tensors.size()));
+    if (written.size() != made.size()) {
+      of_recipe->push_back(fmt::format("the recipe makes {} tensors, the folder has {}", made.size(), written.size()));
     }
-    return audit_.contradictions.empty();
+    if (statement_.tensors.size() != written.size()) {
+      audit_.contradictions.push_back(fmt::format("the folder has {} tensors, the statement tells of {}",
+                                                  written.size(), statement_.tensors.size()));
+    }
+    return audit_.contradictions.empty() && audit_.not_made.empty();
   }
 
   const merge::Statement::Tensor& Stated(std::string_view name) const { return *stated_.at(name); }
@@ -237,6 +332,7 @@ class Auditor {
   verify::MergeAudit audit_;
   merge::Statement statement_;
   std::shared_ptr<const checkpoint::Checkpoint> merged_;
+  WatchedFiles watched_papers_, watched_, watched_parents_;
   std::shared_ptr<const merge::RecipeCheckpoint> recipe_;
   std::map<std::string, std::vector<Hash256>, std::less<>> leaves_of_;
   std::map<std::string_view, const merge::Statement::Tensor*> stated_;  // by name; all of the recipe's, after Align

@@ -19,25 +19,27 @@ Error Changed(const std::string& path, std::string_view then, std::string_view n
 
 }  // namespace
 
+Result<void> WatchedFiles::Add(const std::string& path) {
+  SLUICE_ASSIGN(const io::FileStamp stamp, io::StampOf(path));
+  std::error_code error;
+  const std::filesystem::path absolute = std::filesystem::absolute(path, error);
+  files_.push_back({error ? path : absolute.lexically_normal().string(), stamp});
+  return {};
+}
+
 Result<WatchedFiles> WatchedFiles::Of(const checkpoint::Checkpoint& checkpoint, const std::string& but) {
   WatchedFiles watched;
-  const auto add = [&](const std::string& path) -> Result<io::FileStamp> {
-    SLUICE_ASSIGN(const io::FileStamp stamp, io::StampOf(path));
-    std::error_code error;
-    const std::filesystem::path absolute = std::filesystem::absolute(path, error);
-    watched.files_.push_back({error ? path : absolute.lexically_normal().string(), stamp});
-    return stamp;
-  };
   for (const checkpoint::Checkpoint::File& file : checkpoint.files()) {
-    SLUICE_ASSIGN(const io::FileStamp stamp, add(file.path));
+    SLUICE_TRY(watched.Add(file.path));
+    const io::FileStamp& stamp = watched.files_.back().stamp;
     if (stamp.size_bytes == file.size_bytes) continue;
     return Fail(Changed(file.path, fmt::format("{} bytes", file.size_bytes), fmt::format("{}", stamp.size_bytes)));
   }
   for (const checkpoint::SideFile& side : checkpoint.side_files()) {
-    if (!side.path.empty()) SLUICE_TRY(add(side.path));
+    if (!side.path.empty()) SLUICE_TRY(watched.Add(side.path));
   }
   for (const std::string& path : checkpoint.definitions()) {
-    if (path != but) SLUICE_TRY(add(path));
+    if (path != but) SLUICE_TRY(watched.Add(path));
   }
   return watched;
 }

@@ -17,6 +17,8 @@ class WatchedFiles {
   // Containers, side files and what says how the tensors are made, but for the file at `but` (whose text the caller
   // knows). kCorrupt where one is not as long as it was when it was opened.
   static Result<WatchedFiles> Of(const checkpoint::Checkpoint& checkpoint, const std::string& but);
+  // One more. kNotFound, kRead.
+  Result<void> Add(const std::string& path);
   // An item for each, and one of where all of them lie (JournalBinding::kDevices).
   void AddTo(checkpoint::JournalBinding* binding) const;
   // kCorrupt, naming the first that is not as it was.

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <filesystem>
 #include <initializer_list>
+#include <limits>
 #include <optional>
 
 #include <fmt/format.h>
@@ -12,6 +13,7 @@
 
 #include "generated/version.h"
 #include "io/byte_source.h"
+#include "io/file_stamp.h"
 #include "kernels/sha256.h"
 
 namespace sluice::merge {
@@ -65,6 +67,7 @@ class ObjectReader {
     const Json* json = Take(key);
     return json && Check(key, json->is_array(), "a list") ? json : nullptr;
   }
+  const Json* OptionalList(const char* key) { return json_.is_object() && json_.contains(key) ? List(key) : nullptr; }
   // Whatever was not asked for is too much.
   void End() {
     if (!problem_->empty()) return;
@@ -95,6 +98,22 @@ class ObjectReader {
   std::string* problem_;
   std::vector<std::string> taken_;
 };
+
+void ReadFiles(const Json& list, Statement* statement, std::string* problem) {
+  for (const Json& item : list) {
+    Statement::File file;
+    uint64_t modified = 0;
+    ObjectReader reader(item, fmt::format("files[{}]", statement->files.size()), problem);
+    reader.Text("path", &file.path);
+    reader.Count("bytes", &file.size_bytes);
+    reader.Count("modified", &modified);
+    reader.End();
+    if (modified > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) reader.Complain("has no such time");
+    if (!problem->empty()) return;
+    file.modified_nanoseconds = static_cast<int64_t>(modified);
+    statement->files.push_back(std::move(file));
+  }
+}
 
 void ReadParents(const Json& list, Statement* statement, std::string* problem) {
   for (const Json& item : list) {
@@ -203,6 +222,7 @@ void ReadAll(const Json& json, Statement* statement, std::string* problem) {
   }
   reader.Text("dtype", &statement->dtype);
   if (const Json* list = reader.List("parents")) ReadParents(*list, statement, problem);
+  if (const Json* list = reader.OptionalList("files")) ReadFiles(*list, statement, problem);
   reader.Root("root", &statement->root);
   reader.Root("weights_root", &statement->weights_root);
   if (const Json* list = reader.List("tensors")) ReadTensors(*list, statement, problem);
@@ -210,6 +230,20 @@ void ReadAll(const Json& json, Statement* statement, std::string* problem) {
 }
 
 }  // namespace
+
+std::vector<Statement::File> FilesOfParents(const RecipeCheckpoint& recipe) {
+  std::vector<Statement::File> files;
+  const auto add = [&](const std::string& path) {
+    const auto stamp = io::StampOf(path);
+    if (!stamp) return;
+    files.push_back({Absolute(path), stamp->size_bytes, std::max<int64_t>(stamp->modified_nanoseconds, 0)});
+  };
+  for (const checkpoint::Checkpoint::File& file : recipe.files()) add(file.path);
+  for (const std::string& path : recipe.definitions()) {
+    if (path != recipe.recipe().path) add(path);  // whose text the statement has
+  }
+  return files;
+}
 
 Statement MakeStatement(const RecipeCheckpoint& checkpoint) {
   Statement statement;
@@ -229,6 +263,7 @@ Statement MakeStatement(const RecipeCheckpoint& checkpoint) {
     statement.parents.push_back(
         {parent.is_base, parent.reference, Absolute(parent.path), parent.kind, parent.size_bytes});
   }
+  statement.files = FilesOfParents(checkpoint);
   return statement;
 }
 
@@ -259,6 +294,10 @@ std::string WriteStatement(const Statement& statement) {
                                {"path", parent.path},
                                {"kind", parent.kind},
                                {"bytes", parent.size_bytes}});
+  }
+  json["files"] = Json::array();
+  for (const Statement::File& file : statement.files) {
+    json["files"].push_back({{"path", file.path}, {"bytes", file.size_bytes}, {"modified", file.modified_nanoseconds}});
   }
   json["root"] = statement.root;
   json["weights_root"] = statement.weights_root;

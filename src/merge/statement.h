@@ -18,6 +18,14 @@ inline constexpr char kStatementFile[] = "sluice_merge.json";
 inline constexpr char kRecipeFile[] = "mergekit_config.yml";  // the recipe, as it was given
 
 struct Statement {
+  // A container, an adapter or a recipe that a parent is read from, as it was when it was merged: what tells, without
+  // reading it, that it may be another now.
+  struct File {
+    std::string path;  // absolute
+    uint64_t size_bytes = 0;
+    int64_t modified_nanoseconds = 0;  // since 1970
+    bool operator==(const File&) const = default;
+  };
   struct Parent {
     bool is_base = false;
     std::string reference, path, kind;  // as the recipe writes it; absolute where it is a file; "safetensors", ...
@@ -42,11 +50,15 @@ struct Statement {
   std::string lora_merge_dtype;  // "float32", ...: in mergekit's arithmetic; else empty
   std::string dtype;             // "bfloat16", ...; empty: each tensor as the base stores it
   std::vector<Parent> parents;
+  std::vector<File> files;         // of all parents, in the order in which they were opened; may be empty
   std::string root, weights_root;  // hexadecimal
   std::vector<Tensor> tensors;     // may be empty
 
   bool operator==(const Statement&) const = default;
 };
+
+// The files of a recipe's parents as they are now; those that cannot be looked at are left out.
+std::vector<Statement::File> FilesOfParents(const RecipeCheckpoint& recipe);
 
 // All but root, weights_root and tensors, which are known when the merge is written.
 Statement MakeStatement(const RecipeCheckpoint& recipe);

@@ -27,6 +27,7 @@ Statement Example() {
   statement.dtype = "bfloat16";
   statement.parents = {{true, "base", "/models/base", "safetensors", 12},
                        {false, "x.yml", "/models/x.yml", "recipe", 1u << 31}};
+  statement.files = {{"/models/base/a.safetensors", 20, 1'700'000'000'123'456'789}, {"/models/x.yml", 3, 0}};
   statement.root = std::string(64, 'a');
   statement.weights_root = std::string(64, '0');
   statement.tensors = {{"lm_head.weight", std::string(64, '1'), "", {}},
@@ -56,6 +57,9 @@ TEST(Statement, IsReadStrictly) {
     return read.error().ToString();
   };
   EXPECT_EQ(problem_with("/seed", 5), "");
+  EXPECT_THAT(problem_with("/files/1/bytes", "x"), HasSubstr("files[1] has a 'bytes' that is not a whole number"));
+  EXPECT_THAT(problem_with("/files/0/sha256", "x"), HasSubstr("files[0] has an unknown"));
+  EXPECT_THAT(problem_with("/files/0/modified", 9223372036854775808u), HasSubstr("has no such time"));
   EXPECT_THAT(problem_with("/schema", "sluice/merge-statement/v2"),
               HasSubstr("s.json: the statement is of the schema 'sluice/merge-statement/v2'; this version reads"));
   EXPECT_THAT(problem_with("/sed", 5), HasSubstr("the statement has an unknown key 'sed'"));
@@ -107,6 +111,9 @@ TEST(Statement, TellsHowToMakeTheMergeAgain) {
   EXPECT_EQ(statement.parents[0].path, dir / "base");
   EXPECT_TRUE(statement.parents[0].is_base);
   EXPECT_EQ(statement.parents[1].reference, "one");
+  ASSERT_EQ(statement.files.size(), 2u);
+  EXPECT_EQ(statement.files[1].path, dir / "one/model.safetensors");
+  EXPECT_GT(statement.files[1].modified_nanoseconds, 0);
   statement.root = statement.weights_root = std::string(64, '2');
 
   std::filesystem::create_directory(dir / "merged");

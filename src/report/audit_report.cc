@@ -33,6 +33,9 @@ std::string FactsProve(const MergeAudit& audit) {
 }
 
 std::string Proves(const MergeAudit& audit) {
+  if (audit.verdict == verify::Verdict::kUndecided) {
+    return "the parents that are there now do not make the folder; files of theirs are not as they were at the merge";
+  }
   if (audit.verdict != verify::Verdict::kSameSample) return "the folder is not what its statement and recipe make";
   std::string text = audit.sampled ? SampleProves(audit) : "";
   if (audit.looked_at_facts) text += (text.empty() ? "" : "; ") + FactsProve(audit);
@@ -40,6 +43,9 @@ std::string Proves(const MergeAudit& audit) {
 }
 
 std::string DoesNotProve(const MergeAudit& audit) {
+  if (audit.verdict == verify::Verdict::kUndecided) {
+    return "anything about the merge: that takes the parents that it was made of";
+  }
   if (audit.verdict != verify::Verdict::kSameSample) return "which of them was changed";
   if (!audit.looked_at_facts) return "that the recorded facts are those of the parents: --facts 0.1 looks at some";
   if (!audit.sampled) return "that the folder was made with these facts: --sample 0.01 looks at some of it";
@@ -57,6 +63,14 @@ ordered_json AuditJson(const MergeAudit& audit) {
   json["config"] = ordered_json::object();
   ordered_json summary = {{"ref", audit.ref}, {"statement", audit.statement}, {"nonce", audit.nonce}};
   summary["contradictions"] = audit.contradictions;
+  summary["not_made"] = audit.not_made;
+  summary["changed_parents"] = ordered_json::array();
+  for (const verify::ChangedParent& changed : audit.changed_parents) {
+    summary["changed_parents"].push_back(
+        {{"parent", changed.parent.empty() ? ordered_json(nullptr) : ordered_json(changed.parent)},
+         {"file", changed.file},
+         {"how", changed.how}});
+  }
   if (audit.sampled) summary["sample"] = {{"chunks", audit.chunks}, {"all_chunks", audit.all_chunks}};
   if (audit.looked_at_facts) summary["facts"] = {{"tensors", audit.tensors}, {"all_tensors", audit.all_tensors}};
   json["summary"] = std::move(summary);
@@ -77,6 +91,11 @@ std::string AuditText(const MergeAudit& audit) {
   std::string text = fmt::format("{}  (the folder, its statement and its parents, nonce {})\n\n",
                                  verify::VerdictName(audit.verdict), audit.nonce);
   for (const std::string& sentence : audit.contradictions) text += fmt::format("  {}\n", sentence);
+  for (const std::string& sentence : audit.not_made) text += fmt::format("  {}\n", sentence);
+  for (const verify::ChangedParent& changed : audit.changed_parents) {
+    const std::string parent = changed.parent.empty() ? "a parent" : fmt::format("the parent '{}'", changed.parent);
+    text += fmt::format("  {} is not as it was: {}: {}\n", parent, changed.file, changed.how);
+  }
   Table table({"half", "looked at", "found"});
   const auto finding = [](size_t count) {
     return count == 0 ? std::string("as stated") : fmt::format("{} tensors differ", count);

@@ -111,6 +111,7 @@ Verdict DecideTensors(const ConfigDiff& config, const TensorSummary& tensors) {
       tensors.rounded_mixed) {
     return Verdict::kSameArchitectureDifferentWeights;
   }
+  if (tensors.count(TensorClass::kNotComparable) > 0) return Verdict::kUndecided;
   if (tensors.count(TensorClass::kRounded) > 0) return Verdict::kRounded;
   if (!config.SameConfig() || !config.SameTokenizer()) return Verdict::kSameWeights;
   if (tensors.count(TensorClass::kEqualAfterCast) > 0) return Verdict::kEqualAfterCast;
@@ -125,9 +126,15 @@ double MergeAudit::NoticedShare(uint64_t drawn, uint64_t all) {
 }
 
 void DecideAudit(MergeAudit* audit) {
-  const bool is_good = audit->contradictions.empty() && audit->not_recomputed.empty() && audit->not_written.empty() &&
-                       audit->other_facts.empty();
-  audit->verdict = is_good ? Verdict::kSameSample : Verdict::kSameArchitectureDifferentWeights;
+  const bool folder_is_good = audit->contradictions.empty() && audit->not_written.empty();
+  const bool recipe_is_good = audit->not_recomputed.empty() && audit->other_facts.empty() && audit->not_made.empty();
+  if (folder_is_good && recipe_is_good) {
+    audit->verdict = Verdict::kSameSample;
+  } else if (folder_is_good && !audit->changed_parents.empty()) {
+    audit->verdict = Verdict::kUndecided;
+  } else {
+    audit->verdict = Verdict::kSameArchitectureDifferentWeights;
+  }
 }
 
 void DecideStatement(StatementCheck* check) {
@@ -178,6 +185,8 @@ std::string Proves(Verdict verdict, Level level) {
     case Verdict::kUndecided:
       return level == Level::kFingerprint ? "what was drawn leaves open whether they differ by more than a rounding, "
                                             "or lacks a config to compare"
+             : level == Level::kTensors   ? "every byte was read: whatever can be compared is equal or a rounding; "
+                                            "tensors are left open whose encodings have no numbers in common"
                                           : "nothing: what was read does not tell";
   }
   SLUICE_CHECK(false);
@@ -214,6 +223,7 @@ std::string DoesNotProve(Verdict verdict, Level level) {
       return "anything about the weights: none was read";
     case Verdict::kUndecided:
       return level == Level::kFingerprint ? "that one side is the other, rounded: --level tensors tells"
+             : level == Level::kTensors   ? "whether the tensors that are not comparable hold the same numbers"
                                           : "that the two are equal, or that they differ";
   }
   SLUICE_CHECK(false);

@@ -90,6 +90,16 @@ TEST(VerdictTest, ChangedOrTolerableTensorsAreDifferentWeights) {
   EXPECT_EQ(VerdictExitStatus(Verdict::kSameArchitectureDifferentWeights), 1);
 }
 
+TEST(VerdictTest, WhatIsNotComparableIsUndecidedUnlessAnotherTensorChanged) {
+  const TensorClass open = TensorClass::kNotComparable;
+  EXPECT_EQ(DecideTensors(SameConfigs(), Summary({{TensorClass::kIdentical, 5}, {open, 1}})), Verdict::kUndecided);
+  EXPECT_EQ(DecideTensors(SameConfigs(), Summary({{TensorClass::kRounded, 5}, {open, 1}})), Verdict::kUndecided);
+  EXPECT_EQ(DecideTensors(SameConfigs(), Summary({{TensorClass::kChanged, 1}, {open, 1}})),
+            Verdict::kSameArchitectureDifferentWeights);
+  EXPECT_EQ(DecideTensors(SameConfigs(), Summary({{TensorClass::kOnlyInA, 1}, {open, 1}})),
+            Verdict::kDifferentArchitecture);
+}
+
 TEST(VerdictTest, TensorsThatOneSideLacksAreAnotherArchitectureUnlessTied) {
   for (const TensorClass c :
        {TensorClass::kOnlyInA, TensorClass::kOnlyInB, TensorClass::kShapeDiffers, TensorClass::kRenamed}) {
@@ -118,6 +128,11 @@ TEST(VerdictTest, ConfigLevelHasItsOwnWords) {
   no_config.has_config_b = false;
   no_config.config_hash_b = Hash(1);
   EXPECT_EQ(DecideConfig(no_config), Verdict::kUndecided);
+
+  ConfigDiff head = SameConfigs();
+  head.possibly_tied = {"lm_head.weight"};
+  EXPECT_EQ(DecideConfig(head), Verdict::kUndecided);
+  EXPECT_FALSE(ConfigEndsAuto(head));
   EXPECT_EQ(VerdictExitStatus(Verdict::kUndecided), 5);
 
   ConfigDiff encodings = SameConfigs();

@@ -47,12 +47,20 @@ struct StatementCheck {
   uint64_t bytes_read = 0;
 };
 
+// A file of a merge's parent that is not as it was when it was merged.
+struct ChangedParent {
+  std::string parent, file, how;  // as the recipe writes it; its path; "20 bytes, 24 at the merge", ...
+};
+
 // `verify MERGED --sample p --facts q`: parts of a merge made again from its parents, held against its statement.
 struct MergeAudit {
   std::string ref, statement;  // the folder and the statement's file
   Verdict verdict = Verdict::kUndecided;
   uint64_t nonce = 0;
   std::vector<std::string> contradictions;  // what the folder's papers say against each other, sentence by sentence
+  // Where there are any, tensors that the recipe makes otherwise say nothing about the merge.
+  std::vector<ChangedParent> changed_parents;
+  std::vector<std::string> not_made;  // sentences: of changed parents the recipe makes no such tensors as are stated
   // --sample: chunks of 1 MiB, drawn from all.
   bool sampled = false;
   uint64_t chunks = 0, all_chunks = 0;
@@ -70,7 +78,7 @@ struct MergeAudit {
   static double NoticedShare(uint64_t drawn, uint64_t all);
 };
 
-// kSameSample where nothing was found.
+// kSameSample where nothing was found; kUndecided where changed parents may be all that is behind it.
 void DecideAudit(MergeAudit* audit);
 
 // From the roots and the tensors that differ; sets `verdict`.
