@@ -24,18 +24,30 @@ constexpr const char* kStyle =
     "th, td { text-align: right; padding: 0.2em 0.6em; border-bottom: 1px solid var(--grid); white-space: nowrap; }\n"
     "th, td { overflow-wrap: break-word; }\n"
     "th { font-weight: 600; } th:first-child, td:first-child,\n"
-    ".models th:nth-child(2), .models td:nth-child(2), th.text, td.text { text-align: left; }\n";
+    ".models th:nth-child(2), .models td:nth-child(2), th.text, td.text { text-align: left; }\n"
+    "@media (max-width: 37.5em) {\n"
+    "  table.cards, table.cards tbody, table.cards tr { display: block; }\n"
+    "  table.cards tr:first-child { display: none; }\n"
+    "  table.cards tr { padding: 0.5em 0; border-bottom: 1px solid var(--grid); }\n"
+    "  table.cards td, table.cards td.text { display: flex; justify-content: space-between; gap: 1.5em;\n"
+    "    padding: 0.1em 0; border: 0; min-width: 0; white-space: normal; text-align: right; }\n"
+    "  table.cards td:first-child { display: block; font-weight: 600; text-align: left; }\n"
+    "  table.cards td:empty { display: none; }\n"
+    "  table.cards td[data-label]::before { content: attr(data-label); color: var(--muted); text-align: left; }\n"
+    "}\n";
 
 }  // namespace
 
 HtmlTable::HtmlTable(const std::vector<std::string>& headings, std::string style) : style_(std::move(style)) {
   Add(headings, "th");
+  if (style_.ends_with("cards")) labels_ = headings;
 }
 
 HtmlTable::HtmlTable(const Table& table, std::string style) : style_(std::move(style)) {
   for (size_t i = 0; i < table.headings().size(); ++i) is_text_.push_back(i > 0 && !table.is_right(i));
   const bool has_headings = std::ranges::any_of(table.headings(), [](const auto& text) { return !text.empty(); });
   if (has_headings) Add(table.headings(), "th");
+  if (has_headings && style_.ends_with("cards")) labels_ = table.headings();
   for (const auto& row : table.rows()) AddRow(row);
 }
 
@@ -47,7 +59,9 @@ void HtmlTable::Add(const std::vector<std::string>& cells, const char* tag) {
   rows_ += "<tr>";
   for (size_t i = 0; i < cells.size(); ++i) {
     const bool is_text = i < is_text_.size() && is_text_[i];
-    rows_ += fmt::format("<{0}{1}>{2}</{0}>", tag, is_text ? " class=\"text\"" : "", Breakable(cells[i]));
+    const bool has_label = i > 0 && i < labels_.size() && !labels_[i].empty();
+    const std::string label = has_label ? fmt::format(" data-label=\"{}\"", EscapeHtml(labels_[i])) : "";
+    rows_ += fmt::format("<{0}{1}{2}>{3}</{0}>", tag, is_text ? " class=\"text\"" : "", label, Breakable(cells[i]));
   }
   rows_ += "</tr>\n";
 }

@@ -11,7 +11,8 @@ namespace sluice::report {
 
 class HtmlTable {
  public:
-  // `style`: a class of the style sheet, or empty.
+  // `style`: classes of the style sheet, or empty. "cards": on a phone each row is a card, its cells one below the
+  // other beside their headings, and nothing scrolls sideways.
   explicit HtmlTable(const std::vector<std::string>& headings, std::string style = "");
   // With its rows, and its columns aligned as they are there.
   explicit HtmlTable(const Table& table, std::string style = "");
@@ -21,7 +22,8 @@ class HtmlTable {
  private:
   void Add(const std::vector<std::string>& cells, const char* tag);
   std::string style_, rows_;
-  std::vector<bool> is_text_;  // by column: aligned to the left wherever it is; empty: as the style says
+  std::vector<std::string> labels_;  // of columns, where rows may become cards
+  std::vector<bool> is_text_;        // by column: aligned to the left wherever it is; empty: as the style says
 };
 
 // Tables one below the other, with their notes; those without rows are left out.

@@ -22,6 +22,7 @@ constexpr const char* kStyle =
     "p.same { --verdict: #2e8b57; } p.other { --verdict: #c0392b; } p.open { --verdict: #b8860b; }\n"
     "table.words td, table.words th { white-space: normal; }\n"
     "table.words td { min-width: 4.5em; } table.words td:last-child { min-width: 6em; }\n"
+    "@media (max-width: 37.5em) { table.words.cards td, table.words.cards td:last-child { min-width: 0; } }\n"
     "@media (max-width: 44em) { div.wide svg { width: 38em; max-width: none; } }\n";
 
 const char* StyleOf(const verify::Verification& result) {
@@ -37,8 +38,9 @@ const char* StyleOf(const verify::Verification& result) {
 
 }  // namespace
 
-std::string HtmlOf(const VerificationPage& page) {
-  const verify::Verification& result = page.result;
+std::string HtmlOf(const VerificationPage& page) { return HtmlOf(page.result, page.tensors); }
+
+std::string HtmlOf(const verify::Verification& result, const std::vector<std::string>& tensors) {
   std::string html =
       PageHead(fmt::format("{}: {} and {}", verify::VerdictName(result.verdict), result.ref_a, result.ref_b),
                kStyle + ChangeStyle());
@@ -49,7 +51,7 @@ std::string HtmlOf(const VerificationPage& page) {
   html += Paragraph("Does not prove: " + verify::DoesNotProve(result.verdict, result.level) + ".");
   html += HtmlOfFindings(result);
 
-  HtmlTable sides({"", "Model", "Parameters", "Bytes", "Root"}, "models");
+  HtmlTable sides({"", "Model", "Parameters", "Bytes", "Root"}, "models cards");
   const bool has_roots = result.summary && !result.summary->stopped_early;
   const auto root = [&](const kernels::Hash256& hash) {
     return has_roots ? kernels::ToHex(hash).substr(0, 16) + "…" : "not computed";
@@ -65,11 +67,12 @@ std::string HtmlOf(const VerificationPage& page) {
     if (!note->empty()) html += Note(fmt::format("{} was computed with {}.", side, *note));
   }
 
-  html += Heading("What was compared") + HtmlOf({LevelsTable(result)}, "words");
+  html += Heading("What was compared") + HtmlOf({LevelsTable(result)}, "words cards");
   if (result.sample) {
-    html += Heading("What was drawn") + Paragraph(result.sample->Bound() + ".") + HtmlOf(SampleTables(*result.sample));
+    html += Heading("What was drawn") + Paragraph(result.sample->Bound() + ".") +
+            HtmlOf(SampleTables(*result.sample), "cards");
   }
-  html += HtmlOfChanges(result, page.tensors);
+  html += HtmlOfChanges(result, tensors);
   const std::string config = HtmlOf(ConfigTables(result.config, /*with_parts=*/true), "words");
   if (!config.empty()) html += Heading("Config, tokenizer and files") + config;
 

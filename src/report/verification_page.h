@@ -15,5 +15,7 @@ struct VerificationPage {
 };
 
 std::string HtmlOf(const VerificationPage& page);
+// The same of a result that need not be copied.
+std::string HtmlOf(const verify::Verification& result, const std::vector<std::string>& tensors);
 
 }  // namespace sluice::report

@@ -146,23 +146,25 @@ bool IsListedWithConfig(const verify::ConfigDiff& config, const TensorDiff& tens
 }  // namespace
 
 Table TensorTable(const verify::Verification& result) {
-  std::vector<TensorDiff> unequal = result.unequal;
-  // Nothing is to be seen of numbers that are equal.
-  std::erase_if(unequal, [&](const TensorDiff& tensor) {
-    return tensor.tensor_class == TensorClass::kEqualAfterCast || IsListedWithConfig(result.config, tensor);
-  });
+  std::vector<const TensorDiff*> unequal;
+  for (const TensorDiff& tensor : result.unequal) {
+    // Nothing is to be seen of numbers that are equal.
+    if (tensor.tensor_class == TensorClass::kEqualAfterCast || IsListedWithConfig(result.config, tensor)) continue;
+    unequal.push_back(&tensor);
+  }
   const auto rank = [](const TensorDiff& tensor) {
     if (tensor.tensor_class == TensorClass::kRounded) return 3;
     if (tensor.tensor_class == TensorClass::kWithinTolerance) return 2;
     return tensor.stats ? 1 : 0;
   };
-  std::ranges::stable_sort(unequal, [&](const TensorDiff& x, const TensorDiff& y) {
+  std::ranges::stable_sort(unequal, [&](const TensorDiff* first, const TensorDiff* second) {
+    const TensorDiff &x = *first, &y = *second;
     if (rank(x) != rank(y)) return rank(x) < rank(y);
     return x.stats && y.stats && x.stats->relative_l2 > y.stats->relative_l2;
   });
   Table table({"tensor", "encodings", "what", ">changed", ">max |d|", ">|d|/|A|", ">cosine", ">rank", ""});
   for (size_t i = 0; i < std::min(unequal.size(), kMostRows); ++i) {
-    const TensorDiff& tensor = unequal[i];
+    const TensorDiff& tensor = *unequal[i];
     std::string encodings = tensor.encoding_a.empty() ? tensor.encoding_b : tensor.encoding_a;
     if (!tensor.encoding_a.empty() && !tensor.encoding_b.empty() && tensor.encoding_a != tensor.encoding_b) {
       encodings += "/" + tensor.encoding_b;
@@ -208,8 +210,10 @@ std::string FooterText(double seconds, uint64_t bytes_read, uint64_t peak_bytes,
 
 }  // namespace
 
-ordered_json VerificationJson(const verify::Verification& result) {
-  ordered_json json;
+formats::LongObject VerificationObject(const std::shared_ptr<const verify::Verification>& shared) {
+  const verify::Verification& result = *shared;
+  formats::LongObject object;
+  ordered_json& json = object.json;
   json["verdict"] = verify::VerdictName(result.verdict);
   json["level"] = verify::LevelName(result.level);
   json["proves"] = ProvesText(result);
@@ -217,13 +221,21 @@ ordered_json VerificationJson(const verify::Verification& result) {
   json["config"] = ConfigJson(result.config);
   json["summary"] = SummaryJson(result);
   json["tensors"] = ordered_json::array();
-  const bool with_digests = result.summary && !result.summary->stopped_early;
-  for (const TensorDiff& tensor : result.unequal) json["tensors"].push_back(TensorJson(tensor, with_digests));
+  object.list = "tensors";
+  object.size = result.unequal.size();
+  object.element = [shared](uint64_t i) {
+    return TensorJson(shared->unequal[i], shared->summary && !shared->summary->stopped_early);
+  };
   if (result.sample) json["fingerprint"] = SampleJson(*result.sample);
   json["memory"] = {{"budget", result.budget_bytes}, {"peak", result.peak_bytes}};
   json["seconds"] = result.seconds;
   json["bytes_read"] = result.bytes_read;
-  return json;
+  return object;
+}
+
+ordered_json VerificationJson(const verify::Verification& result) {
+  return formats::WholeObject(
+      VerificationObject(std::shared_ptr<const verify::Verification>(std::shared_ptr<void>(), &result)));
 }
 
 Table LevelsTable(const verify::Verification& result) {
