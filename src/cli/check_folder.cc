@@ -113,7 +113,7 @@ Result<std::optional<Verified>> CheckStatement(Session& session, const std::stri
   stated.check.budget_bytes = session.options.max_memory_bytes;
   stated.check.peak_bytes = PeakResidentBytes();
   stated.check.seconds = session.seconds();
-  Verified verified{.json = report::StatementCheckJson(stated.check),
+  Verified verified{.json = {.json = report::StatementCheckJson(stated.check)},
                     .text = report::StatementCheckText(stated.check),
                     .status = verify::VerdictExitStatus(stated.check.verdict)};
   verified.sides.push_back(std::move(side));
@@ -244,7 +244,7 @@ Result<std::optional<Verified>> CheckSigned(Session& session, const std::string&
   if (manifest.shard_bytes == 0) {  // an entry is a file
     for (size_t i = 0; i < side.files.size(); ++i) side.files[i].digest = plan.entries[i].digest;
   }
-  Verified verified{.json = report::SignatureCheckJson(check),
+  Verified verified{.json = {.json = report::SignatureCheckJson(check)},
                     .text = report::SignatureCheckText(check),
                     .status = verify::VerdictExitStatus(check.verdict)};
   if (!questions.manifest_text().empty()) papers["manifest.json"] = questions.manifest_text();

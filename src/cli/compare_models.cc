@@ -62,10 +62,10 @@ Verified Answer(const Session& session, verify::Verification result) {
   result.budget_bytes = session.options.max_memory_bytes;
   result.peak_bytes = PeakResidentBytes();
   result.seconds = session.seconds();
-  Verified verified{.json = report::VerificationJson(result),
-                    .text = report::VerificationText(result),
-                    .status = verify::VerdictExitStatus(result.verdict)};
-  verified.comparison = std::move(result);
+  Verified verified{
+      .json = {}, .text = report::VerificationText(result), .status = verify::VerdictExitStatus(result.verdict)};
+  verified.comparison = std::make_shared<const verify::Verification>(std::move(result));
+  verified.json = report::VerificationObject(verified.comparison);
   return verified;
 }
 
@@ -174,11 +174,11 @@ Result<std::optional<Verified>> CompareModels(Session& session, const VerifyRequ
 
 std::string PageOf(const Verified& verified) {
   const checkpoint::Checkpoint &a = *verified.sides[0].model, &b = *verified.sides[1].model;
-  report::VerificationPage page{.result = *verified.comparison, .tensors = {}};
+  std::vector<std::string> tensors;
   for (const verify::AlignedGroup& group : verify::Align(a.tensors(), b.tensors()).groups) {
-    if (group.a >= 0 && group.b >= 0) page.tensors.emplace_back(a.tensors()[static_cast<size_t>(group.a)].name);
+    if (group.a >= 0 && group.b >= 0) tensors.emplace_back(a.tensors()[static_cast<size_t>(group.a)].name);
   }
-  return report::HtmlOf(page);
+  return report::HtmlOf(*verified.comparison, tensors);
 }
 
 }  // namespace sluice::cli

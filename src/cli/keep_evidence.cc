@@ -241,11 +241,11 @@ Result<void> CheckEvidenceRequest(const VerifyRequest& request, const std::strin
   return {};
 }
 
-Json ResultJson(const Verified& verified) {
-  Json json;
-  json["schema"] = "sluice/verify/v1";
-  json.update(verified.json);
-  return Json::parse(json.dump(-1, ' ', false, Json::error_handler_t::replace));
+formats::LongObject ResultOf(const Verified& verified) {
+  formats::LongObject result = verified.json;
+  result.json = {{"schema", "sluice/verify/v1"}};
+  result.json.update(verified.json.json);
+  return result;
 }
 
 Result<verify::EvidenceSide> DescribeVerified(Session& session, const VerifyRequest& request,
@@ -286,8 +286,9 @@ Result<void> KeepEvidence(Session& session, const VerifyRequest& request, const 
   verify::Evidence evidence{.form = FormName(request.form),
                             .options = OptionsJson(request),
                             .plan = PlanJson(request, verified),
-                            .result = ResultJson(verified),
                             .papers = verified.papers};
+  formats::WriteJson(ResultOf(verified), [&](std::string_view piece) { evidence.result += piece; });
+  evidence.result += '\n';
   for (const VerifiedSide& side : verified.sides) {
     SLUICE_ASSIGN(verify::EvidenceSide described, DescribeVerified(session, request, side));
     if (side.digest) evidence.papers[side.name + ".manifest.json"] = ManifestText(described.ref, *side.digest);
@@ -300,7 +301,10 @@ Result<void> KeepEvidence(Session& session, const VerifyRequest& request, const 
   if (request.form == Form::kModels && verified.comparison->level != verify::Level::kConfig) {
     evidence.papers["report.html"] = PageOf(verified);
   }
-  return verify::WriteEvidence(folder, evidence, force, session.cancelled);
+  uint64_t held_bytes = evidence.result.size();
+  for (const auto& [name, bytes] : evidence.papers) held_bytes += bytes.size();
+  SLUICE_ASSIGN(const MemoryLease lease, session.budget.Lease(held_bytes, "the evidence"));
+  return verify::WriteEvidence(folder, std::move(evidence), force, session.cancelled);
 }
 
 Result<VerifyRequest> RequestOf(const verify::Evidence& evidence, const std::string& folder,

@@ -16,8 +16,8 @@ namespace sluice::cli {
 // (kOutputExists, kWrite). Leaves nothing behind.
 Result<void> CheckEvidenceRequest(const VerifyRequest& request, const std::string& folder, bool force);
 
-// What `verify --json` prints of it, as it is read back.
-nlohmann::ordered_json ResultJson(const Verified& verified);
+// What `verify --json` prints of it.
+formats::LongObject ResultOf(const Verified& verified);
 
 // What was found and is known of a side. Hashes small files; kCorrupt where the model changed meanwhile.
 Result<verify::EvidenceSide> DescribeVerified(Session& session, const VerifyRequest& request, const VerifiedSide& side);

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "cli/keep_evidence.h"
+#include "cli/print_long.h"
 #include "cli/run_verification.h"
 #include "report/replay_report.h"
 #include "verify/digest_manifest.h"
@@ -15,6 +16,8 @@ namespace sluice::cli {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+constexpr char kTensors[] = "tensors";  // the list of a result that may be long
 
 tl::unexpected<Error> Contradiction(const std::string& folder, const std::string& what) {
   return FailIn(ErrorCode::kCorrupt, folder, "the evidence contradicts itself: " + what);
@@ -63,8 +66,10 @@ Result<int> ReplayEvidence(Session& session, const std::string& folder, const st
   verify::Replay replay;
   replay.folder = folder;
   replay.made_by = evidence.made_by;
-  replay.recorded_verdict = TextAt(evidence.result, "verdict");
-  replay.recorded_level = TextAt(evidence.result, "level");
+  auto recorded_result = formats::ParseJsonInParts(evidence.result, verify::kResultFile, kTensors, [](const Json&) {});
+  if (!recorded_result) return Fail(std::move(recorded_result.error()).In(folder));
+  replay.recorded_verdict = TextAt(*recorded_result, "verdict");
+  replay.recorded_level = TextAt(*recorded_result, "level");
   std::vector<verify::KnownSide> recorded;
   for (const verify::EvidenceSide& side : evidence.sides) {
     SLUICE_ASSIGN(verify::KnownSide known, RecordedSide(evidence, side, folder));
@@ -84,10 +89,13 @@ Result<int> ReplayEvidence(Session& session, const std::string& folder, const st
     now.fingerprint = std::move(side.fingerprint);
     replay.sides.push_back(verify::CompareSides(*then, now));
   }
-  Json result = ResultJson(**verified);
-  replay.results = verify::CompareResults(evidence.result, result);
-  result["replay"] = report::ReplayJson(replay);
-  session.Print(result, report::ReplayText(replay, result));
+  formats::LongObject result = ResultOf(**verified);
+  auto results = verify::CompareResults(evidence.result, result);
+  if (!results) return Fail(std::move(results.error()).In(folder));
+  replay.results = std::move(*results);
+  const std::string text = report::ReplayText(replay, result.json);
+  result.json["replay"] = report::ReplayJson(replay);
+  SLUICE_TRY(PrintLong(session, result, text));
   return replay.reproduced() ? 0 : 1;
 }
 

@@ -13,7 +13,7 @@ Result<std::optional<Verified>> Audit(Session& session, const VerifyRequest& req
   SLUICE_ASSIGN(const auto audit,
                 AuditMerge(session, {folder, request.audit_sample, request.audit_facts, request.audit_nonce}));
   if (!audit) return std::nullopt;
-  Verified verified{.json = report::AuditJson(*audit),
+  Verified verified{.json = {.json = report::AuditJson(*audit)},
                     .text = report::AuditText(*audit),
                     .status = verify::VerdictExitStatus(audit->verdict)};
   verified.audit_nonce = audit->nonce;

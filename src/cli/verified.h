@@ -8,12 +8,11 @@
 #include <string>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/digest_tree.h"
 #include "cli/sample_pass.h"
 #include "cli/watched_files.h"
+#include "formats/json_text.h"
 #include "verify/evidence.h"
 #include "verify/fingerprint.h"
 #include "verify/verdict.h"
@@ -71,13 +70,13 @@ struct VerifiedSide {
 };
 
 struct Verified {
-  nlohmann::ordered_json json;
+  formats::LongObject json;
   std::string text;
   int status = 0;
   std::vector<VerifiedSide> sides = {};
-  std::optional<verify::Verification> comparison = {};  // of two models
-  uint64_t audit_nonce = 0;                             // of an audit: what it drew by
-  std::map<std::string, std::string> papers = {};       // for evidence: files that the answer hangs on, by name
+  std::shared_ptr<const verify::Verification> comparison = {};  // of two models; `json` looks into it
+  uint64_t audit_nonce = 0;                                     // of an audit: what it drew by
+  std::map<std::string, std::string> papers = {};               // for evidence: files that the answer hangs on, by name
 };
 
 }  // namespace sluice::cli

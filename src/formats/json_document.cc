@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "formats/json_reader.h"
+#include "formats/json_text.h"
 
 namespace sluice::formats {
 namespace {
@@ -19,10 +20,27 @@ struct Problem {
   std::string message;  // empty: none of ours, the reader's
 };
 
-// Recursion is bounded by JsonReader::kMaxDepth.
-bool ReadValue(JsonReader* reader, ordered_json* out, Problem* problem);
+// A list of the outermost object that is not kept.
+struct Parts {
+  std::string_view list;
+  const std::function<void(ordered_json)>& on_element;
+};
 
-bool ReadObject(JsonReader* reader, ordered_json* out, Problem* problem) {
+// Recursion is bounded by JsonReader::kMaxDepth.
+bool ReadValue(JsonReader* reader, ordered_json* out, Problem* problem, const Parts* parts = nullptr);
+
+bool HandOut(JsonReader* reader, const Parts& parts, ordered_json* list, Problem* problem) {
+  *list = ordered_json::array();
+  if (!reader->BeginArray()) return false;
+  while (reader->NextElement()) {
+    ordered_json element;
+    if (!ReadValue(reader, &element, problem)) return false;
+    parts.on_element(std::move(element));
+  }
+  return reader->ok();
+}
+
+bool ReadObject(JsonReader* reader, ordered_json* out, Problem* problem, const Parts* parts) {
   *out = ordered_json::object();
   auto& members = out->get_ref<ordered_json::object_t&>();
   std::set<std::string, std::less<>> keys;
@@ -37,7 +55,8 @@ bool ReadObject(JsonReader* reader, ordered_json* out, Problem* problem) {
     // Past ordered_map's own emplace, which would look at every member again.
     auto& vector = static_cast<ordered_json::object_t::Container&>(members);
     ordered_json value;
-    if (!ReadValue(reader, &value, problem)) return false;
+    const bool in_parts = parts != nullptr && *place == parts->list && reader->Peek() == JsonType::kArray;
+    if (!(in_parts ? HandOut(reader, *parts, &value, problem) : ReadValue(reader, &value, problem))) return false;
     vector.emplace_back(*place, std::move(value));
   }
   return reader->ok();
@@ -72,12 +91,12 @@ bool ReadNumber(JsonReader* reader, ordered_json* out, Problem* problem) {
   return true;
 }
 
-bool ReadValue(JsonReader* reader, ordered_json* out, Problem* problem) {
+bool ReadValue(JsonReader* reader, ordered_json* out, Problem* problem, const Parts* parts) {
   switch (const JsonType type = reader->Peek()) {
     case JsonType::kNone:
       return false;
     case JsonType::kObject:
-      return ReadObject(reader, out, problem);
+      return ReadObject(reader, out, problem, parts);
     case JsonType::kArray: {
       *out = ordered_json::array();
       if (!reader->BeginArray()) return false;
@@ -105,17 +124,25 @@ bool ReadValue(JsonReader* reader, ordered_json* out, Problem* problem) {
   }
 }
 
-}  // namespace
-
-Result<ordered_json> ParseJson(std::string_view text, const std::string& file) {
+Result<ordered_json> Parse(std::string_view text, const std::string& file, const Parts* parts) {
   JsonReader reader(text);
   ordered_json document;
   Problem problem;
-  if (ReadValue(&reader, &document, &problem) && reader.End()) return document;
+  if (ReadValue(&reader, &document, &problem, parts) && reader.End()) return document;
   if (problem.message.empty()) problem = {reader.offset(), reader.message()};
   const LineColumn place = LineColumnAt(text, problem.offset);
   return Fail(Error{
       ErrorCode::kCorrupt, fmt::format("line {}, column {}: {}", place.line, place.column, problem.message), {file}});
+}
+
+}  // namespace
+
+Result<ordered_json> ParseJson(std::string_view text, const std::string& file) { return Parse(text, file, nullptr); }
+
+Result<ordered_json> ParseJsonInParts(std::string_view text, const std::string& file, std::string_view list,
+                                      const std::function<void(ordered_json)>& on_element) {
+  const Parts parts{list, on_element};
+  return Parse(text, file, &parts);
 }
 
 }  // namespace sluice::formats

@@ -302,7 +302,7 @@ class BundleReader {
     }
     const auto result = bytes_.find(kResultFile);
     if (result == bytes_.end()) return Bad(fmt::format("{}: result.json is missing", path_));
-    SLUICE_ASSIGN(evidence.result, formats::ParseJson(result->second, kResultFile));
+    evidence.result = std::move(result->second);
     bytes_.erase(result);
     evidence.papers = std::move(bytes_);
     return evidence;
@@ -364,9 +364,9 @@ Result<EvidenceSide> DescribeSide(const std::string& name, const checkpoint::Che
   return side;
 }
 
-std::map<std::string, std::string> EvidenceFiles(const Evidence& evidence) {
-  std::map<std::string, std::string> files = evidence.papers;
-  files[kResultFile] = FileText(evidence.result);
+std::map<std::string, std::string> EvidenceFiles(Evidence evidence) {
+  std::map<std::string, std::string> files = std::move(evidence.papers);
+  files[kResultFile] = std::move(evidence.result);
   Json json;
   json["schema"] = kSchema;
   json["about"] = kAbout;
@@ -391,10 +391,9 @@ std::map<std::string, std::string> EvidenceFiles(const Evidence& evidence) {
   return files;
 }
 
-Result<void> WriteEvidence(const std::string& path, const Evidence& evidence, bool force,
-                           const std::atomic<bool>& cancelled) {
+Result<void> WriteEvidence(const std::string& path, Evidence evidence, bool force, const std::atomic<bool>& cancelled) {
   SLUICE_ASSIGN(io::OutputFolder folder, io::OutputFolder::Create(path, force));
-  for (const auto& [name, bytes] : EvidenceFiles(evidence)) {
+  for (const auto& [name, bytes] : EvidenceFiles(std::move(evidence))) {
     if (cancelled) return Fail(ErrorCode::kCancelled, fmt::format("interrupted; there is no {}", path));
     SLUICE_TRY(folder.WriteFile(name, bytes));
   }

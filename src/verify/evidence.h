@@ -53,7 +53,7 @@ struct Evidence {
   nlohmann::ordered_json options = {};  // what was asked, with defaults
   nlohmann::ordered_json plan = {};     // what was drawn and by which nonce; null where nothing was
   std::vector<EvidenceSide> sides = {};
-  nlohmann::ordered_json result = {};              // what `--json` printed
+  std::string result = {};                         // what `--json` printed
   std::map<std::string, std::string> papers = {};  // more files by their names
 };
 
@@ -68,12 +68,11 @@ Result<EvidenceSide> DescribeSide(const std::string& name, const checkpoint::Che
 EvidenceSide DescribeHeaders(const std::string& name, const std::string& ref, const ModelHeaders& headers);
 
 // All files of the bundle by their names; the same evidence gives the same bytes.
-std::map<std::string, std::string> EvidenceFiles(const Evidence& evidence);
+std::map<std::string, std::string> EvidenceFiles(Evidence evidence);
 
 // Writes them as the folder `path`, whole and synced, or not at all: io::OutputFolder. kOutputExists, kWrite, kUsage;
 // kCancelled before the name is given.
-Result<void> WriteEvidence(const std::string& path, const Evidence& evidence, bool force,
-                           const std::atomic<bool>& cancelled);
+Result<void> WriteEvidence(const std::string& path, Evidence evidence, bool force, const std::atomic<bool>& cancelled);
 
 // Reads a bundle and holds it against itself: kCorrupt, naming each file that was changed, is missing or does not
 // belong to it; kUnsupported for a newer version's; kNotFound.

@@ -43,7 +43,7 @@ Evidence Sample() {
   EvidenceSide b{.name = "b", .ref = "recipe.yml", .kind = "recipe", .seed = uint64_t{7}, .arithmetic = "mergekit"};
   b.lora_merge_dtype = "bfloat16";
   evidence.sides = {a, b};
-  evidence.result = {{"schema", "sluice/verify/v1"}, {"verdict", "IDENTICAL"}, {"seconds", 0.1}};
+  evidence.result = "{\n  \"schema\": \"sluice/verify/v1\",\n  \"verdict\": \"IDENTICAL\"\n}\n";
   evidence.papers = {{"a.manifest.json", "{}\n"}, {"report.html", "<p>\xc3\xa9</p>"}};
   return evidence;
 }

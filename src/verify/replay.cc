@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "formats/json_document.h"
 #include "generated/version.h"
 #include "verify/digest_manifest.h"
 
@@ -17,7 +18,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 // Of the run, and of where things lie; "*" is any one key or element.
-constexpr std::array<std::string_view, 18> kLeftOut = {
+constexpr std::array<std::string_view, 19> kLeftOut = {
     "memory",
     "seconds",
     "bytes_read",
@@ -32,6 +33,7 @@ constexpr std::array<std::string_view, 18> kLeftOut = {
     "summary.b.computed",
     "summary.ref",
     "summary.signature",
+    "summary.changed_parents",
     "summary.key.file",
     "summary.manifest.manifest",
     "summary.statement.ref",
@@ -77,13 +79,44 @@ bool AreRanksUnsure(const Json& recorded, const Json& now) {
   });
 }
 
+// What a name is told by, of an element of a list.
+std::string NameOf(const Json& element) {
+  for (const char* key : {"name", "key", "part", "token"}) {
+    if (element.is_object() && element.contains(key) && element.at(key).is_string()) {
+      std::string name = element.at(key).get<std::string>();
+      if (!name.empty()) return name;
+    }
+  }
+  return "";
+}
+
+// As it would be read back: what is no UTF-8, or no number of JSON's, is not as it was.
+Json ReadBack(const Json& json) { return Json::parse(formats::JsonText(json, -1)); }
+
 class Comparer {
  public:
-  Comparer(const Json& recorded, const Json& now, ResultComparison* comparison)
-      : comparison_(*comparison), ranks_unsure_(AreRanksUnsure(recorded, now)) {}
+  Comparer(bool ranks_unsure, ResultComparison* comparison) : comparison_(*comparison), ranks_unsure_(ranks_unsure) {}
+
+  // In the place of that list of the outermost object stands what was found of its elements.
+  void Insert(const std::string& list, const ResultComparison& of_list) {
+    list_ = list;
+    of_list_ = &of_list;
+  }
+
+  void CompareElement(const std::string& list, const std::string& part, const Json* recorded, const Json* now) {
+    path_ = {list};
+    Descend(part, recorded, now, fmt::format("{}[{}]", list, part));
+  }
 
   void Compare(const Json* recorded, const Json* now, const std::string& field) {
     if (IsLeftOut(recorded, now)) return;
+    if (of_list_ != nullptr && path_.size() == 1 && path_[0] == list_) {
+      comparison_.agree += of_list_->agree;
+      comparison_.differ.insert(comparison_.differ.end(), of_list_->differ.begin(), of_list_->differ.end());
+      comparison_.not_compared.insert(comparison_.not_compared.end(), of_list_->not_compared.begin(),
+                                      of_list_->not_compared.end());
+      return;
+    }
     if ((Matches(path_, "tensors.*.rank") && IsUnsure(recorded, now)) ||
         (ranks_unsure_ && (Matches(path_, "summary.changes.sentence") || Matches(path_, "summary.changes.ranks")))) {
       comparison_.not_compared.push_back(field);
@@ -157,12 +190,7 @@ class Comparer {
   static std::optional<std::map<std::string, const Json*>> ByName(const Json& list) {
     std::map<std::string, const Json*> names;
     for (const Json& element : list) {
-      std::string name;
-      for (const char* key : {"name", "key", "part", "token"}) {
-        if (name.empty() && element.is_object() && element.contains(key) && element.at(key).is_string()) {
-          name = element.at(key).get<std::string>();
-        }
-      }
+      const std::string name = NameOf(element);
       if (name.empty() || !names.emplace(name, &element).second) return std::nullopt;
     }
     return names;
@@ -190,7 +218,40 @@ class Comparer {
   ResultComparison& comparison_;
   const bool ranks_unsure_;
   std::vector<std::string> path_;
+  std::string list_;
+  const ResultComparison* of_list_ = nullptr;
 };
+
+// What is kept of all elements of a long list.
+struct ElementKeys {
+  std::vector<std::string> names;
+  std::vector<Json> rank_kinds;  // null: has none
+
+  void Add(const Json& element) {
+    names.push_back(NameOf(element));
+    const Json* kind = At(At(&element, "rank"), "kind");
+    rank_kinds.push_back(kind == nullptr ? Json() : *kind);
+  }
+  // Places by name, where each has one of its own.
+  std::optional<std::map<std::string, uint64_t>> Places() const {
+    std::map<std::string, uint64_t> places;
+    for (uint64_t i = 0; i < names.size(); ++i) {
+      if (names[i].empty() || !places.emplace(names[i], i).second) return std::nullopt;
+    }
+    return places;
+  }
+};
+
+bool AreRanksUnsure(const ElementKeys& recorded, const ElementKeys& now) {
+  std::map<std::string_view, const Json*> kinds;
+  for (uint64_t i = 0; i < recorded.names.size(); ++i) kinds[recorded.names[i]] = &recorded.rank_kinds[i];
+  for (uint64_t i = 0; i < now.names.size(); ++i) {
+    const auto found = kinds.find(now.names[i]);
+    if (found == kinds.end() || found->second->is_null() || now.rank_kinds[i].is_null()) continue;
+    if ((*found->second == "not_sketched") != (now.rank_kinds[i] == "not_sketched")) return true;
+  }
+  return false;
+}
 
 // Sizes, and bytes where they are known, by name; names that there are several of (a recipe's parents) in their order.
 std::vector<std::string> OtherFiles(const std::vector<EvidenceInput>& recorded, const std::vector<EvidenceInput>& now) {
@@ -230,7 +291,52 @@ std::vector<std::string> OtherBlocks(const Fingerprint& recorded, const Fingerpr
 
 ResultComparison CompareResults(const nlohmann::ordered_json& recorded, const nlohmann::ordered_json& now) {
   ResultComparison comparison;
-  Comparer(recorded, now, &comparison).Compare(&recorded, &now, "");
+  Comparer(AreRanksUnsure(recorded, now), &comparison).Compare(&recorded, &now, "");
+  return comparison;
+}
+
+Result<ResultComparison> CompareResults(std::string_view recorded, const formats::LongObject& now) {
+  ElementKeys then_keys, now_keys;
+  SLUICE_ASSIGN(const Json then_rest, formats::ParseJsonInParts(recorded, kResultFile, now.list,
+                                                                [&](const Json& element) { then_keys.Add(element); }));
+  const Json now_rest = ReadBack(now.json);
+  const Json* then_list = At(&then_rest, now.list.c_str());
+  if (now.size == 0 || then_list == nullptr || !then_list->is_array()) {
+    SLUICE_ASSIGN(const Json whole, formats::ParseJson(recorded, kResultFile));
+    return CompareResults(whole, ReadBack(formats::WholeObject(now)));
+  }
+  for (uint64_t i = 0; i < now.size; ++i) now_keys.Add(ReadBack(now.element(i)));
+
+  ResultComparison of_list;
+  const bool ranks_unsure = AreRanksUnsure(then_keys, now_keys);
+  Comparer elements(ranks_unsure, &of_list);
+  const auto then_places = then_keys.Places(), now_places = now_keys.Places();
+  const bool by_name = then_places && now_places;
+  uint64_t i = 0;
+  SLUICE_TRY(formats::ParseJsonInParts(recorded, kResultFile, now.list, [&](const Json& element) {
+    const uint64_t place = i++;
+    const std::string part = by_name ? then_keys.names[place] : std::to_string(place);
+    uint64_t other = place;
+    if (by_name) {
+      const auto found = now_places->find(part);
+      other = found == now_places->end() ? now.size : found->second;
+    }
+    if (other >= now.size) {
+      elements.CompareElement(now.list, part, &element, nullptr);
+    } else {
+      const Json beside = ReadBack(now.element(other));
+      elements.CompareElement(now.list, part, &element, &beside);
+    }
+  }));
+  for (uint64_t place = 0; place < now.size; ++place) {
+    if (by_name ? then_places->contains(now_keys.names[place]) : place < then_keys.names.size()) continue;
+    const Json more = ReadBack(now.element(place));
+    elements.CompareElement(now.list, by_name ? now_keys.names[place] : std::to_string(place), nullptr, &more);
+  }
+  ResultComparison comparison;
+  Comparer rest(ranks_unsure, &comparison);
+  rest.Insert(now.list, of_list);
+  rest.Compare(&then_rest, &now_rest, "");
   return comparison;
 }
 

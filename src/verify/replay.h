@@ -5,11 +5,14 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include "base/result.h"
 #include "checkpoint/digest_tree.h"
+#include "formats/json_text.h"
 #include "verify/evidence.h"
 #include "verify/fingerprint.h"
 
@@ -32,6 +35,8 @@ struct ResultComparison {
 // (references, paths, places in files): it may be otherwise with the same models. Lists of objects that have names are
 // aligned by them, others by place. Numbers with a fraction agree within a part in 10^12.
 ResultComparison CompareResults(const nlohmann::ordered_json& recorded, const nlohmann::ordered_json& now);
+// The same of a text, with the long list of `now` never whole in memory. kCorrupt where the text is no JSON.
+Result<ResultComparison> CompareResults(std::string_view recorded, const formats::LongObject& now);
 
 struct SideReplay {
   enum class State {

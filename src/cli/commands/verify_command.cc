@@ -8,6 +8,7 @@
 #include "cli/command.h"
 #include "cli/compare_models.h"
 #include "cli/keep_evidence.h"
+#include "cli/print_long.h"
 #include "cli/replay_evidence.h"
 #include "cli/run_verification.h"
 #include "io/atomic_file.h"
@@ -263,7 +264,7 @@ Result<int> Run(const Values& values, Session& session) {
   if (!values.evidence.empty()) {
     SLUICE_TRY(KeepEvidence(session, request, *verified, values.evidence, values.force));
   }
-  session.Print(verified->json, verified->text);
+  SLUICE_TRY(PrintLong(session, verified->json, verified->text));
   return verified->status;
 }
 
