@@ -167,7 +167,9 @@ class CurlClient final : public HttpClient {
       stats_.bytes_sent += request.json.size();
       stats_.bytes_received += once.transfer.body.size();
       if (Cancelled()) return Fail(ErrorCode::kCancelled, "interrupted");
-      const bool again = once.code == CURLE_OK ? MayBeTriedAgain(once.status) : MayBeTriedAgain(once.code);
+      const bool is_refusal = request.accept_refusals && once.status == 500;
+      const bool again =
+          once.code == CURLE_OK ? MayBeTriedAgain(once.status) && !is_refusal : MayBeTriedAgain(once.code);
       if (!again) return Judge(std::move(once), request);
       const double asked = std::max(wait, once.retry_after_seconds);
       const std::string what = once.code == CURLE_OK
@@ -269,7 +271,7 @@ class CurlClient final : public HttpClient {
                               "named: name that one if it is meant",
                               once.status, target ? BlankOut(target->ToString(), options_.bearer, 200) : "no address"));
     }
-    const bool refused = once.status >= 400 && once.status < 500;
+    const bool refused = once.status >= 400 && once.status <= 500;
     if (once.status < 200 || once.status >= 300) {
       if (!refused || !request.accept_refusals) {
         const bool about_key = once.status == 401 || once.status == 403;

@@ -41,7 +41,7 @@ struct HttpOptions {
 };
 
 struct HttpResponse {
-  int status = 0;            // 200 to 299, or 400 to 499 as Request::accept_refusals allows
+  int status = 0;            // 200 to 299; others as HttpRequest::accept_refusals allows
   std::string content_type;  // lower case, without parameters
   std::string body;          // as it came: BlankOut before any of it is shown or kept
 };
@@ -49,7 +49,7 @@ struct HttpResponse {
 struct HttpRequest {
   std::string url;
   std::string json = {};         // sent by POST; empty: GET
-  bool accept_refusals = false;  // 4xx but those that are tried again come as a response, not as an error
+  bool accept_refusals = false;  // 4xx but those that are tried again, and 500, come as a response, not as an error
 };
 
 struct HttpStats {

@@ -156,6 +156,10 @@ TEST(HttpClientTest, RefusalsAreErrorsUnlessTheyWereAskedFor) {
     response.status = 400;
     response.set_content(R"({"error": "no echo"})", "application/json");
   });
+  server->Post("/broken", [&](const httplib::Request&, httplib::Response& response) {
+    ++calls;
+    response.status = 500;
+  });
   server->Get("/private", [&](const httplib::Request&, httplib::Response& response) { response.status = 401; });
   EXPECT_THAT(ErrorOf(Send({.url = server.Url("/v1"), .json = "{}"})), HasSubstr(R"(HTTP 400: it says: {"error")"));
   EXPECT_EQ(calls, 1) << "a refusal would be the same again";
@@ -163,6 +167,10 @@ TEST(HttpClientTest, RefusalsAreErrorsUnlessTheyWereAskedFor) {
   ASSERT_TRUE(refused) << ErrorOf(refused);
   EXPECT_EQ(refused->status, 400);
   EXPECT_EQ(refused->body, R"({"error": "no echo"})");
+  const auto broken = Send({.url = server.Url("/broken"), .json = "{}", .accept_refusals = true});
+  ASSERT_TRUE(broken) << ErrorOf(broken);
+  EXPECT_EQ(broken->status, 500);
+  EXPECT_EQ(calls, 3) << "asked for once";
   HttpOptions no_key = Quick();
   no_key.bearer.clear();
   EXPECT_THAT(ErrorOf(Send({.url = server.Url("/private")}, no_key)), HasSubstr("HTTP 401 (no key was given)"));
