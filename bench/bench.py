@@ -59,6 +59,7 @@ class Run:
         code = os.waitstatus_to_exitcode(status)
         if code not in allowed:
             sys.exit(f"bench: '{' '.join(map(str, command))}' ended with {code}: {text.strip()[:1000]}")
+        self.user_seconds = usage.ru_utime
         self.cpu_seconds = usage.ru_utime + usage.ru_stime
         self.peak_bytes = usage.ru_maxrss * 1024
         self.said = json.loads(text) if text.strip().startswith("{") else {"text": text}
@@ -813,8 +814,10 @@ def main():
     args.small_budget = "256MiB"
     if args.small:
         args.big, args.big_bytes, args.layers = ["--shape", "smollm2", "--layers", "31"], 0.28e9, [2, 9, 30]
+        args.middle, args.middle_bytes = ["--shape", "smollm2"], 0.27e9
     else:
         args.big, args.big_bytes, args.layers = ["--shape", "yi-34b", "--layers", "2"], 4.07e9, [28, 134, 557]
+        args.middle, args.middle_bytes = ["--shape", "tinyllama", "--layers", "10"], 1.15e9
     args.challenges = args.challenges or (16 if args.small else 512)
     DATA.mkdir(parents=True, exist_ok=True)
     kept = DATA / ("results-small.json" if args.small else "results.json")
