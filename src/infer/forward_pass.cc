@@ -105,6 +105,20 @@ Result<void> ForwardPass::AddModel(const checkpoint::Checkpoint& checkpoint) {
   return {};
 }
 
+// A panel that is a little larger than a tile takes two of them, and those of small models are. Where all are to stay,
+// tiles are as large as the panels.
+void ForwardPass::ChooseTiles() {
+  tile_bytes_ = stream::StreamOptions().max_tile_bytes;
+  if (options_.head_runs == 1) return;
+  uint64_t largest = 0;
+  for (size_t step = groups_->first_head(); step < groups_->steps().size(); ++step) {
+    largest = std::max(largest, groups_->SizeBytes(groups_->steps()[step]));
+  }
+  constexpr uint64_t kMaxTileBytes = 2 * kMiB, kUnit = 64 * kKiB;
+  const uint64_t tile_bytes = RoundUp(largest + kUnit / 2, kUnit);
+  if (tile_bytes <= kMaxTileBytes) tile_bytes_ = std::max(tile_bytes_, tile_bytes);
+}
+
 Result<PassLayout> ForwardPass::LayOut() {
   MemoryBudget& budget = *options_.budget;
   PassDemand demand;
@@ -114,11 +128,11 @@ Result<PassLayout> ForwardPass::LayOut() {
   demand.hidden_tile_bytes = kPlaceBytes;
   for (const Model& model : models_) demand.hidden_tile_bytes += HiddenStates::SizeBytes(1, model.spec.hidden);
   // What must be leased from the stream at one time: a layer, or a panel of each head.
-  const stream::StreamOptions defaults;
+  ChooseTiles();
   uint64_t panels_bytes = 0;
   uint32_t panel = UINT32_MAX;
   for (const PassStep& step : groups_->steps()) {
-    const uint64_t bytes = groups_->LeasedBytes(step, defaults.max_tile_bytes);
+    const uint64_t bytes = groups_->LeasedBytes(step, tile_bytes_);
     demand.step_bytes.push_back(bytes);
     in_flight_bytes_ = std::max(in_flight_bytes_, bytes);
     if (step.kind != PassStep::Kind::kHead) continue;
@@ -126,7 +140,7 @@ Result<PassLayout> ForwardPass::LayOut() {
     panel = step.place;
     in_flight_bytes_ = std::max(in_flight_bytes_, panels_bytes);
   }
-  demand.stream_bytes = LeasedMemory(in_flight_bytes_) + 8 * defaults.max_tile_bytes;
+  demand.stream_bytes = LeasedMemory(in_flight_bytes_) + 8 * tile_bytes_;
   demand.num_head_steps = groups_->steps().size() - groups_->first_head();
   demand.head_runs = options_.head_runs;
   budget.ChargeResident();
@@ -279,6 +293,7 @@ Result<void> ForwardPass::Provide(const PassLayout& layout) {
   options.budget = options_.budget;
   options.cancelled = options_.cancelled;
   options.reader = options_.reader;
+  options.max_tile_bytes = tile_bytes_;
   options.wants.held_bytes = in_flight_bytes_ + layout.kept_bytes;
   options.read_ahead_bytes = std::max(options.read_ahead_bytes, in_flight_bytes_);  // the next layer, if there is room
   SLUICE_ASSIGN(stream_, stream::Stream::Open(*groups_, options));

@@ -141,6 +141,7 @@ class ForwardPass {
   static uint64_t HeadTiles(uint64_t chunk_tiles) { return std::min<uint64_t>(chunk_tiles, 8); }
   uint64_t HeadTurnTiles(uint64_t chunk_tiles) const;  // of tokens whose logits are in memory at a time: kByTokens
   uint64_t SpillMovedBytes(HeadOrder order) const;
+  void ChooseTiles();
   Result<PassLayout> LayOut();
   void AddRounds(const PassLayout& layout);
   Result<void> Provide(const PassLayout& layout);  // memory and the stream
@@ -171,6 +172,7 @@ class ForwardPass {
   PassPlan plan_;
   std::vector<Model> models_;
   std::unique_ptr<PassGroups> groups_;
+  uint64_t tile_bytes_ = 0;       // of the stream, at most
   uint64_t in_flight_bytes_ = 0;  // most that must be leased from the stream at one time, but for what is kept
   std::vector<Round> rounds_;
   std::unique_ptr<Workers> workers_;

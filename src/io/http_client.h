@@ -33,7 +33,7 @@ struct HttpOptions {
   double stall_seconds = 120;  // without one byte, the wait for the first included
   double total_seconds = 600;  // of one try
   uint64_t max_body_bytes = 64u << 20;
-  int max_tries = 6;
+  int max_tries = 5;
   double first_wait_seconds = 0.5, max_wait_seconds = 120;
   bool allow_plain_http = false;  // also to hosts that are not this machine
   std::string bearer;             // a key; empty: none

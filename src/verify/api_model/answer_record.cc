@@ -29,11 +29,13 @@ kernels::Hash256 AnswerRequest::Hash() const {
   return kernels::HashText(json.dump());
 }
 
-AnswerWriter::AnswerWriter(const std::string& ref, const ApiOffer& offer, const std::string& answering_model,
-                           const std::string& secret) {
+AnswerWriter::AnswerWriter(const std::string& ref, const std::string& key, const std::string& run_id,
+                           const ApiOffer& offer, const std::string& answering_model, const std::string& secret) {
   Json head;
   head["schema"] = kAnswersSchema;
   head["ref"] = ref;
+  head["key"] = key;
+  head["run_id"] = run_id;
   head["model"] = io::BlankOut(answering_model, secret, 512);
   head["shape"] = ShapeName(offer.shape);
   head["prompt_ids"] = offer.prompt_ids;
@@ -92,7 +94,8 @@ Result<AnswerRecord> AnswerRecord::Parse(std::string_view text) {
       const auto is_text = [](const Json& json) { return json.is_string(); };
       if (!is("schema", is_text) || line.at("schema") != kAnswersSchema)
         return Bad(1, "no record of a server's answers");
-      if (!is("ref", is_text) || !is("shape", is_text) || !is("prompt_ids", is_bool) || !is("answer_ids", is_bool) ||
+      if (!is("ref", is_text) || !is("key", is_text) || !is("run_id", is_text) || !is("model", is_text) ||
+          !is("shape", is_text) || !is("prompt_ids", is_bool) || !is("answer_ids", is_bool) ||
           !is("scores_ids", is_bool) || !is("top", IsNatural) || !is("seconds_a_request", is_number) ||
           !is("floor", is_number) || !is("probed_positions", IsNatural)) {
         return Bad(1, "what the server offers is missing");
@@ -100,6 +103,9 @@ Result<AnswerRecord> AnswerRecord::Parse(std::string_view text) {
       const auto shape = ShapeByName(line.at("shape").get<std::string>());
       if (!shape) return Bad(1, "an unknown shape of answers");
       record.ref_ = line.at("ref").get<std::string>();
+      record.key_ = line.at("key").get<std::string>();
+      record.run_id_ = line.at("run_id").get<std::string>();
+      record.answering_model_ = line.at("model").get<std::string>();
       record.offer_ = {.shape = *shape,
                        .prompt_ids = line.at("prompt_ids").get<bool>(),
                        .answer_ids = line.at("answer_ids").get<bool>(),

@@ -28,9 +28,10 @@ struct AnswerRequest {
 // Collects answers as text, some 25 bytes for each token of each list.
 class AnswerWriter {
  public:
-  // `secret` is blanked out, wherever a server put it.
-  AnswerWriter(const std::string& ref, const ApiOffer& offer, const std::string& answering_model,
-               const std::string& secret);
+  // key, run_id: of the run's commitment, in hexadecimal digits. `secret` (of the server) is blanked out, wherever a
+  // server put it.
+  AnswerWriter(const std::string& ref, const std::string& key, const std::string& run_id, const ApiOffer& offer,
+               const std::string& answering_model, const std::string& secret);
   void Add(const AnswerRequest& request, std::span<const PartialDistribution> answers);
   // All of it, with its closing line. The same answers give the same bytes.
   std::string Text() const;
@@ -48,7 +49,10 @@ class AnswerRecord {
   static Result<AnswerRecord> Parse(std::string_view text);
 
   const std::string& ref() const { return ref_; }
+  const std::string& key() const { return key_; }
+  const std::string& run_id() const { return run_id_; }
   const ApiOffer& offer() const { return offer_; }
+  const std::string& answering_model() const { return answering_model_; }
   uint64_t num_answers() const { return answers_.size(); }
   // Answers one after another; kCorrupt where the next one is to another request, or there is none.
   Result<std::vector<PartialDistribution>> Next(const AnswerRequest& request);
@@ -58,7 +62,7 @@ class AnswerRecord {
     std::string request;
     std::vector<PartialDistribution> positions;
   };
-  std::string ref_;
+  std::string ref_, key_, run_id_, answering_model_;
   ApiOffer offer_;
   std::vector<Answer> answers_;
   size_t next_ = 0;

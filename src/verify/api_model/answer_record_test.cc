@@ -19,7 +19,7 @@ const std::vector<PartialDistribution> kAnswers = {{.known = {{1, 0.1}, {7, 1.0 
 
 std::string Written() {
   AnswerWriter writer(
-      "api+https://host/v1#m",
+      "api+https://host/v1#m", "00ff", "abcd",
       {.shape = AnswerShape::kEcho, .prompt_ids = true, .num_top = 5, .scores_ids = true, .mean_rest = 0.5},
       "m-sk-secret-key", "sk-secret-key");
   writer.Add({kChallenge, kPositions, {}}, kAnswers);
@@ -35,6 +35,8 @@ TEST(AnswerRecordTest, GivesBackWhatWasAnsweredBitByBit) {
   auto record = AnswerRecord::Parse(text);
   ASSERT_TRUE(record) << record.error().ToString();
   EXPECT_EQ(record->ref(), "api+https://host/v1#m");
+  EXPECT_EQ(record->key(), "00ff");
+  EXPECT_EQ(record->run_id(), "abcd");
   EXPECT_EQ(record->offer().shape, AnswerShape::kEcho);
   EXPECT_EQ(record->offer().num_top, 5u);
   EXPECT_TRUE(record->offer().scores_ids);

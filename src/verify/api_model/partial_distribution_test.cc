@@ -49,8 +49,8 @@ TEST(PartialDistributionTest, TheTruthLiesBetweenTheBounds) {
   double tightest = 1, widest = 0;
   for (int run = 0; run < 4000; ++run) {
     const size_t size = 2 + words() % 60;
-    const std::vector<double> p = Draw(size, static_cast<double>(run % 5), &words);
-    std::vector<double> q = Draw(size, static_cast<double>(run % 3), &words);
+    const std::vector<double> p = Draw(size, 0.01 + run % 5, &words);
+    std::vector<double> q = Draw(size, 0.01 + run % 3, &words);
     if (run % 2 == 0) {  // near p
       for (size_t i = 0; i < size; ++i) q[i] = 0.97 * p[i] + 0.03 * q[i];
     }

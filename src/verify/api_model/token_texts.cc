@@ -58,7 +58,7 @@ TokenTexts::TokenTexts(const std::vector<std::vector<std::string>>& texts_of_ids
   Sort();
 }
 
-Result<TokenTexts> TokenTexts::Of(const tokenizer::Tokenizer& tokenizer) {
+Result<TokenTexts> TokenTexts::Of(const tokenizer::Tokenizer& tokenizer, uint64_t rows) {
   TokenTexts texts({});
   texts.size_ = tokenizer.vocab_size();
   // Something plain to stand before a token.
@@ -79,6 +79,7 @@ Result<TokenTexts> TokenTexts::Of(const tokenizer::Tokenizer& tokenizer) {
       texts.Add(id, std::string_view(*behind).substr(before.size()));
     }
   }
+  texts.size_ = static_cast<uint32_t>(std::max<uint64_t>(texts.size_, rows));
   texts.Sort();
   return texts;
 }

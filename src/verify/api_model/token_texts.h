@@ -17,7 +17,8 @@ class TokenTexts {
  public:
   // A way to write a token: its bytes as UTF-8; with what is no UTF-8 left out, or as U+FFFD; the vocabulary's piece;
   // alone, or behind another token (SentencePiece drops a space at the begin). Memory: about 16 bytes a way.
-  static Result<TokenTexts> Of(const tokenizer::Tokenizer& tokenizer);
+  // `rows`: of the model's vocabulary, where those are more than the tokenizer's tokens.
+  static Result<TokenTexts> Of(const tokenizer::Tokenizer& tokenizer, uint64_t rows = 0);
   // By hand: each token may look like each of its texts.
   explicit TokenTexts(const std::vector<std::vector<std::string>>& texts_of_ids);
 
