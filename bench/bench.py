@@ -3,7 +3,7 @@
 
 Items: 1 merge of 8 models from disk, 2 the same work by mergekit, 3 digest and verify, 4 peak memory against size, 5 kernels alone, 6 products and
 attention alone, 7 prompt tokens a second, 8 a model larger than its budget, 9 decoders alone, 10 opening a folder of many shards,
-11 tokenizers, 12 every method beside mergekit, 13 fingerprints.
+11 tokenizers, 12 every method beside mergekit, 13 fingerprints, 14 verification beside other tools, 15 behaviour.
 Every figure from disk is alternated with a raw baseline (bench_raw_io) in the same run, with the page cache dropped before each;
 medians are reported. Models are synthetic, made by sluice_synth in build/bench-data or $SLUICE_BENCH_DIR, and kept
 for the next run until --clean.
@@ -25,6 +25,7 @@ import subprocess
 import sys
 import time
 
+import bench_behaviour
 import bench_methods
 import bench_verification
 
@@ -58,6 +59,7 @@ class Run:
         code = os.waitstatus_to_exitcode(status)
         if code not in allowed:
             sys.exit(f"bench: '{' '.join(map(str, command))}' ended with {code}: {text.strip()[:1000]}")
+        self.user_seconds = usage.ru_utime
         self.cpu_seconds = usage.ru_utime + usage.ru_stime
         self.peak_bytes = usage.ru_maxrss * 1024
         self.said = json.loads(text) if text.strip().startswith("{") else {"text": text}
@@ -761,6 +763,8 @@ ITEMS = {
     13: ("Fingerprints from disk", fingerprints, show_fingerprints),
     14: ("Verification beside other tools", lambda args: bench_verification.measure(sys.modules[__name__], args),
          lambda result: bench_verification.show(sys.modules[__name__], result)),
+    15: ("Do models behave alike?", lambda args: bench_behaviour.measure(sys.modules[__name__], args),
+         lambda result: bench_behaviour.show(sys.modules[__name__], result)),
 }
 
 
@@ -796,11 +800,12 @@ def write_results(results, args):
 def main():
     parser = argparse.ArgumentParser(description="measure sluice beside the machine's limits")
     parser.add_argument("--small", action="store_true", help="small models: to see that it runs; the figures mean little, and go to standard output only")
-    parser.add_argument("--items", default="5,6,9,11,10,7,8,12,2,4,1,3,13,14", help="which, in this order")
+    parser.add_argument("--items", default="5,6,9,11,10,7,8,12,2,4,1,3,13,14,15", help="which, in this order")
     parser.add_argument("--reps", type=int, default=3)
     parser.add_argument("--mergekit", action="store_true", help="fetch mergekit from PyPI (6 GB on disk) and measure it too")
     parser.add_argument("--mergekit-venv", type=pathlib.Path, default=ROOT / "build" / "peers-mergekit")
     parser.add_argument("--signing-venv", type=pathlib.Path, default=ROOT / "build" / "peers", help="where model-signing is (make test-peers sets it up)")
+    parser.add_argument("--challenges", type=int, help="of item 15; 512, with --small 16")
     parser.add_argument("--clean", action="store_true", help="remove the models that earlier runs made, and nothing else")
     args = parser.parse_args()
     if args.clean:
@@ -809,8 +814,11 @@ def main():
     args.small_budget = "256MiB"
     if args.small:
         args.big, args.big_bytes, args.layers = ["--shape", "smollm2", "--layers", "31"], 0.28e9, [2, 9, 30]
+        args.middle, args.middle_bytes = ["--shape", "smollm2"], 0.27e9
     else:
         args.big, args.big_bytes, args.layers = ["--shape", "yi-34b", "--layers", "2"], 4.07e9, [28, 134, 557]
+        args.middle, args.middle_bytes = ["--shape", "tinyllama", "--layers", "10"], 1.15e9
+    args.challenges = args.challenges or (16 if args.small else 512)
     DATA.mkdir(parents=True, exist_ok=True)
     kept = DATA / ("results-small.json" if args.small else "results.json")
     results = json.loads(kept.read_text()) if kept.is_file() else {}

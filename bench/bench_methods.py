@@ -8,7 +8,7 @@ import sys
 VALUES = {("nearswap", "t"): 0.001}
 
 
-def recipe(bench, method, models):
+def recipe(bench, method, models, prefix="method"):
     """Three models beside the base, or as many as the method takes; each with its own weight and density where it has those."""
     per_model = {p["name"] for p in method["parameters"] if p["scope"] == "model"}
     needed = [p["name"] for p in method["parameters"] if p["scope"] == "recipe" and p["default"] is None]
@@ -23,7 +23,7 @@ def recipe(bench, method, models):
         given = {"weight": weight, "density": density}
         lines += [f"  - model: {folder}", "    parameters: {" + ", ".join(f"{k}: {v}" for k, v in given.items() if k in per_model) + "}"]
     lines.append("parameters: {" + ", ".join(f"{name}: {VALUES.get((method['name'], name), 0.5)}" for name in needed) + "}")
-    path = bench.DATA / f"method-{method['name']}.yml"
+    path = bench.DATA / f"{prefix}-{method['name']}.yml"
     path.write_text("\n".join(lines) + "\n")
     return path, len(chosen) + method["needs_base"]
 
@@ -41,7 +41,36 @@ def from_disk(bench, files, merge):
     run = merge(cold=True)
     moved = run.said["bytes_read"] + run.said["bytes_written"]
     rate = bench.raw(files, bench.DATA / "raw.out")["gb_per_second"] * 1e9
-    return {"seconds": run.seconds, "raw": moved / rate}
+    return {"seconds": run.seconds, "raw": moved / rate, "user": run.user_seconds, "read": run.said["bytes_read"]}
+
+
+def files_of(bench, method, models, parents):
+    files = [bench.weights_of(folder) for folder in models]
+    return files[:parents] if method["needs_base"] else files[1 : 1 + parents]
+
+
+def measure_large(bench, args, methods):
+    """Models whose merging takes long beside starting, with the disk held at an ordinary rate where that can be done."""
+    bench.need_disk(args.middle_bytes * 6.5, "item 12")
+    models = [bench.model("middle-base", *args.middle)]
+    models += [bench.tune(f"middle-tune{i}", models[0], i) for i in (1, 2, 3)]
+    rows, out = {}, bench.DATA / "merged-method"
+    for method in methods:
+        path, parents = recipe(bench, method, models, "middle")
+        files = files_of(bench, method, models, parents)
+
+        def merge(cold):
+            run = bench.sluice("merge", path, "-o", out, "--force", "--threads", "2", "--max-memory", args.small_budget, cold=cold)
+            shutil.rmtree(out)
+            return run
+
+        row = rows[method["name"]] = {"parents": parents, "runs": [], "held": False}
+        for rep in range(args.reps):
+            bench.say(f"repetition {rep + 1}: {method['name']}, larger models")
+            with bench.disk_held_at(bench.SLOW_DISK) as held:
+                row["held"] = held
+                row["runs"].append(from_disk(bench, files, merge))
+    return {"rows": rows, "model_bytes": bench.weights_of(models[0]).stat().st_size, "shape": " ".join(args.middle)}
 
 
 def measure(bench, args):
@@ -51,12 +80,12 @@ def measure(bench, args):
         bench.say("mergekit is not set up: sluice alone (bench/run.sh --mergekit fetches it from PyPI, 6 GB on disk)")
     models = bench.family("smol", ["--shape", "smollm2"])[:4]
     rows, out = {}, bench.DATA / "merged-method"
-    for method in bench.Run(bench.BIN / "sluice", "merge", "--list-methods", "--json").said["methods"]:
+    methods = bench.Run(bench.BIN / "sluice", "merge", "--list-methods", "--json").said["methods"]
+    for method in methods:
         name = method["name"]
         path, parents = recipe(bench, method, models)
         row = {"parents": parents, "ours": [], "disk": [], "held": [], "theirs": [], "refused": ""}
-        files = [bench.weights_of(folder) for folder in models]
-        files = files[:parents] if method["needs_base"] else files[1 : 1 + parents]
+        files = files_of(bench, method, models, parents)
 
         def merge(cold):
             run = bench.sluice("merge", path, "-o", out, "--force", "--threads", "2", "--max-memory", args.small_budget, cold=cold)
@@ -82,7 +111,8 @@ def measure(bench, args):
             else:
                 row["refused"] = "fails"
         rows[name] = row
-    return {"rows": rows, "budget": args.small_budget, "model_bytes": bench.weights_of(models[0]).stat().st_size}
+    return {"rows": rows, "budget": args.small_budget, "model_bytes": bench.weights_of(models[0]).stat().st_size,
+            "large": measure_large(bench, args, methods)}
 
 
 def show(bench, result):
@@ -112,3 +142,23 @@ def show(bench, result):
         else:
             text += f"{row['refused'] or 'not measured'} | | | |"
         yield text
+    if "large" in result:  # not in results of before
+        yield from show_large(bench, result["large"])
+
+
+def show_large(bench, result):
+    size = result["model_bytes"]
+    held = all(row["held"] for row in result["rows"].values())
+    disk = f"with the disk held at {bench.SLOW_DISK / 1e9} GB/s" if held else "at this disk's own rate (it could not be held at a lower one)"
+    yield ""
+    yield (f"Larger models ({result['shape']}: {size / 1e9:.2f} GB a model), from disk, {disk}: starting, planning and closing hardly count here. `arithmetic`: the merge's user "
+           "time over its two threads, hashing included. `of the longer`: the longer of raw and arithmetic, over the merge's time; goal 0.90.")
+    yield ""
+    yield "| method | parents | read | seconds | raw, s | of raw | arithmetic, s | of the longer |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for name, row in result["rows"].items():
+        runs = row["runs"]
+        longer = [max(x["raw"], x["user"] / 2) / x["seconds"] for x in runs]
+        yield (f"| {name} | {row['parents']} | {runs[0]['read'] / size:.2f} | {bench.spread([x['seconds'] for x in runs])} | "
+               f"{bench.median([x['raw'] for x in runs]):.2f} | {bench.median([x['raw'] / x['seconds'] for x in runs]):.2f} | "
+               f"{bench.median([x['user'] / 2 for x in runs]):.2f} | {bench.median(longer):.2f} |")

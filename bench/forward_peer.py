@@ -6,6 +6,9 @@
     forward_peer.py run MODEL [--gguf] [--venv DIR] [--threads N] [--tokens N] [--dtype float32]
                                                               one JSON object: seconds of the forward pass alone (median of 3 after one
                                                               to warm up; logits of the last token; loading not counted)
+    forward_peer.py sequences A.gguf B.gguf --ids IDS.json [--venv DIR] [--threads N]
+                                                              one JSON object: seconds that llama.cpp takes for the sequences through both, 8 at
+                                                              a time, with the logits of all tokens; loading not counted
     forward_peer.py quantize IN.gguf OUT.gguf TYPE [--venv DIR]
                                                               llama.cpp's own conversion to F32, F16, BF16 or Q8_0
 """
@@ -91,15 +94,46 @@ def llama_cpp_seconds(args, ids):
     return timed(run), f"llama-cpp-python {llama_cpp.__version__}"
 
 
+def sequences_seconds(args):
+    """Batches of several sequences, as one who wants their distributions would run them; nothing is done with the logits."""
+    import llama_cpp
+    sequences = json.loads(pathlib.Path(args.ids).read_text(encoding="utf-8"))
+    together = 8
+    longest = max(map(len, sequences))
+    seconds = 0
+    for path in args.operands:
+        model = llama_cpp.Llama(path, n_ctx=together * longest, n_batch=together * longest, n_ubatch=together * longest, n_threads=args.threads,
+                                n_threads_batch=args.threads, logits_all=True, verbose=False, n_seq_max=together)
+        context = model.ctx
+        batch = llama_cpp.llama_batch_init(together * longest, 0, 1)
+        start = time.perf_counter()
+        for first in range(0, len(sequences), together):
+            batch.n_tokens = 0
+            for sequence, ids in enumerate(sequences[first : first + together]):
+                for position, token in enumerate(ids):
+                    i = batch.n_tokens
+                    batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.logits[i] = token, position, 1, 1
+                    batch.seq_id[i][0] = sequence
+                    batch.n_tokens += 1
+            llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
+            if llama_cpp.llama_decode(context, batch) != 0:
+                sys.exit(f"llama.cpp could not decode with {path}")
+        seconds += time.perf_counter() - start
+        llama_cpp.llama_batch_free(batch)
+    tokens = len(args.operands) * sum(map(len, sequences))
+    print(json.dumps({"seconds": seconds, "tokens_per_second": tokens / seconds, "version": f"llama-cpp-python {llama_cpp.__version__}"}))
+
+
 def main():
     parser = argparse.ArgumentParser(description="prompt tokens a second of transformers or llama.cpp")
-    parser.add_argument("what", choices=["setup", "found", "run", "quantize"])
+    parser.add_argument("what", choices=["setup", "found", "run", "sequences", "quantize"])
     parser.add_argument("operands", nargs="*")
     parser.add_argument("--venv", type=pathlib.Path, default=DEFAULT_VENV)
     parser.add_argument("--gguf", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--ids", help="a list of lists of token ids")
     args = parser.parse_args()
     if args.what == "setup":
         setup(args.venv)
@@ -111,6 +145,9 @@ def main():
         os.execv(python_of(args.venv), [python_of(args.venv), *sys.argv])
     if args.what == "quantize":
         quantize(*args.operands)
+        return
+    if args.what == "sequences":
+        sequences_seconds(args)
         return
     ids = [(7919 * i + 11) % 49152 for i in range(args.tokens)]
     seconds, version = (llama_cpp_seconds if args.gguf else transformers_seconds)(args, ids)

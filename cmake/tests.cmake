@@ -33,6 +33,9 @@ endif()
 function(sluice_gtest name label)
   add_executable(${name} ${ARGN})
   target_link_libraries(${name} PRIVATE sluice_test_support GTest::gtest_main)
+  if(label STREQUAL "io")  # servers over loopback, for http_client
+    target_link_libraries(${name} PRIVATE PkgConfig::httplib)
+  endif()
   target_compile_definitions(${name} PRIVATE SLUICE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   # GoogleTest's macros are if/else inside: `if (x) EXPECT_EQ(a, b);` is plain to a reader, not to the compiler.
   target_compile_options(${name} PRIVATE -Wno-dangling-else)

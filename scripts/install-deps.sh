@@ -5,8 +5,9 @@ set -euo pipefail
 
 group=${1:-}
 build="g++ cmake ninja-build ccache pkg-config libhwy-dev liburing-dev libsimdjson-dev nlohmann-json3-dev libyaml-dev
-  libcli11-dev libfmt-dev libexpected-dev libssl-dev libicu-dev libeigen3-dev"
-test="$build libgtest-dev libgmock-dev python3 python3-jsonschema util-linux"
+  libcli11-dev libfmt-dev libexpected-dev libssl-dev libicu-dev libeigen3-dev
+  libcurl4-openssl-dev"
+test="$build libgtest-dev libgmock-dev libcpp-httplib-dev python3 python3-jsonschema util-linux"
 venv="python3 python3-venv ca-certificates"
 case $group in
   build) wanted=$build ;;

@@ -4,7 +4,6 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
-#include <fstream>
 #include <memory>
 #include <optional>
 #include <random>
@@ -14,6 +13,7 @@
 #include <fmt/format.h>
 
 #include "report/svg_chart.h"
+#include "stand_alone_svg.h"
 #include "verify/sequential_test/sequential_decision.h"
 #include "verify/sequential_test/sequential_power.h"
 #include "verify/testing/rival_rules.h"
@@ -160,20 +160,6 @@ void PrintRaces() {
   for (const double mean : {0.003, 0.01, 0.05, 0.1}) row(ZeroOneScores(mean), mean);
 }
 
-// The page's style sheet has its colours as variables; a file of its own brings them, and stays light.
-std::string StandAlone(const std::string& svg) {
-  const std::string style = sluice::report::ChartStyle();
-  const size_t end = svg.find('>') + 1;
-  return svg.substr(0, end) + "\n<style>\nsvg { --text: #222; --grid: #ddd; background: #fff; }\n" +
-         style.substr(0, style.find("@media")) + "</style>" + svg.substr(end);
-}
-
-bool Write(const std::string& path, const LineChart& chart) {
-  std::ofstream file(path);
-  file << StandAlone(SvgOf(chart));
-  return static_cast<bool>(file.flush());
-}
-
 bool WritePlots(const std::string& folder) {
   const auto names = AllRules();
   std::vector<ChartSeries> power, stopping;
@@ -192,19 +178,19 @@ bool WritePlots(const std::string& folder) {
       stopping[i].points.push_back({mean, smooth[i].MeanStop()});
     }
   }
-  const bool is_good =
-      Write(folder + "/sequential_power.svg",
-            {.title = "Settled rightly within 1,024 challenges, scores of 0 or 1 (gamma 0.025, alpha 0.01)",
-             .x_title = "mean score",
-             .y_title = "probability",
-             .series = power,
-             .zero_line = true});
-  return Write(folder + "/sequential_stopping.svg",
-               {.title = "Challenges until settled, 1,024 at most, scores uniform over [0, 2 mean]",
-                .x_title = "mean score",
-                .y_title = "challenges, mean",
-                .series = stopping,
-                .zero_line = true}) &&
+  const bool is_good = WriteStandAloneSvg(
+      folder + "/sequential_power.svg",
+      {.title = "Settled rightly within 1,024 challenges, scores of 0 or 1 (gamma 0.025, alpha 0.01)",
+       .x_title = "mean score",
+       .y_title = "probability",
+       .series = power,
+       .zero_line = true});
+  return WriteStandAloneSvg(folder + "/sequential_stopping.svg",
+                            {.title = "Challenges until settled, 1,024 at most, scores uniform over [0, 2 mean]",
+                             .x_title = "mean score",
+                             .y_title = "challenges, mean",
+                             .series = stopping,
+                             .zero_line = true}) &&
          is_good;
 }
 

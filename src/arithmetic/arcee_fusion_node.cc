@@ -184,14 +184,13 @@ class ArceeFusionFold final : public graph::Fold {
 
   // Of the differences that were kept.
   void ScoreKept() {
-    ranks_->kept()->ForBlocks([&](uint64_t begin, float* kept, uint64_t count) {
+    ranks_->CountKept([&](uint64_t begin, float* kept, uint64_t count) {
       for (uint64_t at = begin; at < begin + count;) {
         const uint64_t end = std::min(begin + count, EndOfRow(at));
         kernels::Scale(divergences_[at / columns_], end - at, kept + (at - begin));
         at = end;
       }
     });
-    ranks_->CountKept();
   }
 
   void AddScores(Worker* state, int worker, graph::Range piece, std::span<const graph::View> in) {

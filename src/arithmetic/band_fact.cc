@@ -38,14 +38,13 @@ class BandFold final : public graph::Fold {
   void Add(int worker, graph::Range piece, std::span<const graph::View> in) override {
     if (ranks_) return ranks_->Add(worker, piece, in);
     float x_copy[kCopyElements], base_copy[kCopyElements];
-    uint32_t words[kCopyElements];
+    uint32_t bits[kCopyElements / kMaskWordBits];
     sums_->AddBy(worker, piece, num_elements_, [&](kernels::L1Lanes* lanes) {
       ForAlignedParts(piece.size(), /*aligned=*/false, [&](uint64_t first, uint64_t count) {
         const float* x = FloatsAt(in[0], first, count, x_copy);
         const float* base = FloatsAt(in[1], first, count, base_copy);
-        BandMaskWords(mask_, piece.begin + first, count, x, base, words);
-        const kernels::DeltaMask mask = {
-            .kind = kernels::DeltaMask::Kind::kGiven, .keep_below = kMaskKeepBelow, .words = words};
+        BandMaskBits(mask_, piece.begin + first, count, x, base, bits);
+        const kernels::DeltaMask mask = {.kind = kernels::DeltaMask::Kind::kGiven, .bits = bits};
         kernels::AccumulateL1(x, base, mask, piece.begin + first, count, lanes);
       });
     });

@@ -10,7 +10,7 @@
 namespace sluice::arithmetic {
 namespace {
 
-// Of what a mask keeps: one that the elements' indices say, or the words of a third input.
+// Of what a mask keeps: one that the elements' indices say, or the bits of a third input.
 class L1Fold final : public graph::Fold {
  public:
   L1Fold(const kernels::DeltaMask& mask, uint64_t num_elements, int num_workers)
@@ -20,9 +20,7 @@ class L1Fold final : public graph::Fold {
 
   void Add(int worker, graph::Range piece, std::span<const graph::View> in) override {
     if (in.size() == 2) return sums_.Add(worker, piece, in, mask_, num_elements_);
-    kernels::DeltaMask mask = {.kind = kernels::DeltaMask::Kind::kGiven,
-                               .keep_below = kMaskKeepBelow,
-                               .words = reinterpret_cast<const uint32_t*>(in[2].data)};
+    const kernels::DeltaMask mask = {.kind = kernels::DeltaMask::Kind::kGiven, .bits = MaskBitsOf(in[2])};
     sums_.Add(worker, piece, in.first(2), mask, num_elements_);
   }
   bool Finish(graph::FactValue* value) override {
@@ -47,7 +45,7 @@ void L1Sums::Add(int worker, graph::Range piece, std::span<const graph::View> in
   AddBy(worker, piece, num_elements, [&](kernels::L1Lanes* lanes) {
     ForAlignedParts(piece.size(), AreFloatAligned(in), [&](uint64_t first, uint64_t count) {
       kernels::DeltaMask of_part = mask;
-      if (mask.words != nullptr) of_part.words += first;
+      if (mask.bits != nullptr) of_part.bits += first / kMaskWordBits;
       kernels::AccumulateL1(FloatsAt(in[0], first, count, x_copy), FloatsAt(in[1], first, count, base_copy), of_part,
                             piece.begin + first, count, lanes);
     });
@@ -75,7 +73,7 @@ std::string MaskDescription(const kernels::DeltaMask& mask) {
     case kernels::DeltaMask::Kind::kMagnitude:
       return fmt::format("magnitude {} {}", std::bit_cast<uint32_t>(mask.threshold), mask.last_tie);
     case kernels::DeltaMask::Kind::kGiven:
-      break;  // described by what gives the words
+      break;  // described by what gives the bits
   }
   SLUICE_CHECK(false);
 }

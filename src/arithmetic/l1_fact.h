@@ -1,6 +1,6 @@
 // L1Fact: sum |d| and sum |masked d| of d = x - base over a whole tensor, for `rescale: true`.
 //
-// Which elements the mask keeps may be another input: della's.
+// Which elements the mask keeps may be another input.
 //
 // Value: {sum |d|, sum |masked d|}, f64, of blocks of 65,536 elements (kernels::AccumulateL1's lanes, added in their
 // fixed order), added in the blocks' order: the same at any partition.
@@ -57,7 +57,7 @@ class L1Fact final : public graph::Fact {
  public:
   // Inputs: x and base, F32. `mask` is kAll or kRandom.
   L1Fact(const graph::Node* x, const graph::Node* base, const kernels::DeltaMask& mask);
-  // The same of a mask that is computed: a RankMaskNode.
+  // The same of a mask that is computed: a node of MaskEncoding.
   L1Fact(const graph::Node* x, const graph::Node* base, const graph::Node* mask);
   uint64_t StateBytes(int num_workers) const override;
   double NanosecondsPerElement() const override { return 1.4; }

@@ -4,11 +4,11 @@
 #include <optional>
 
 #include "arithmetic/float_views.h"
+#include "base/check.h"
 
 namespace sluice::arithmetic {
 namespace {
 
-constexpr float kZeros[kCopyElements] = {};
 constexpr uint64_t kWorthCounting = 32768;  // elements; fewer are sorted sooner than 65,536 counters are looked through
 
 // Memory that is used again is what small tensors need, which come one after the other. Large ones have as much for
@@ -25,6 +25,7 @@ std::shared_ptr<FoldMemory> MemoryFor(const MagnitudeTensor& tensor) {
 MagnitudeRanks::MagnitudeRanks(uint64_t num_elements, std::span<const uint64_t> ks, int num_workers,
                                const MagnitudeLimits& limits, bool wants_ties)
     : tensor_(num_elements, limits), num_workers_(static_cast<size_t>(num_workers)), memory_(MemoryFor(tensor_)) {
+  SLUICE_CHECK(ks.size() <= kMostRanks);
   for (const uint64_t k : ks) searches_.push_back(std::make_unique<MagnitudeSearch>(tensor_, k, wants_ties));
   if (tensor_.keeps_all()) kept_.emplace(num_elements, memory_);
   if (!tensor_.keeps_all() || num_elements >= kWorthCounting) BeginCounts(tensor_.is_large());
@@ -63,15 +64,6 @@ void MagnitudeRanks::AddPart(int worker, uint64_t begin, const float* x, const f
   }
 }
 
-void MagnitudeRanks::CountKept() {
-  if (!counts_) return;
-  kept_->ForBlocks([&](uint64_t, const float* magnitudes, uint64_t count) {
-    for (uint64_t at = 0; at < count; at += kCopyElements) {
-      counts_->Count(0, magnitudes + at, kZeros, std::min(kCopyElements, count - at));
-    }
-  });
-}
-
 bool MagnitudeRanks::Finish() {
   if (kept_) {
     FinishKept();
@@ -98,10 +90,37 @@ void MagnitudeRanks::FinishKept() {
   if (counts_) {
     counts_->AddUp();
     counts_->FreeGroups();
+    for (const auto& search : searches_) search->TakeAllCounts(*counts_);
+    counts_.reset();
+    CountLowerBits();
+  } else {
+    for (const auto& search : searches_) search->SelectAmongFew(&*kept_);
   }
-  for (const auto& search : searches_) search->TakeKept(counts_.get(), &*kept_, memory_.get());
-  counts_.reset();
+  for (const auto& search : searches_) search->FinishKept(&*kept_);
   kept_.reset();
+}
+
+// One walk for all ranks whose keys have more than one value.
+void MagnitudeRanks::CountLowerBits() {
+  std::vector<uint32_t> uppers;
+  std::vector<FoldNumbers<uint32_t>> counts;
+  std::vector<uint32_t*> places;
+  for (const auto& search : searches_) {
+    if (!search->wants_lower_bits() || std::ranges::find(uppers, search->upper_bits()) != uppers.end()) continue;
+    uppers.push_back(search->upper_bits());
+    counts.emplace_back(memory_.get());
+    counts.back().Clear();
+    places.push_back(counts.back().data());
+  }
+  if (uppers.empty()) return;
+  kept_->ForBlocks([&](uint64_t, const float* magnitudes, uint64_t count) {
+    kernels::CountLowerBits(magnitudes, count, uppers, places.data());
+  });
+  for (const auto& search : searches_) {
+    if (!search->wants_lower_bits()) continue;
+    const auto found = std::ranges::find(uppers, search->upper_bits());
+    search->TakeLowerBits(places[static_cast<size_t>(found - uppers.begin())]);
+  }
 }
 
 int MagnitudeRanks::MaxPasses(uint64_t num_elements) {
@@ -126,7 +145,9 @@ uint64_t MagnitudeRanks::StateBytes(uint64_t num_elements, size_t num_ranks, int
   const size_t groups = tensor.is_large() ? KeyCounts::kMostGroups
                                           : std::min<size_t>(static_cast<size_t>(num_workers), KeyCounts::kMostGroups);
   if (tensor.keeps_all()) {
-    // Among few, one search at a time sorts them all; else it takes a part when those of the groups are free again.
+    // Among few, one search at a time sorts them all; else each takes a part when those of the counts are free again,
+    // which are one of a group or more and two of all.
+    static_assert(kMostRanks <= 1 + kernels::kNumKeys / FoldNumbers<uint64_t>::kCount);
     const uint64_t rest =
         num_elements >= kWorthCounting ? KeyCounts::StateBytes(groups) : num_elements * sizeof(uint32_t);
     return sizeof(MagnitudeRanks) + KeptMagnitudes::StateBytes(num_elements) + rest + searches;

@@ -3,6 +3,7 @@
 // magnitude_fact.h's; keys are counted once for all ranks.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <span>
@@ -19,8 +20,10 @@ class MagnitudeRanks {
  public:
   // The k-th largest magnitude and, of the elements that equal it, the last among the k first, in index order.
   using Rank = kernels::MagnitudePlace;
+  static constexpr size_t kMostRanks = 3;
 
-  // ks: 1 <= k <= num_elements. Without wants_ties, the ranks' last ties are any: passes may be saved.
+  // ks: kMostRanks at most, 1 <= k <= num_elements. Without wants_ties, the ranks' last ties are any: passes may be
+  // saved.
   MagnitudeRanks(uint64_t num_elements, std::span<const uint64_t> ks, int num_workers,
                  const MagnitudeLimits& limits = {}, bool wants_ties = true);
 
@@ -30,7 +33,17 @@ class MagnitudeRanks {
   // Of such a tensor, for who has the magnitudes from elsewhere: what they are to be written to instead of Add, and
   // what is to be called when they are, before Finish.
   KeptMagnitudes* kept() { return &*kept_; }
-  void CountKept();
+  // prepare(begin, magnitudes, count) is called for parts of them, in order, before those are counted.
+  template <class Prepare>
+  void CountKept(const Prepare& prepare) {
+    kept_->ForBlocks([&](uint64_t begin, float* magnitudes, uint64_t count) {
+      for (uint64_t at = 0; at < count; at += kCountedAtOnce) {
+        const uint64_t part = std::min(kCountedAtOnce, count - at);
+        prepare(begin + at, magnitudes + at, part);
+        if (counts_) counts_->Count(0, magnitudes + at, kZeros, part);
+      }
+    });
+  }
 
   // As graph::Fold has them; `in` is x and base, F32.
   bool Wants(uint64_t block) const;
@@ -50,6 +63,10 @@ class MagnitudeRanks {
   bool Counts(uint64_t block) const { return counts_ && (!sampling_ || tensor_.IsSampled(block)); }
   void BeginCounts(bool sampling);
   void FinishKept();
+  void CountLowerBits();
+
+  static constexpr uint64_t kCountedAtOnce = 1024;
+  static constexpr float kZeros[kCountedAtOnce] = {};
 
   const MagnitudeTensor tensor_;
   const size_t num_workers_;

@@ -201,46 +201,28 @@ void MagnitudeSearch::TakeSample(const KeyCounts& counts) {
   }
 }
 
-void MagnitudeSearch::TakeKept(const KeyCounts* counts, KeptMagnitudes* kept, FoldMemory* memory) {
-  SLUICE_CHECK(kept->size() == tensor_.num_elements);
-  uint64_t before = 0, count = 0;  // larger than the k-th, and equal to it
-  if (counts != nullptr) {
-    const uint32_t key = counts->KeyOfRank(k_);
-    before = counts->Above(key);
-    count = (*counts)[key];
-    bracket_ = {.low = kernels::LowestOfKey(key), .high = kernels::HighestOfKey(key)};
-    threshold_bits_ = bracket_.low;
-    if (bracket_.low != bracket_.high) SelectInKey(kept, memory, &before, &count);
-  } else {
-    SelectAmongFew(kept, &before, &count);
-  }
-  if (!Settle(before, count)) FindTieAmongKept(kept);
+void MagnitudeSearch::TakeAllCounts(const KeyCounts& counts) {
+  SLUICE_CHECK(counts.total() == tensor_.num_elements);
+  const uint32_t key = counts.KeyOfRank(k_);
+  num_larger_ = counts.Above(key);
+  num_equal_ = counts[key];
+  bracket_ = {.low = kernels::LowestOfKey(key), .high = kernels::HighestOfKey(key)};
+  threshold_bits_ = bracket_.low;
 }
 
-// Of the key's magnitudes, those larger and those equal to the k-th: of the former, *before are of larger keys.
-void MagnitudeSearch::SelectInKey(KeptMagnitudes* kept, FoldMemory* memory, uint64_t* before, uint64_t* count) {
-  FoldNumbers<uint32_t> counts(memory);  // by the low bits, which are all that is left
-  counts.Clear();
-  kernels::Candidate list[kCollectElements];
-  kernels::BracketCounts unused;
-  kept->ForBlocks([&](uint64_t, const float* magnitudes, uint64_t in_block) {
-    for (uint64_t at = 0; at < in_block; at += kCollectElements) {
-      const uint64_t part = std::min(kCollectElements, in_block - at);
-      const uint64_t found = kernels::CollectCandidates(magnitudes + at, kZeros, part, bracket_, 0, list, &unused);
-      for (uint64_t i = 0; i < found; ++i) ++counts[list[i].bits & 0xFFFF];
-    }
-  });
-  uint32_t low_bits = 0x10000;
+// The key's magnitudes are those of its upper bits but for the one whose lower bits are 0, which is a key of its own.
+void MagnitudeSearch::TakeLowerBits(const uint32_t* counts) {
+  uint32_t lower = 0x10000;
   while (true) {
-    SLUICE_CHECK(low_bits > 0);
-    *count = counts[--low_bits];
-    if (*before + *count >= k_) break;
-    *before += *count;
+    SLUICE_CHECK(lower > 1);
+    num_equal_ = counts[--lower];
+    if (num_larger_ + num_equal_ >= k_) break;
+    num_larger_ += num_equal_;
   }
-  threshold_bits_ = (bracket_.low & 0xFFFF0000u) | low_bits;
+  threshold_bits_ = upper_bits() << 16 | lower;
 }
 
-void MagnitudeSearch::SelectAmongFew(KeptMagnitudes* kept, uint64_t* before, uint64_t* count) {
+void MagnitudeSearch::SelectAmongFew(KeptMagnitudes* kept) {
   std::vector<uint32_t> values;
   values.reserve(kept->size());
   kept->ForBlocks([&](uint64_t, const float* magnitudes, uint64_t in_block) {
@@ -249,8 +231,13 @@ void MagnitudeSearch::SelectAmongFew(KeptMagnitudes* kept, uint64_t* before, uin
   const auto nth = values.begin() + static_cast<int64_t>(k_ - 1);
   std::nth_element(values.begin(), nth, values.end(), std::greater<>());
   threshold_bits_ = *nth;
-  *before = static_cast<uint64_t>(std::ranges::count_if(values, [&](uint32_t v) { return v > threshold_bits_; }));
-  *count = static_cast<uint64_t>(std::ranges::count(values, threshold_bits_));
+  num_larger_ = static_cast<uint64_t>(std::ranges::count_if(values, [&](uint32_t v) { return v > threshold_bits_; }));
+  num_equal_ = static_cast<uint64_t>(std::ranges::count(values, threshold_bits_));
+}
+
+void MagnitudeSearch::FinishKept(KeptMagnitudes* kept) {
+  SLUICE_CHECK(kept->size() == tensor_.num_elements);
+  if (!Settle(num_larger_, num_equal_)) FindTieAmongKept(kept);
 }
 
 // Ties are counted where the last one cannot be, and marked where it is.

@@ -48,8 +48,14 @@ class MagnitudeSearch {
 
   // Of the blocks of a sample, where is_sample; else of all.
   void TakeCounts(const KeyCounts& counts, bool is_sample);
-  // Every magnitude, and counts of all or null (few alone): known after that.
-  void TakeKept(const KeyCounts* counts, KeptMagnitudes* kept, FoldMemory* memory);
+  // Where every magnitude is kept: from counts of all keys, or of few from themselves. Then, where wants_lower_bits()
+  // says so, counts of the lower 16 bits of the magnitudes whose upper 16 are upper_bits(). Then FinishKept: known.
+  void TakeAllCounts(const KeyCounts& counts);
+  void SelectAmongFew(KeptMagnitudes* kept);
+  bool wants_lower_bits() const { return bracket_.low != bracket_.high; }
+  uint32_t upper_bits() const { return bracket_.low >> 16; }
+  void TakeLowerBits(const uint32_t* counts);
+  void FinishKept(KeptMagnitudes* kept);
   // A pass, as graph::Fold has it. `begin` is the flat index of x[0], in one block with the last.
   bool Wants(uint64_t block) const;
   void Add(uint64_t begin, const float* x, const float* base, uint64_t count);
@@ -73,8 +79,6 @@ class MagnitudeSearch {
   }
 
   void Free();
-  void SelectInKey(KeptMagnitudes* kept, FoldMemory* memory, uint64_t* before, uint64_t* count);
-  void SelectAmongFew(KeptMagnitudes* kept, uint64_t* before, uint64_t* count);
   void FindTieAmongKept(KeptMagnitudes* kept);
   void FindTieInWords(std::span<const uint32_t> words, uint64_t begin);
   void TakeSample(const KeyCounts& counts);
@@ -120,6 +124,7 @@ class MagnitudeSearch {
   uint64_t tie_block_ = 0, ties_left_ = 0;     // kBlock
   bool found_ = false;
 
+  uint64_t num_larger_ = 0, num_equal_ = 0;  // of kept magnitudes: than the k-th or its key, and to it
   uint32_t threshold_bits_ = 0;
   uint64_t last_tie_ = 0;
 };

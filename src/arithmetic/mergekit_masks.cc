@@ -81,11 +81,13 @@ class MagpruneMaskNode final : public graph::Node {
   }
 
   // Whole rows, in chunks of a piece: the evaluator plans a piece of memory for each input that a node lists, so the
-  // delta is listed once for each chunk.
+  // delta is listed once for each chunk of a piece. Of more than a piece, which is asked for before it is read, the
+  // chunks go round.
   void Needs(graph::Range out, graph::NeedList* needs) const override {
     const graph::Range rows = RowsOf(out);
     for (uint64_t at = rows.begin; at < rows.end; at += graph::kPieceElements) {
-      needs->Add(static_cast<uint32_t>(needs->needs().size()), {at, std::min(at + graph::kPieceElements, rows.end)});
+      needs->Add(static_cast<uint32_t>(needs->needs().size() % inputs().size()),
+                 {at, std::min(at + graph::kPieceElements, rows.end)});
     }
   }
   uint64_t MostNeeds() const override { return 2; }

@@ -28,10 +28,10 @@ uint64_t Blocks(uint64_t num_elements) { return (num_elements + kBlockElements -
 
 constexpr std::array<float, graph::kPieceElements> kZeros = {};
 
-// Words of kernels/sce_sums.h: 0 for the positions up to `rank`.
-void KeptWords(const MagnitudeRanks::Rank& rank, uint64_t first_element, uint64_t count, const float* variances,
-               uint32_t* words) {
-  kernels::BandMaskWords(nullptr, &rank, first_element, count, variances, kZeros.data(), words);
+// Bits of kernels/sce_sums.h: set for the positions up to `rank`.
+void KeptBits(const MagnitudeRanks::Rank& rank, uint64_t first_element, uint64_t count, const float* variances,
+              uint32_t* bits) {
+  kernels::BandMaskBits(nullptr, &rank, first_element, count, variances, kZeros.data(), bits);
 }
 
 // Arrays of some elements of the base and the models.
@@ -85,12 +85,12 @@ class SceFold final : public graph::Fold {
         num_nonzero_.fetch_add(static_cast<uint64_t>(std::count_if(variances, variances + count, IsNonzero)),
                                std::memory_order_relaxed);
       } else if (step_ == Step::kWeights) {
-        const uint32_t* words = nullptr;
+        const uint32_t* bits = nullptr;
         if (select_topk_ < 1) {
-          KeptWords(rank_, piece.begin + first, count, variances, state.words.data());
-          words = state.words.data();
+          KeptBits(rank_, piece.begin + first, count, variances, state.bits.data());
+          bits = state.bits.data();
         }
-        kernels::AddSquares(arrays.base(), arrays.x(), words, count, state.lanes.data());
+        kernels::AddSquares(arrays.base(), arrays.x(), bits, count, state.lanes.data());
       }
     });
     if (step_ == Step::kRank) {
@@ -142,7 +142,7 @@ class SceFold final : public graph::Fold {
     std::vector<const float*> arrays;
     std::vector<double> lanes;  // [models, kLanes]: squares of the block at hand
     std::array<float, graph::kPieceElements> variances;
-    std::array<uint32_t, graph::kPieceElements> words;
+    std::array<uint32_t, graph::kPieceElements / 32> bits;
   };
 
   static bool IsNonzero(float variance) { return variance != 0; }
@@ -203,7 +203,7 @@ SceNode::SceNode(const std::vector<const graph::Node*>& inputs, double select_to
   AddFact(std::make_unique<SceFact>(inputs, select_topk));
 }
 
-// Copies of the inputs and of the result, pointers to arrays, variances, words.
+// Copies of the inputs and of the result, pointers to arrays, variances, bits.
 uint64_t SceNode::ScratchBytes() const {
   return inputs().size() * sizeof(void*) + (inputs().size() + 3) * kCopyElements * sizeof(float);
 }
@@ -216,7 +216,7 @@ void SceNode::Compute(const graph::ComputeArgs& args) const {
   auto* const copies = reinterpret_cast<float*>(pointers + inputs().size());
   float* const out_copy = copies + inputs().size() * kCopyElements;
   float* const variances = out_copy + kCopyElements;
-  auto* const words = reinterpret_cast<uint32_t*>(variances + kCopyElements);
+  auto* const bits = reinterpret_cast<uint32_t*>(variances + kCopyElements);
   Arrays arrays(inputs().size(), copies, pointers);
   const bool out_aligned = IsFloatAligned(args.out);
   const bool whole = out_aligned && AreFloatAligned(args.in) && !selects_;
@@ -224,10 +224,10 @@ void SceNode::Compute(const graph::ComputeArgs& args) const {
     arrays.Load(args.in, first, count);
     if (selects_) {
       kernels::Variances(arrays.base(), arrays.x(), count, variances);
-      KeptWords(rank, args.range.begin + first, count, variances, words);
+      KeptBits(rank, args.range.begin + first, count, variances, bits);
     }
     uint8_t* const place = args.out + first * sizeof(float);
-    kernels::MergeAgreeing(arrays.base(), arrays.x(), weights, selects_ ? words : nullptr, count,
+    kernels::MergeAgreeing(arrays.base(), arrays.x(), weights, selects_ ? bits : nullptr, count,
                            out_aligned ? reinterpret_cast<float*>(place) : out_copy);
     if (!out_aligned) std::memcpy(place, out_copy, count * sizeof(float));
   });

@@ -18,7 +18,8 @@ namespace {
 
 constexpr uint64_t kMostUnit = 256;  // the largest block of an encoding
 static_assert(kMostUnit == kernels::kMostRowUnit);
-constexpr uint64_t kWordsAtOnce = 32;  // that are drawn
+constexpr uint64_t kWordsAtOnce = 256;  // in the first cache
+constexpr uint64_t kKeepBelow = 1;      // of the words that the kernels make of masks: 0 where an element is kept
 
 // Runs body(row, begin, end) for each row's part of `out`, in columns.
 template <class Body>
@@ -66,10 +67,31 @@ void ForTies(const RowRotation& rotation, uint64_t begin, uint64_t end, uint64_t
 
 }  // namespace
 
-void BandMaskWords(const BandMask& mask, uint64_t first_element, uint64_t count, const float* x, const float* base,
-                   uint32_t* words) {
-  kernels::BandMaskWords(mask.has_top ? &mask.top : nullptr, mask.has_bottom ? &mask.bottom : nullptr, first_element,
-                         count, x, base, words);
+quant::Encoding MaskEncoding() {
+  static constexpr quant::EncodingInfo kInfo = {.name = "mask", .block_elements = kMaskWordBits, .block_bytes = 4};
+  return quant::Encoding(&kInfo);
+}
+
+void BandMaskBits(const BandMask& mask, uint64_t first_element, uint64_t count, const float* x, const float* base,
+                  uint32_t* bits) {
+  kernels::BandMaskBits(mask.has_top ? &mask.top : nullptr, mask.has_bottom ? &mask.bottom : nullptr, first_element,
+                        count, x, base, bits);
+}
+
+RandomMaskNode::RandomMaskNode(PhiloxKey key, uint64_t keep_below, uint64_t num_elements)
+    : KeptNode(fmt::format("random mask {} {} {}", key.k0, key.k1, keep_below), MaskEncoding(), num_elements,
+               std::vector<const graph::Node*>()),
+      key_(key),
+      keep_below_(keep_below) {}
+
+void RandomMaskNode::Compute(const graph::ComputeArgs& args) const {
+  uint32_t words[kWordsAtOnce];
+  auto* bits = reinterpret_cast<uint32_t*>(args.out);
+  for (uint64_t at = args.range.begin; at < args.range.end; at += kWordsAtOnce) {
+    const uint64_t count = std::min(kWordsAtOnce, args.range.end - at);
+    kernels::RandomMaskWords(key_, at, count, words);
+    kernels::MaskBits(words, keep_below_, count, bits + (at - args.range.begin) / kMaskWordBits);
+  }
 }
 
 RowRotation::RowRotation(PhiloxKey key, uint64_t row, uint64_t columns)
@@ -84,8 +106,8 @@ RowRotation::RowRotation(PhiloxKey key, uint64_t row, uint64_t columns)
 }
 
 RankMaskNode::RankMaskNode(const graph::Node* x, const graph::Node* base, const RankMask& mask)
-    : Node(fmt::format("rank mask {} {} {} {} {}", mask.key.k0, mask.key.k1, mask.columns, mask.low, mask.high),
-           quant::F32(), x->num_elements(), {x, base}),
+    : KeptNode(fmt::format("rank mask {} {} {} {} {}", mask.key.k0, mask.key.k1, mask.columns, mask.low, mask.high),
+               MaskEncoding(), x->num_elements(), {x, base}),
       mask_(mask) {
   SLUICE_CHECK(mask.columns >= 2 && num_elements() % mask.columns == 0);
 }
@@ -112,18 +134,13 @@ void RankMaskNode::Needs(graph::Range out, graph::NeedList* needs) const {
   }
 }
 
-// Copies of a row of each input, should they be out of place, and what the row's elements are compared with.
-uint64_t RankMaskNode::ScratchBytes() const { return 3 * graph::kPieceElements * sizeof(float); }
+// Copies of a row of each input, should they be out of place, what the row's elements are compared with, and words.
+uint64_t RankMaskNode::ScratchBytes() const { return 4 * graph::kPieceElements * sizeof(float); }
 
 void RankMaskNode::Compute(const graph::ComputeArgs& args) const {
-  auto* words = reinterpret_cast<uint32_t*>(args.out);
-  const uint64_t count = args.range.size(), drawn = count / kWordsAtOnce * kWordsAtOnce;
-  kernels::RandomMaskWords(mask_.key, args.range.begin, drawn, words);
-  if (drawn < count) {
-    uint32_t rest[kWordsAtOnce];
-    kernels::RandomMaskWords(mask_.key, args.range.begin + drawn, count - drawn, rest);
-    std::copy_n(rest, count - drawn, words + drawn);
-  }
+  // Rounded up to 32 words, which a piece is a multiple of.
+  auto* words = reinterpret_cast<uint32_t*>(args.scratch) + 3 * graph::kPieceElements;
+  kernels::RandomMaskWords(mask_.key, args.range.begin, args.range.size(), words);
   auto* x_copy = reinterpret_cast<float*>(args.scratch);
   float* base_copy = x_copy + graph::kPieceElements;
   const graph::View &of_x = args.in[0], &of_base = args.in[args.in.size() / 2];
@@ -135,6 +152,7 @@ void RankMaskNode::Compute(const graph::ComputeArgs& args) const {
     kernels::RankRowWords(mask_.low, mask_.high, RowRotation(mask_.key, row, mask_.columns).turn(), x, base,
                           words + first);
   });
+  kernels::MaskBits(words, kKeepBelow, args.range.size(), reinterpret_cast<uint32_t*>(args.out));
 }
 
 // Columns [begin, end) of a row, which are x, base and words.

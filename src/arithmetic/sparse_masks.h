@@ -1,5 +1,4 @@
-// The masks of breadcrumbs and of della, as words for kernels::DeltaMask::kGiven: 0 where an element is kept, 1 where
-// it is dropped. Pure and thread-safe.
+// The masks of dare, della and breadcrumbs as bits for kernels::DeltaMask::kGiven. Pure and thread-safe.
 #pragma once
 
 #include <bit>
@@ -8,11 +7,16 @@
 #include "arithmetic/magnitude_ranks.h"
 #include "base/counter_rng.h"
 #include "graph/graph.h"
+#include "graph/kept_node.h"
 #include "kernels/mask_words.h"
 
 namespace sluice::arithmetic {
 
-constexpr uint64_t kMaskKeepBelow = 1;  // DeltaMask::keep_below of such words
+constexpr uint64_t kMaskWordBits = 32;
+
+// What nodes make masks in, and no checkpoint has: bit i % 32 of 32-bit word i / 32 is set where element i is kept.
+quant::Encoding MaskEncoding();
+inline const uint32_t* MaskBitsOf(const graph::View& mask) { return reinterpret_cast<const uint32_t*>(mask.data); }
 
 // |x - base| as select.h orders it: f32 bits without the sign, every NaN 0x7FC00000.
 inline uint32_t MagnitudeBitsOf(float x, float base) {
@@ -26,8 +30,21 @@ struct BandMask {
   bool has_top = false, has_bottom = false;
   MagnitudeRanks::Rank top = {}, bottom = {};
 };
-void BandMaskWords(const BandMask& mask, uint64_t first_element, uint64_t count, const float* x, const float* base,
-                   uint32_t* words);
+void BandMaskBits(const BandMask& mask, uint64_t first_element, uint64_t count, const float* x, const float* base,
+                  uint32_t* bits);
+
+// dare: keeps an element where its random word (kernels::RandomMaskWord) is smaller than keep_below. A node of its own
+// where a fact and the values look at it, so that it need not be drawn twice.
+class RandomMaskNode final : public graph::KeptNode {
+ public:
+  RandomMaskNode(PhiloxKey key, uint64_t keep_below, uint64_t num_elements);
+  void Compute(const graph::ComputeArgs& args) const override;
+  double NanosecondsPerElement() const override { return 0.8; }
+
+ private:
+  PhiloxKey key_;
+  uint64_t keep_below_;
+};
 
 // della: an element is kept with probability low + (high - low) r, where r is its rank by magnitude in its row, 0 for
 // the smallest and 1 for the largest, equal ones by index.
@@ -64,11 +81,9 @@ class RowRotation {
   uint64_t unit_, num_units_, unit_shift_, shift_;
 };
 
-// The mask's words, 0 or 1 in 32 bits, in the bytes of an F32 tensor [*, columns].
-//
-// Rows that lie whole in what is computed are looked at where they are; of others the part that theirs is compared with
-// is asked for.
-class RankMaskNode final : public graph::Node {
+// The mask of a tensor [*, columns]. Rows that lie whole in what is computed are looked at where they are; of others
+// the part that theirs is compared with is asked for.
+class RankMaskNode final : public graph::KeptNode {
  public:
   RankMaskNode(const graph::Node* x, const graph::Node* base, const RankMask& mask);
   void Needs(graph::Range out, graph::NeedList* needs) const override;

@@ -45,13 +45,21 @@ TEST(RowRotation, EveryOtherColumnIsAsLikely) {
   }
 }
 
-std::vector<uint32_t> WordsOf(const std::vector<float>& x, const std::vector<float>& base, const RankMask& mask) {
+// Which elements a mask of `count` keeps.
+std::vector<bool> KeptBy(const uint8_t* bits, uint64_t count) {
+  std::vector<bool> kept(count);
+  for (uint64_t i = 0; i < count; ++i)
+    kept[i] = (MaskBitsOf({bits, {}})[i / kMaskWordBits] >> i % kMaskWordBits & 1) != 0;
+  return kept;
+}
+std::vector<bool> KeptBy(const graph::Node* node) {
+  return KeptBy(tests::NodeRunner().Run(node).data(), node->num_elements());
+}
+
+std::vector<bool> KeptByRank(const std::vector<float>& x, const std::vector<float>& base, const RankMask& mask) {
   graph::Graph graph;
-  const std::vector<float> bits = tests::NodeRunner().RunF32(
+  return KeptBy(
       graph.Add(std::make_unique<RankMaskNode>(tests::AddFloats(&graph, x), tests::AddFloats(&graph, base), mask)));
-  std::vector<uint32_t> words;
-  for (const float of_word : bits) words.push_back(std::bit_cast<uint32_t>(of_word));
-  return words;
 }
 
 // della's definition: kept with probability low + (high - low) rank / (columns - 1).
@@ -64,9 +72,9 @@ TEST(RankMask, KeepsByRank) {
   }
   const double low = 0.35, high = 0.85;
   const RankMask mask = {kKey, kColumns, KeepBelow(low), KeepBelow(high)};
-  const std::vector<uint32_t> words = WordsOf(x, base, mask);
+  const std::vector<bool> is_kept = KeptByRank(x, base, mask);
   std::vector<double> kept(kColumns);
-  for (uint64_t i = 0; i < x.size(); ++i) kept[7 * (i % kColumns) % kColumns] += words[i] == 0;
+  for (uint64_t i = 0; i < x.size(); ++i) kept[7 * (i % kColumns) % kColumns] += is_kept[i] ? 1 : 0;
   for (uint64_t rank = 0; rank < kColumns; ++rank) {
     const double p = low + (high - low) * static_cast<double>(rank) / (kColumns - 1);
     // Six standard deviations of a binomial share.
@@ -78,9 +86,9 @@ TEST(RankMask, EqualMagnitudesRankByIndex) {
   constexpr uint64_t kColumns = 32, kRows = 20000;
   const std::vector<float> same(kColumns * kRows, 0.5f), base(same.size());
   const RankMask mask = {kKey, kColumns, 0, uint64_t{1} << 32};  // always compared
-  const std::vector<uint32_t> words = WordsOf(same, base, mask);
+  const std::vector<bool> is_kept = KeptByRank(same, base, mask);
   std::vector<double> kept(kColumns);
-  for (uint64_t i = 0; i < words.size(); ++i) kept[i % kColumns] += words[i] == 0;
+  for (uint64_t i = 0; i < is_kept.size(); ++i) kept[i % kColumns] += is_kept[i] ? 1 : 0;
   EXPECT_EQ(kept[0], 0);
   EXPECT_EQ(kept[kColumns - 1], kRows);
   for (uint64_t column = 0; column < kColumns; ++column) {
@@ -92,11 +100,11 @@ TEST(RankMask, EqualMagnitudesRankByIndex) {
 TEST(BandMask, DropsBothEnds) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const std::vector<float> x = {1, -5, 3, 3, nan, 2, 3, 0}, base(x.size());
-  std::vector<uint32_t> words(x.size());
   const auto kept = [&](const BandMask& mask) {
-    BandMaskWords(mask, 0, x.size(), x.data(), base.data(), words.data());
+    uint32_t bits = 0;
+    BandMaskBits(mask, 0, x.size(), x.data(), base.data(), &bits);
     std::string text;
-    for (const uint32_t word : words) text += word == 0 ? '1' : '0';
+    for (size_t i = 0; i < x.size(); ++i) text += (bits >> i & 1) != 0 ? '1' : '0';
     return text;
   };
   // Order: NaN, -5, 3 (element 2), 3 (3), 3 (6), 2, 1, 0.
@@ -123,7 +131,7 @@ TEST(RankMaskNode, IsTheFormat) {
       base[i] = static_cast<float>(i * 40503u % 7);
     }
     const RankMask mask = {kKey, columns, KeepBelow(0.2), KeepBelow(0.9)};
-    const std::vector<uint32_t> words = WordsOf(x, base, mask);
+    const std::vector<bool> kept = KeptByRank(x, base, mask);
     uint64_t wrong = 0;
     for (uint64_t i = 0; i < x.size(); ++i) {
       const uint64_t row = i / columns, other = row * columns + RowRotation(kKey, row, columns).Of(i % columns);
@@ -131,9 +139,40 @@ TEST(RankMaskNode, IsTheFormat) {
       const bool is_larger = magnitude > than || (magnitude == than && i > other);
       const uint64_t word = kernels::RandomMaskWord(kKey, i);
       const bool is_kept = word < mask.low || (word < mask.high && is_larger);
-      wrong += words[i] != (is_kept ? 0 : 1);
+      wrong += kept[i] != is_kept ? 1 : 0;
     }
     EXPECT_EQ(wrong, 0u) << columns;
+  }
+}
+
+TEST(RandomMaskNode, IsTheFormat) {
+  for (const uint64_t count : {1, 31, 32, 33, 8191, 8192, 70001}) {
+    graph::Graph graph;
+    const std::vector<bool> kept = KeptBy(graph.Add(std::make_unique<RandomMaskNode>(kKey, KeepBelow(0.3), count)));
+    uint64_t wrong = 0;
+    for (uint64_t i = 0; i < count; ++i) {
+      wrong += kept[i] != (kernels::RandomMaskWord(kKey, i) < KeepBelow(0.3)) ? 1 : 0;
+    }
+    EXPECT_EQ(wrong, 0u) << count;
+  }
+}
+
+// Ties end within words.
+TEST(BandMask, KeepsWhatStandsBetween) {
+  constexpr uint64_t kCount = 1000, kFirst = 4096;
+  std::vector<float> x(kCount), base(kCount);
+  for (uint64_t i = 0; i < kCount; ++i) x[i] = static_cast<float>(i * 7 % 11) - 5;
+  const BandMask mask = {.has_top = true,
+                         .has_bottom = true,
+                         .top = {MagnitudeBitsOf(5, 0), kFirst + 500},
+                         .bottom = {MagnitudeBitsOf(2, 0), kFirst + 700}};
+  std::vector<uint32_t> bits((kCount + 31) / 32);
+  BandMaskBits(mask, kFirst, kCount, x.data(), base.data(), bits.data());
+  const std::vector<bool> kept = KeptBy(reinterpret_cast<const uint8_t*>(bits.data()), kCount);
+  for (uint64_t i = 0; i < kCount; ++i) {
+    const float magnitude = std::fabs(x[i]);
+    const bool is_top = magnitude == 5 && i <= 500;
+    EXPECT_EQ(kept[i], !is_top && (magnitude > 2 || (magnitude == 2 && i <= 700))) << i;
   }
 }
 
@@ -178,7 +217,7 @@ TEST(RankMaskNode, WorksOnQuantisedParents) {
   const graph::Node* b = tests::AddFloats(&graph, base);
   const auto run = [&](const graph::Node* of) {
     const RankMask mask = {kKey, kColumns, KeepBelow(0.3), KeepBelow(0.7)};
-    return tests::NodeRunner().RunF32(graph.Add(std::make_unique<RankMaskNode>(of, b, mask)));
+    return KeptBy(graph.Add(std::make_unique<RankMaskNode>(of, b, mask)));
   };
   EXPECT_EQ(run(graph.AddCast(stored, quant::F32())), run(tests::AddFloats(&graph, x)));
 }

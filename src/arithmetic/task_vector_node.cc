@@ -21,7 +21,7 @@ namespace {
 using kernels::DeltaMask;
 
 std::string MaskText(const TaskVectorNode::Model& model) {
-  if (model.rank) return "given";
+  if (model.mask_is_input) return "given";
   if (model.band) return fmt::format("band {} {}", model.band->drop, model.band->keep);
   return MaskDescription(model.mask);
 }
@@ -38,13 +38,13 @@ std::string Description(const TaskVectorNode::Settings& settings, const std::vec
 }
 
 struct ScratchLayout {
-  uint64_t vectors, floats, copies, words, end;  // offsets in bytes
+  uint64_t vectors, floats, copies, bits, end;  // offsets in bytes
   explicit ScratchLayout(uint64_t num_models) {
     vectors = 0;
     floats = RoundUp(num_models * sizeof(kernels::TaskVector), 64);
     copies = floats + RoundUp(kernels::TaskVectorScratchFloats(num_models) * sizeof(float), 64);
-    words = copies + (num_models + 2) * kCopyElements * sizeof(float);  // the base, the models, the result
-    end = words + num_models * kCopyElements * sizeof(uint32_t);
+    bits = copies + (num_models + 2) * kCopyElements * sizeof(float);  // the base, the models, the result
+    end = bits + num_models * kCopyElements / 8;
   }
 };
 
@@ -59,13 +59,13 @@ TaskVectorNode::TaskVectorNode(const Settings& settings, std::vector<Model> mode
   for (size_t m = 0; m < models_.size(); ++m) {
     const Model& model = models_[m];
     fact_of_.push_back(-1);
-    mask_of_.push_back(model.rank ? next_mask++ : 0);
+    mask_of_.push_back(model.mask_is_input ? next_mask++ : 0);
     std::unique_ptr<graph::Fact> fact;
     if (model.mask.kind == DeltaMask::Kind::kMagnitude) {
       fact = std::make_unique<MagnitudeFact>(inputs[m + 1], inputs[0], model.keep, model.scale_by_l1);
     } else if (model.band) {
       fact = std::make_unique<BandFact>(inputs[m + 1], inputs[0], *model.band, model.scale_by_l1);
-    } else if (model.scale_by_l1 && model.rank) {
+    } else if (model.scale_by_l1 && model.mask_is_input) {
       fact = std::make_unique<L1Fact>(inputs[m + 1], inputs[0], inputs[mask_of_[m]]);
     } else if (model.scale_by_l1) {
       fact = std::make_unique<L1Fact>(inputs[m + 1], inputs[0], model.mask);
@@ -83,7 +83,7 @@ uint64_t TaskVectorNode::ScratchBytes() const { return ScratchLayout(models_.siz
 double TaskVectorNode::NanosecondsPerElement() const {
   double nanoseconds = 0.5;
   for (const Model& model : models_) {
-    nanoseconds += model.rank ? 0.6 : model.band ? 2 : model.mask.kind == DeltaMask::Kind::kRandom ? 1.2 : 0.5;
+    nanoseconds += model.mask_is_input ? 0.6 : model.band ? 2 : model.mask.kind == DeltaMask::Kind::kRandom ? 1.2 : 0.5;
   }
   return nanoseconds;
 }
@@ -107,6 +107,10 @@ void TaskVectorNode::Compute(const graph::ComputeArgs& args) const {
     }
     if (model.scale_by_l1) vector->scale = L1Scale(value[sums], value[sums + 1]);
   }
+  std::vector<BandMask> bands(HasBands() ? models_.size() : 0);
+  for (size_t m = 0; m < bands.size(); ++m) {
+    if (models_[m].band) bands[m] = BandMaskOf(*models_[m].band, num_elements(), *args.facts[fact_of_[m]]);
+  }
   float* result_copy = copies + (models_.size() + 1) * kCopyElements;
   const bool out_aligned = IsFloatAligned(args.out);
   const bool whole = out_aligned && AreFloatAligned(args.in) && !HasBands();
@@ -115,13 +119,12 @@ void TaskVectorNode::Compute(const graph::ComputeArgs& args) const {
     const uint64_t element = args.range.begin + first;
     for (size_t m = 0; m < models_.size(); ++m) {
       vectors[m].x = FloatsAt(args.in[m + 1], first, count, copies + (m + 1) * kCopyElements);
-      if (models_[m].rank) {
-        vectors[m].mask.words = reinterpret_cast<const uint32_t*>(args.in[mask_of_[m]].data) + first;
+      if (models_[m].mask_is_input) {
+        vectors[m].mask.bits = MaskBitsOf(args.in[mask_of_[m]]) + first / kMaskWordBits;
       } else if (models_[m].band) {
-        auto* words = reinterpret_cast<uint32_t*>(args.scratch + layout.words) + m * kCopyElements;
-        const BandMask mask = BandMaskOf(*models_[m].band, num_elements(), *args.facts[fact_of_[m]]);
-        BandMaskWords(mask, element, count, vectors[m].x, base, words);
-        vectors[m].mask.words = words;
+        auto* bits = reinterpret_cast<uint32_t*>(args.scratch + layout.bits) + m * kCopyElements / kMaskWordBits;
+        BandMaskBits(bands[m], element, count, vectors[m].x, base, bits);
+        vectors[m].mask.bits = bits;
       }
     }
     uint8_t* out = args.out + first * sizeof(float);

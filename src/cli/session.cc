@@ -7,6 +7,7 @@
 
 #include "base/units.h"
 #include "merge/recipe_checkpoint.h"
+#include "verify/api_model/api_model.h"
 
 namespace sluice::cli {
 
@@ -28,6 +29,12 @@ Result<std::shared_ptr<const checkpoint::Checkpoint>> Session::Open(const std::s
                                                                     std::optional<uint64_t> seed,
                                                                     std::optional<std::string> arithmetic,
                                                                     const std::string& lora_merge_dtype) const {
+  if (verify::api_model::IsApiReference(ref)) {
+    return FailIn(
+        ErrorCode::kUnsupported, ref,
+        "a model behind a server has no weights that could be read, and comparing its answers is not supported "
+        "yet");
+  }
   return checkpoint::OpenCheckpoint(ref, MakeOpenOptions(seed, std::move(arithmetic), lora_merge_dtype));
 }
 

@@ -20,23 +20,9 @@ namespace {
 using kernels::kLogitPanelRows;
 using kernels::kTileTokens;
 
-constexpr uint64_t kMaxHeadTiles = 8;  // of tokens that meet a panel of the head at once, on one worker
-
-// Runs of neighbouring tiles, of at most so many.
-struct TileRun {
-  uint64_t begin, count;
-};
-std::vector<TileRun> RunsOf(const std::vector<uint64_t>& tiles, uint64_t max_count) {
-  std::vector<TileRun> runs;
-  for (const uint64_t tile : tiles) {
-    if (!runs.empty() && runs.back().begin + runs.back().count == tile && runs.back().count < max_count) {
-      ++runs.back().count;
-    } else {
-      runs.push_back({tile, 1});
-    }
-  }
-  return runs;
-}
+// All logits of as many tiles as this holds wait for a sink's runs: enough tiles for a product that reads each weight
+// from memory not too often, of vocabularies as they are.
+constexpr uint64_t kMaxTurnBytes = 128 * kMiB;
 
 // What this machine computes in the kind of product that a pass is made of.
 double MeasureOperationsPerSecond(int num_threads) {
@@ -73,6 +59,7 @@ double MeasureOperationsPerSecond(int num_threads) {
 ForwardPass::ForwardPass(TokenBatch batch, std::vector<uint64_t> wanted_tiles, const PassOptions& options)
     : batch_(std::move(batch)), wanted_tiles_(std::move(wanted_tiles)), options_(options) {
   SLUICE_CHECK(options_.budget != nullptr && options_.num_threads > 0 && options_.max_chunk_tiles > 0);
+  SLUICE_CHECK(options_.head_runs > 0);
   SLUICE_CHECK(std::ranges::is_sorted(wanted_tiles_));
   SLUICE_CHECK(wanted_tiles_.empty() || wanted_tiles_.back() < batch_.num_tiles());
   SLUICE_CHECK(batch_.num_tiles() <= UINT32_MAX / kTileTokens);  // 16 GB of ids
@@ -118,29 +105,34 @@ Result<void> ForwardPass::AddModel(const checkpoint::Checkpoint& checkpoint) {
   return {};
 }
 
+// A panel that is a little larger than a tile takes two of them, and those of small models are. Where all are to stay,
+// tiles are as large as the panels.
+void ForwardPass::ChooseTiles() {
+  tile_bytes_ = stream::StreamOptions().max_tile_bytes;
+  if (options_.head_runs == 1) return;
+  uint64_t largest = 0;
+  for (size_t step = groups_->first_head(); step < groups_->steps().size(); ++step) {
+    largest = std::max(largest, groups_->SizeBytes(groups_->steps()[step]));
+  }
+  constexpr uint64_t kMaxTileBytes = 2 * kMiB, kUnit = 64 * kKiB;
+  const uint64_t tile_bytes = RoundUp(largest + kUnit / 2, kUnit);
+  if (tile_bytes <= kMaxTileBytes) tile_bytes_ = std::max(tile_bytes_, tile_bytes);
+}
+
 Result<PassLayout> ForwardPass::LayOut() {
   MemoryBudget& budget = *options_.budget;
   PassDemand demand;
   for (const auto& sequence : batch_.sequences()) {
     demand.sequence_tiles.push_back(CeilDiv(sequence.size(), kTileTokens));
   }
-  uint64_t table_bytes = 0;
-  const uint64_t place_bytes = kTileTokens * sizeof(TokenPlace);  // of a tile's tokens, while embeddings are read
-  demand.hidden_tile_bytes = place_bytes;
-  for (const Model& model : models_) {
-    const uint64_t all = HiddenStates::SizeBytes(batch_.num_tiles(), model.spec.hidden);
-    demand.hidden_tile_bytes += HiddenStates::SizeBytes(1, model.spec.hidden);
-    demand.spill_moved_bytes += 2 * all * model.spec.layers.size();
-    demand.spill_moved_bytes +=
-        HiddenStates::SizeBytes(wanted_tiles_.size(), model.spec.hidden) * CeilDiv(model.spec.vocab, kLogitPanelRows);
-    table_bytes += Transformer::TableBytes(model.spec, batch_);
-  }
+  demand.hidden_tile_bytes = kPlaceBytes;
+  for (const Model& model : models_) demand.hidden_tile_bytes += HiddenStates::SizeBytes(1, model.spec.hidden);
   // What must be leased from the stream at one time: a layer, or a panel of each head.
-  const stream::StreamOptions defaults;
+  ChooseTiles();
   uint64_t panels_bytes = 0;
   uint32_t panel = UINT32_MAX;
   for (const PassStep& step : groups_->steps()) {
-    const uint64_t bytes = groups_->LeasedBytes(step, defaults.max_tile_bytes);
+    const uint64_t bytes = groups_->LeasedBytes(step, tile_bytes_);
     demand.step_bytes.push_back(bytes);
     in_flight_bytes_ = std::max(in_flight_bytes_, bytes);
     if (step.kind != PassStep::Kind::kHead) continue;
@@ -148,25 +140,42 @@ Result<PassLayout> ForwardPass::LayOut() {
     panel = step.place;
     in_flight_bytes_ = std::max(in_flight_bytes_, panels_bytes);
   }
-  demand.stream_bytes = LeasedMemory(in_flight_bytes_) + 8 * defaults.max_tile_bytes;
-  demand.working_bytes = [&](uint64_t chunk_tiles, bool spill) {
-    const Working working = WorkingOf(chunk_tiles, spill);
-    return (working.layer_floats + working.head_floats + working.load_floats) * sizeof(float) + table_bytes +
-           (spill ? batch_.num_tiles() * place_bytes : 0);
-  };
+  demand.stream_bytes = LeasedMemory(in_flight_bytes_) + 8 * tile_bytes_;
+  demand.num_head_steps = groups_->steps().size() - groups_->first_head();
+  demand.head_runs = options_.head_runs;
   budget.ChargeResident();
   const uint64_t free_bytes = budget.free_bytes();
-  PassLayout layout = LayOutPass(demand, {.free_bytes = free_bytes,
-                                          .max_chunk_tiles = options_.max_chunk_tiles,
-                                          .max_round_tiles = options_.max_round_tiles,
-                                          .max_kept_bytes = options_.max_kept_bytes,
-                                          .spill = options_.spill});
+  const auto lay_out = [&](HeadOrder order) {
+    demand.spill_moved_bytes = SpillMovedBytes(order);
+    demand.working_bytes = [this, order](uint64_t chunk_tiles, bool spill) {
+      return WorkingOf(chunk_tiles, spill, order).size_bytes;
+    };
+    return LayOutPass(demand, {.free_bytes = free_bytes,
+                               .max_chunk_tiles = options_.max_chunk_tiles,
+                               .max_round_tiles = options_.max_round_tiles,
+                               .max_kept_bytes = options_.max_kept_bytes,
+                               .spill = options_.spill});
+  };
+  PassLayout layout = lay_out(HeadOrder::kByPanel);
+  if (options_.head_runs > 1 && demand.num_head_steps > 0) {
+    // Logits that wait save computing them again, and are not worth reading a byte more.
+    PassLayout by_tokens = lay_out(HeadOrder::kByTokens);
+    if (by_tokens.kept_steps >= demand.num_head_steps && by_tokens.reread_bytes <= layout.reread_bytes &&
+        by_tokens.spill == layout.spill) {
+      layout = std::move(by_tokens);
+      head_order_ = HeadOrder::kByTokens;
+    }
+  }
+  is_kept_.assign(groups_->steps().size(), false);
+  const std::vector<size_t> order = OrderOfKeeping(demand);
+  for (size_t i = 0; i < layout.kept_steps; ++i) is_kept_[order[i]] = true;
+  plan_.heads_kept = options_.head_runs > 1 && layout.kept_steps >= demand.num_head_steps;
   plan_.chunk_tiles = layout.chunk_tiles;
   plan_.num_rounds = layout.num_rounds();
   plan_.spilled = layout.spill;
-  plan_.spill_moved_bytes = layout.spill ? demand.spill_moved_bytes : 0;
+  plan_.spill_moved_bytes = layout.spill ? SpillMovedBytes(head_order_) : 0;
   plan_.kept_bytes = layout.kept_bytes;
-  plan_.workspace_bytes = demand.working_bytes(layout.chunk_tiles, layout.spill);
+  plan_.workspace_bytes = WorkingOf(layout.chunk_tiles, layout.spill, head_order_).size_bytes;
   if (plan_.workspace_bytes > free_bytes) {
     const uint64_t needed = plan_.workspace_bytes + demand.stream_bytes, smallest = budget.used_bytes() + needed;
     return Fail(ErrorCode::kBudget,
@@ -178,24 +187,53 @@ Result<PassLayout> ForwardPass::LayOut() {
   return layout;
 }
 
-ForwardPass::Working ForwardPass::WorkingOf(uint64_t chunk_tiles, bool spill) const {
+ForwardPass::Working ForwardPass::WorkingOf(uint64_t chunk_tiles, bool spill, HeadOrder order) const {
   Working working;
-  uint64_t widest = 0;
+  uint64_t widest = 0, ids = 0, table_bytes = 0;
   for (const Model& model : models_) {
     working.layer_floats = std::max(
         working.layer_floats, Transformer::WorkspaceFloats(model.spec, batch_, chunk_tiles, options_.num_threads));
     widest = std::max(widest, model.spec.hidden);
+    ids += model.spec.vocab;
+    table_bytes += Transformer::TableBytes(model.spec, batch_);
   }
   const auto num_threads = static_cast<uint64_t>(options_.num_threads);
-  const uint64_t head_tiles = std::min(chunk_tiles, kMaxHeadTiles);
+  const uint64_t turn_tiles = HeadTurnTiles(chunk_tiles);
   if (!wanted_tiles_.empty()) {
-    // Of each worker: logits of each model, and room to widen weights.
-    working.head_floats =
-        num_threads * (models_.size() * head_tiles * kLogitPanelRows * kTileTokens + kernels::kProductScratchFloats);
+    // Room for each worker to widen weights, and logits: of all ids, or for each worker of a panel of each model.
+    const uint64_t logits = order == HeadOrder::kByTokens
+                                ? turn_tiles * ids
+                                : num_threads * models_.size() * HeadTiles(chunk_tiles) * kLogitPanelRows;
+    working.head_floats = logits * kTileTokens + num_threads * kernels::kProductScratchFloats;
   }
-  // One chunk, or for each worker the tiles that meet a panel.
-  if (spill) working.load_floats = num_threads * chunk_tiles * widest * kTileTokens;
+  if (spill) {
+    // One chunk; the tiles that meet a panel on each worker, or those whose logits wait.
+    const uint64_t head_tiles =
+        order == HeadOrder::kByTokens ? models_.size() * turn_tiles : num_threads * HeadTiles(chunk_tiles);
+    working.load_floats = std::max(num_threads * chunk_tiles, head_tiles) * widest * kTileTokens;
+  }
+  working.size_bytes = (working.layer_floats + working.head_floats + working.load_floats) * sizeof(float) +
+                       table_bytes + (spill ? batch_.num_tiles() * kPlaceBytes : 0);
   return working;
+}
+
+uint64_t ForwardPass::HeadTurnTiles(uint64_t chunk_tiles) const {
+  uint64_t tile_bytes = 0;
+  for (const Model& model : models_) tile_bytes += model.spec.vocab * kTileTokens * sizeof(float);
+  return std::clamp<uint64_t>(kMaxTurnBytes / tile_bytes, 1, chunk_tiles);
+}
+
+// Each layer reads and writes all hidden states, and each meeting of the head reads those that it needs.
+uint64_t ForwardPass::SpillMovedBytes(HeadOrder order) const {
+  uint64_t bytes = 0;
+  for (const Model& model : models_) {
+    bytes += 2 * HiddenStates::SizeBytes(batch_.num_tiles(), model.spec.hidden) * model.spec.layers.size();
+    const uint64_t meetings = order == HeadOrder::kByTokens ? 1
+                                                            : CeilDiv(model.spec.vocab, kLogitPanelRows) *
+                                                                  static_cast<uint64_t>(options_.head_runs);
+    bytes += HiddenStates::SizeBytes(wanted_tiles_.size(), model.spec.hidden) * meetings;
+  }
+  return bytes;
 }
 
 void ForwardPass::AddRounds(const PassLayout& layout) {
@@ -223,7 +261,7 @@ void ForwardPass::AddRounds(const PassLayout& layout) {
 Result<void> ForwardPass::Provide(const PassLayout& layout) {
   MemoryBudget& budget = *options_.budget;
   workers_ = std::make_unique<Workers>(options_.num_threads);
-  const Working working = WorkingOf(layout.chunk_tiles, layout.spill);
+  const Working working = WorkingOf(layout.chunk_tiles, layout.spill, head_order_);
   const std::string what = "the forward pass' working arrays";
   SLUICE_ASSIGN(workspace_, FloatArena::Make(working.layer_floats, what, &budget));
   SLUICE_ASSIGN(head_buffers_, FloatArena::Make(working.head_floats, what, &budget));
@@ -246,21 +284,23 @@ Result<void> ForwardPass::Provide(const PassLayout& layout) {
     const double operations = Transformer::LayerOperations(model.spec, batch_);
     model.layer_operations = operations / static_cast<double>(model.spec.layers.size());
     plan_.operations += operations;
+    const double head_times = head_order_ == HeadOrder::kByTokens ? 1 : options_.head_runs;
     plan_.operations += 2.0 * static_cast<double>(plan_.num_logit_tokens) * static_cast<double>(model.spec.vocab) *
-                        static_cast<double>(model.spec.hidden);
+                        static_cast<double>(model.spec.hidden) * head_times;
   }
   stream::StreamOptions options;
   options.num_threads = options_.num_threads;
   options.budget = options_.budget;
   options.cancelled = options_.cancelled;
   options.reader = options_.reader;
+  options.max_tile_bytes = tile_bytes_;
   options.wants.held_bytes = in_flight_bytes_ + layout.kept_bytes;
   options.read_ahead_bytes = std::max(options.read_ahead_bytes, in_flight_bytes_);  // the next layer, if there is room
   SLUICE_ASSIGN(stream_, stream::Stream::Open(*groups_, options));
-  kept_.resize(layout.kept_steps);
+  kept_.resize(groups_->steps().size());
 
   plan_.stream = stream_->plan();
-  CountLaterRounds();
+  CountRepeats();
   constexpr double kUsualRate = 1.5e9;  // of a disk, bytes a second, where the stream's plan measured none
   const double disk_rate = plan_.stream.read_bytes_per_second > 0 ? plan_.stream.read_bytes_per_second : kUsualRate;
   plan_.stream.io_seconds += static_cast<double>(plan_.spill_moved_bytes) / disk_rate;
@@ -276,23 +316,26 @@ uint64_t ForwardPass::TokensIn(const std::vector<uint64_t>& tiles) const {
   return tokens;
 }
 
-// The stream's plan has every group once; the groups of steps that are not kept come again with each round.
-void ForwardPass::CountLaterRounds() {
+// The stream's plan has every group once; the groups of steps that are not kept come again with each round, those of
+// heads with each run.
+void ForwardPass::CountRepeats() {
   uint64_t all_bytes = 0, again_bytes = 0;
-  const auto stored_bytes = [&](const PassStep& step) { return groups_->LeasedBytes(step, 1); };
+  const auto runs = static_cast<uint64_t>(options_.head_runs);
   for (size_t i = 0; i < groups_->steps().size(); ++i) {
-    const uint64_t bytes = stored_bytes(groups_->steps()[i]);
+    const uint64_t bytes = groups_->SizeBytes(groups_->steps()[i]);
     all_bytes += bytes;
-    if (i >= kept_.size()) again_bytes += bytes;
+    if (!is_kept_[i]) again_bytes += bytes * (rounds_.size() * (i >= groups_->first_head() ? runs : 1) - 1);
   }
   for (const Round& round : rounds_) {
-    for (const PassStep& step : round.embeddings) all_bytes += stored_bytes(step);
+    for (const PassStep& step : round.embeddings) all_bytes += groups_->SizeBytes(step);
   }
-  const double times = 1 + static_cast<double>(rounds_.size() - 1) * static_cast<double>(again_bytes) /
-                               static_cast<double>(std::max<uint64_t>(all_bytes, 1));
+  // What is computed reads other bytes than it has; stored weights, as many.
+  const double more = static_cast<double>(again_bytes) / static_cast<double>(std::max<uint64_t>(all_bytes, 1));
   stream::Plan& plan = plan_.stream;
-  plan.read_bytes = static_cast<uint64_t>(static_cast<double>(plan.read_bytes) * times);
-  for (double* seconds : {&plan.io_seconds, &plan.cpu_seconds, &plan.seconds}) *seconds *= times;
+  plan.read_bytes = all_bytes == plan.read_bytes
+                        ? all_bytes + again_bytes
+                        : static_cast<uint64_t>(static_cast<double>(plan.read_bytes) * (1 + more));
+  for (double* seconds : {&plan.io_seconds, &plan.cpu_seconds, &plan.seconds}) *seconds *= 1 + more;
 }
 
 // Hands every piece of a step's groups to use(piece, lease), in order within a group.
@@ -311,7 +354,7 @@ Result<void> ForwardPass::Receive(const PassStep& step, const Use& use) {
 }
 
 Result<std::shared_ptr<const LoadedTensors>> ForwardPass::Load(size_t step) {
-  if (step < kept_.size() && kept_[step] != nullptr) return kept_[step];
+  if (kept_[step] != nullptr) return kept_[step];
   const PassStep& groups = groups_->steps()[step];
   auto tensors = std::make_shared<LoadedTensors>();
   for (uint32_t group = groups.begin; group < groups.end; ++group) {
@@ -322,7 +365,7 @@ Result<std::shared_ptr<const LoadedTensors>> ForwardPass::Load(size_t step) {
     if (&piece == &lease.pieces().back()) tensors->Keep(lease);
     return {};
   }));
-  if (step < kept_.size()) kept_[step] = tensors;
+  if (is_kept_[step]) kept_[step] = tensors;
   return std::shared_ptr<const LoadedTensors>(std::move(tensors));
 }
 
@@ -342,8 +385,10 @@ Result<PassStats> ForwardPass::Run(LogitSink* sink, ProgressFunction progress) {
   };
   for (size_t round = 0; round < rounds_.size(); ++round) {
     for (const PassStep& step : rounds_[round].embeddings) enqueue(step);
-    for (size_t step = round == 0 ? 0 : kept_.size(); step < groups_->steps().size(); ++step) {
-      enqueue(groups_->steps()[step]);
+    for (int run = 0; run < options_.head_runs; ++run) {
+      for (size_t step = run == 0 ? 0 : groups_->first_head(); step < groups_->steps().size(); ++step) {
+        if (!is_kept_[step] || (round == 0 && run == 0)) enqueue(groups_->steps()[step]);
+      }
     }
   }
   for (const Round& round : rounds_) SLUICE_TRY(RunRound(round, sink));
@@ -356,21 +401,16 @@ Result<PassStats> ForwardPass::Run(LogitSink* sink, ProgressFunction progress) {
 Result<void> ForwardPass::RunRound(const Round& round, LogitSink* sink) {
   for (const PassStep& step : round.embeddings) SLUICE_TRY(RunEmbedding(round, step));
   const std::vector<PassStep>& steps = groups_->steps();
-  for (size_t step = 0, end; step < steps.size(); step = end) {
-    end = step + 1;
-    switch (steps[step].kind) {
-      case PassStep::Kind::kLayer:
-        SLUICE_TRY(RunLayer(round, step));
-        break;
-      case PassStep::Kind::kFinalNorm:
-        SLUICE_TRY(RunFinalNorm(round, step));
-        break;
-      case PassStep::Kind::kHead:
-        while (end < steps.size() && steps[end].place == steps[step].place) ++end;
-        SLUICE_TRY(RunHeads(round, step, end, sink));
-        break;
-      case PassStep::Kind::kEmbedding:
-        SLUICE_CHECK(false);  // rounds have them
+  for (size_t step = 0; step < groups_->first_head(); ++step) {
+    SLUICE_CHECK(steps[step].kind == PassStep::Kind::kLayer || steps[step].kind == PassStep::Kind::kFinalNorm);
+    SLUICE_TRY(steps[step].kind == PassStep::Kind::kLayer ? RunLayer(round, step) : RunFinalNorm(round, step));
+  }
+  if (head_order_ == HeadOrder::kByTokens) return RunHeadsByTokens(round, sink);
+  for (int run = 0; run < options_.head_runs; ++run) {
+    for (size_t step = groups_->first_head(), end; step < steps.size(); step = end) {
+      end = step + 1;
+      while (end < steps.size() && steps[end].place == steps[step].place) ++end;
+      SLUICE_TRY(RunHeads(round, run, step, end, sink));
     }
   }
   return {};
@@ -471,78 +511,6 @@ Result<void> ForwardPass::RunFinalNorm(const Round& round, size_t step) {
     SLUICE_TRY(model.hidden->Store(at, count, x));
   }
   return {};
-}
-
-// One panel of the vocabulary, of all models that have it: steps [first_step, end_step).
-Result<void> ForwardPass::RunHeads(const Round& round, size_t first_step, size_t end_step, LogitSink* sink) {
-  if (options_.cancelled != nullptr && *options_.cancelled) return Fail(ErrorCode::kCancelled, "interrupted");
-  std::vector<LoadedProduct> heads(models_.size());
-  std::vector<std::shared_ptr<const LoadedTensors>> loaded;
-  double operations = 0;
-  for (size_t step = first_step; step < end_step; ++step) {
-    const PassStep& panel = groups_->steps()[step];
-    SLUICE_ASSIGN(loaded.emplace_back(), Load(step));
-    ProductSpec spec = models_[panel.model].spec.head;
-    spec.out = groups_->num_rows(panel.begin);
-    SLUICE_ASSIGN(heads[panel.model], ProductOf(spec, *loaded.back()));
-    operations += 2 * static_cast<double>(spec.out * spec.in);
-  }
-
-  const uint64_t head_tiles = std::min(plan_.chunk_tiles, kMaxHeadTiles);
-  const std::vector<TileRun> turns = RunsOf(round.wanted_tiles, head_tiles);
-  const uint64_t logits_floats = head_tiles * kLogitPanelRows * kTileTokens;
-  const uint64_t worker_floats = models_.size() * logits_floats + kernels::kProductScratchFloats;
-  const uint64_t load_floats = load_floats_ / static_cast<uint64_t>(workers_->num_threads());
-  const auto first_id = static_cast<uint32_t>(groups_->steps()[first_step].place * kLogitPanelRows);
-  std::mutex mutex;
-  Result<void> failed;
-  std::vector<std::atomic<bool>> with_nan(models_.size());
-  workers_->ParallelFor(turns.size(), [&](uint64_t index, int worker) {
-    const TileRun& turn = turns[index];
-    float* logits = head_buffers_.data() + static_cast<uint64_t>(worker) * worker_floats;
-    std::vector<LogitSink::Panel::Logits> of_models(models_.size());
-    for (size_t m = 0; m < models_.size(); ++m) {
-      const LoadedProduct& head = heads[m];
-      const uint64_t rows = head.rows.size();
-      float* out = logits + m * logits_floats;
-      of_models[m] = {out, rows};
-      if (rows == 0) continue;
-      auto in = models_[m].hidden->Load(turn.begin - round.first_tile, turn.count,
-                                        load_buffer_.data() + static_cast<uint64_t>(worker) * load_floats);
-      if (!in) {
-        const std::lock_guard lock(mutex);
-        failed = Fail(std::move(in.error()));
-        return;
-      }
-      kernels::Product({.rows = head.rows.data(),
-                        .num_rows = rows,
-                        .columns = head.columns,
-                        .format = head.format,
-                        .in = *in,
-                        .in_tile_floats = models_[m].hidden->tile_floats(),
-                        .out = out,
-                        .out_tile_floats = rows * kTileTokens,
-                        .num_tiles = turn.count,
-                        .scratch = logits + models_.size() * logits_floats});
-      if (kernels::CountNans(out, turn.count * rows * kTileTokens) > 0) with_nan[m] = true;
-      const float cap = models_[m].spec.final_softcap;
-      if (cap != 0) kernels::SoftCap(out, cap, turn.count * rows * kTileTokens, out);
-    }
-    std::vector<LogitSink::Panel::Logits> of_tile(models_.size());
-    for (uint64_t t = 0; t < turn.count; ++t) {
-      for (size_t m = 0; m < models_.size(); ++m) {
-        of_tile[m] = {of_models[m].values + t * of_models[m].rows * kTileTokens, of_models[m].rows};
-      }
-      sink->Take({turn.begin + t, first_id, of_tile});
-    }
-  });
-  SLUICE_TRY(failed);
-  for (size_t step = first_step; step < end_step; ++step) {
-    const uint32_t m = groups_->steps()[step].model;
-    if (with_nan[m]) return ReportNan(models_[m], "head", *loaded[step - first_step]);
-  }
-  Progress(operations * static_cast<double>(TokensIn(round.wanted_tiles)));
-  return sink->Checkpoint();
 }
 
 }  // namespace sluice::infer

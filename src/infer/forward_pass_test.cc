@@ -15,7 +15,7 @@
 #include "formats/safetensors.h"
 #include "infer/ids_file.h"
 #include "infer/testing/kept_logits.h"
-#include "io/recording_source.h"
+#include "infer/testing/recorded_model.h"
 
 namespace sluice::infer {
 namespace {
@@ -23,6 +23,7 @@ namespace {
 using checkpoint::Checkpoint;
 using tests::AllTiles;
 using tests::KeptLogits;
+using tests::RecordedModel;
 
 const std::filesystem::path kModels = SLUICE_SOURCE_DIR "/tests/goldens/inference/models";
 
@@ -247,34 +248,6 @@ TEST(ForwardPass, ModelsSideBySideGiveWhatEachGivesAlone) {
     for (size_t i = 0; i < sequences.size(); ++i) EXPECT_TRUE(SameBits(together[model][i], alone[0][i])) << model << i;
   }
 }
-
-// A model whose weights' reads are recorded.
-struct RecordedModel {
-  tests::TempDir dir;
-  std::shared_ptr<io::RecordingSource> weights;
-  std::shared_ptr<const Checkpoint> model;
-
-  RecordedModel() {
-    const std::string folder = tests::MakeTinyLlama(
-        dir / "model", {.layers = 3, .hidden = 512, .heads = 8, .kv_heads = 4, .ffn = 1536, .vocab = 2048});
-    checkpoint::OpenOptions open;
-    open.open_source = [&](const std::string& path) -> Result<std::shared_ptr<const io::ByteSource>> {
-      SLUICE_ASSIGN(auto file, io::OpenFile(path));
-      weights = std::make_shared<io::RecordingSource>(file);
-      return std::shared_ptr<const io::ByteSource>(weights);
-    };
-    model = OpenModel(folder, open);
-    weights->Clear();
-  }
-  uint64_t bytes_of(std::string_view part) const {
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < model->tensors().size(); ++i) {
-      const checkpoint::TensorInfo tensor = model->tensors()[i];
-      if (tensor.name.find(part) != std::string_view::npos) bytes += tensor.size_bytes();
-    }
-    return bytes;
-  }
-};
 
 struct RunResult {
   PassPlan plan;

@@ -84,6 +84,7 @@ PassGroups::PassGroups(std::vector<Model> models, bool with_heads) : models_(std
     }
   }
   if (with_heads) AddHeads();
+  while (first_head_ < steps_.size() && steps_[first_head_].kind != PassStep::Kind::kHead) ++first_head_;
 }
 
 void PassGroups::AddHeads() {
@@ -136,12 +137,21 @@ uint64_t PassGroups::num_rows(size_t i) const {
   return groups_[i].num_rows > 0 ? groups_[i].num_rows : tensor(i).shape[0];
 }
 
+uint64_t PassGroups::GroupBytes(size_t i) const {
+  const checkpoint::TensorInfo info = tensor(i);
+  return info.shape.size() == 2 ? info.encoding.BytesOf(num_rows(i) * info.shape[1]) : info.size_bytes();
+}
+
+uint64_t PassGroups::SizeBytes(const PassStep& step) const {
+  uint64_t bytes = 0;
+  for (uint32_t group = step.begin; group < step.end; ++group) bytes += GroupBytes(group);
+  return bytes;
+}
+
 uint64_t PassGroups::LeasedBytes(const PassStep& step, uint64_t tile_bytes) const {
   uint64_t bytes = 0;
   for (uint32_t group = step.begin; group < step.end; ++group) {
-    const checkpoint::TensorInfo info = tensor(group);
-    const uint64_t size_bytes =
-        info.shape.size() == 2 ? info.encoding.BytesOf(num_rows(group) * info.shape[1]) : info.size_bytes();
+    const uint64_t size_bytes = GroupBytes(group);
     bytes += size_bytes < tile_bytes ? size_bytes + 8 * kKiB : RoundUp(size_bytes, tile_bytes) + tile_bytes;
   }
   return RoundUp(bytes, tile_bytes);  // steps share no slot

@@ -40,13 +40,15 @@ class PassGroups final : public stream::GroupSource {
   // heads. Tensors must have been checked; models outlive it.
   PassGroups(std::vector<Model> models, bool with_heads);
   const std::vector<PassStep>& steps() const { return steps_; }
+  size_t first_head() const { return first_head_; }  // step from which on all are panels of heads
 
   // The rows of a model's embedding for `ids`, ascending: panels of rows around them. Before the stream is opened.
   PassStep AddEmbedding(size_t model, const std::vector<uint32_t>& ids);
 
   const Group& group(size_t i) const { return groups_[i]; }
   checkpoint::TensorInfo tensor(size_t i) const { return groups_[i].checkpoint->tensors()[groups_[i].tensor]; }
-  uint64_t num_rows(size_t i) const;  // of a matrix or a part of one
+  uint64_t num_rows(size_t i) const;               // of a matrix or a part of one
+  uint64_t SizeBytes(const PassStep& step) const;  // of its tensors and parts of tensors
   // Memory that a step's tiles occupy while they are leased, with what their slots leave free.
   uint64_t LeasedBytes(const PassStep& step, uint64_t tile_bytes) const;
 
@@ -57,10 +59,12 @@ class PassGroups final : public stream::GroupSource {
 
  private:
   void AddHeads();
+  uint64_t GroupBytes(size_t i) const;
 
   std::vector<Model> models_;
   std::vector<Group> groups_;
   std::vector<PassStep> steps_;
+  size_t first_head_ = 0;
 };
 
 }  // namespace sluice::infer

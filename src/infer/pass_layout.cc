@@ -29,41 +29,90 @@ void ForEachRound(const std::vector<uint64_t>& sequence_tiles, uint64_t round_ti
   end_round(sequence_tiles.size());
 }
 
-struct Rounds {
-  PassLayout layout;
-  uint64_t reread_bytes;
+// What stays in memory of the steps, as it grows.
+class Keeping {
+ public:
+  Keeping(const PassDemand& demand, const PassLimits& limits)
+      : demand_(demand), limits_(limits), order_(OrderOfKeeping(demand)) {
+    for (size_t step = 0; step < demand.step_bytes.size(); ++step) (IsHead(step) ? heads_ : others_) += BytesOf(step);
+  }
+  // One step more, if there is one, the limit allows it and `room` has it.
+  bool KeepOneMore(uint64_t room) {
+    if (kept_steps_ == order_.size()) return false;
+    const size_t step = order_[kept_steps_];
+    const uint64_t kept_bytes = kept_bytes_ + BytesOf(step);
+    if (kept_bytes > limits_.max_kept_bytes || LeasedMemory(kept_bytes) > room) return false;
+    kept_bytes_ = kept_bytes;
+    ++kept_steps_;
+    (IsHead(step) ? heads_ : others_) -= BytesOf(step);
+    return true;
+  }
+  uint64_t memory_bytes() const { return LeasedMemory(kept_bytes_); }
+  uint64_t RereadBytes(uint64_t num_rounds) const {
+    return (num_rounds - 1) * others_ + (num_rounds * static_cast<uint64_t>(demand_.head_runs) - 1) * heads_;
+  }
+  PassLayout Layout(uint64_t chunk_tiles, bool spill, std::vector<size_t> round_ends) const {
+    const uint64_t reread_bytes = RereadBytes(round_ends.size());
+    return {chunk_tiles, spill, std::move(round_ends), kept_steps_, kept_bytes_, reread_bytes};
+  }
+
+ private:
+  bool IsHead(size_t step) const { return step + demand_.num_head_steps >= demand_.step_bytes.size(); }
+  uint64_t BytesOf(size_t step) const { return demand_.step_bytes[step]; }
+
+  const PassDemand& demand_;
+  const PassLimits& limits_;
+  const std::vector<size_t> order_;
+  size_t kept_steps_ = 0;
+  uint64_t kept_bytes_ = 0, heads_ = 0, others_ = 0;  // heads_, others_: not kept
 };
+
+// Everything in one round, with as many panels of heads as there is room for.
+PassLayout OneRound(const PassDemand& demand, const PassLimits& limits, uint64_t chunk_tiles, bool spill,
+                    uint64_t room) {
+  Keeping keeping(demand, limits);
+  while (keeping.RereadBytes(1) > 0 && keeping.KeepOneMore(room)) {
+  }
+  return keeping.Layout(chunk_tiles, spill, {demand.sequence_tiles.size()});
+}
 
 // The split of `room` between hidden states and weights that stay which reads the fewest bytes again; none where the
 // longest sequence has no room.
-std::optional<Rounds> BestRounds(const PassDemand& demand, const PassLimits& limits, uint64_t chunk_tiles,
-                                 uint64_t room) {
-  const uint64_t all_weights = Sum(demand.step_bytes);
+std::optional<PassLayout> BestRounds(const PassDemand& demand, const PassLimits& limits, uint64_t chunk_tiles,
+                                     uint64_t room) {
   const uint64_t longest = *std::ranges::max_element(demand.sequence_tiles);
   const uint64_t max_round_tiles = std::max(limits.max_round_tiles, longest);
-  std::optional<Rounds> best;
-  uint64_t kept_bytes = 0, best_round_tiles = 0;
-  for (size_t kept = 0; kept <= demand.step_bytes.size(); ++kept) {
-    if (kept > 0) kept_bytes += demand.step_bytes[kept - 1];
-    if (kept_bytes > limits.max_kept_bytes || LeasedMemory(kept_bytes) > room) break;
-    const uint64_t round_tiles =
-        std::min((room - LeasedMemory(kept_bytes)) / demand.hidden_tile_bytes, max_round_tiles);
+  std::optional<Keeping> best;
+  uint64_t least_bytes = 0, best_round_tiles = 0;
+  Keeping keeping(demand, limits);
+  do {
+    const uint64_t round_tiles = std::min((room - keeping.memory_bytes()) / demand.hidden_tile_bytes, max_round_tiles);
     if (round_tiles < longest) break;
     uint64_t num_rounds = 0;
     ForEachRound(demand.sequence_tiles, round_tiles, [&](size_t) { ++num_rounds; });
-    const uint64_t reread = (num_rounds - 1) * (all_weights - kept_bytes);
-    if (best && reread >= best->reread_bytes) continue;
-    best = {{chunk_tiles, false, {}, kept, kept_bytes}, reread};
+    const uint64_t reread_bytes = keeping.RereadBytes(num_rounds);
+    if (best && reread_bytes >= least_bytes) continue;
+    best.emplace(keeping);
+    least_bytes = reread_bytes;
     best_round_tiles = round_tiles;
-  }
-  if (!best) return best;
-  ForEachRound(demand.sequence_tiles, best_round_tiles, [&](size_t end) { best->layout.round_ends.push_back(end); });
-  return best;
+  } while (keeping.KeepOneMore(room));
+  if (!best) return std::nullopt;
+  std::vector<size_t> round_ends;
+  ForEachRound(demand.sequence_tiles, best_round_tiles, [&](size_t end) { round_ends.push_back(end); });
+  return best->Layout(chunk_tiles, false, std::move(round_ends));
 }
 
 }  // namespace
 
 uint64_t LeasedMemory(uint64_t kept_bytes) { return kept_bytes / 4 * 5; }
+
+std::vector<size_t> OrderOfKeeping(const PassDemand& demand) {
+  std::vector<size_t> order(demand.step_bytes.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  const auto heads = order.end() - static_cast<ptrdiff_t>(demand.num_head_steps);
+  if (demand.head_runs > 1) std::rotate(order.begin(), heads, order.end());
+  return order;
+}
 
 PassLayout LayOutPass(const PassDemand& demand, const PassLimits& limits) {
   SLUICE_CHECK(!demand.sequence_tiles.empty() && limits.max_chunk_tiles > 0);
@@ -73,25 +122,33 @@ PassLayout LayOutPass(const PassDemand& demand, const PassLimits& limits) {
     if (taken > limits.free_bytes) return std::nullopt;
     return limits.free_bytes - taken;
   };
-  const std::vector<size_t> one_round = {demand.sequence_tiles.size()};
   const uint64_t all_tiles = Sum(demand.sequence_tiles), least_chunk = std::min(kMinChunkTiles, limits.max_chunk_tiles);
 
-  std::optional<Rounds> rounds;
+  std::optional<PassLayout> rounds;
   if (limits.spill != Spill::kAlways) {
+    std::optional<PassLayout> one_round;
     for (uint64_t chunk = limits.max_chunk_tiles; chunk >= least_chunk && all_tiles <= limits.max_round_tiles;
          chunk /= 2) {
       const auto left = room(chunk, false);
-      if (left && all_tiles * demand.hidden_tile_bytes <= *left) return {chunk, false, one_round, 0, 0};
+      const uint64_t hidden_bytes = all_tiles * demand.hidden_tile_bytes;
+      if (!left || hidden_bytes > *left) continue;
+      PassLayout layout = OneRound(demand, limits, chunk, false, *left - hidden_bytes);
+      if (!one_round || layout.reread_bytes == 0) one_round = std::move(layout);
+      if (one_round->reread_bytes == 0) break;
     }
+    if (one_round) return *one_round;
     for (uint64_t chunk = limits.max_chunk_tiles; chunk >= least_chunk && !rounds; chunk /= 2) {
       if (const auto left = room(chunk, false)) rounds = BestRounds(demand, limits, chunk, *left);
     }
   }
   uint64_t chunk = limits.max_chunk_tiles;
   while (chunk > 1 && !room(chunk, true)) chunk /= 2;
-  const bool spill_moves_less = rounds && demand.spill_moved_bytes < rounds->reread_bytes && room(chunk, true);
-  if (rounds && (limits.spill == Spill::kIfForced || !spill_moves_less)) return rounds->layout;
-  return {chunk, true, one_round, 0, 0};
+  const auto left = room(chunk, true);
+  PassLayout spilled = OneRound(demand, limits, chunk, true, left.value_or(0));
+  const bool spill_moves_less =
+      rounds && left && demand.spill_moved_bytes + spilled.reread_bytes < rounds->reread_bytes;
+  if (rounds && (limits.spill == Spill::kIfForced || !spill_moves_less)) return *rounds;
+  return spilled;
 }
 
 }  // namespace sluice::infer

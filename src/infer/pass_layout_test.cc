@@ -97,5 +97,54 @@ TEST(PassLayout, LimitsAreKept) {
   EXPECT_TRUE(LayOutPass(demand, {.free_bytes = 1 << 20, .spill = Spill::kAlways}).spill);
 }
 
+// Of the twenty steps the last four are the head's, which passes twice.
+PassDemand WithHeadTwice() {
+  PassDemand demand = SmallDemand();
+  demand.num_head_steps = 4;
+  demand.head_runs = 2;
+  return demand;
+}
+
+TEST(PassLayout, AHeadThatPassesTwiceStaysWhereItFits) {
+  const PassLayout layout = LayOut(WithHeadTwice(), 20 + 32 + 80 + 50);
+  EXPECT_EQ(layout.chunk_tiles, 32u);
+  EXPECT_EQ(layout.num_rounds(), 1u);
+  EXPECT_EQ(layout.kept_steps, 4u);
+  EXPECT_EQ(layout.kept_bytes, 40u * 1024);
+  EXPECT_EQ(layout.reread_bytes, 0u);
+  const std::vector<size_t> order = OrderOfKeeping(WithHeadTwice());
+  EXPECT_EQ((std::vector<size_t>(order.begin(), order.begin() + 5)), (std::vector<size_t>{16, 17, 18, 19, 0}));
+  EXPECT_EQ(OrderOfKeeping(SmallDemand()).front(), 0u);
+}
+
+TEST(PassLayout, ShorterChunksBeforeAHeadIsReadTwice) {
+  EXPECT_EQ(LayOut(WithHeadTwice(), 20 + 4 + 80 + 50).chunk_tiles, 4u);
+  EXPECT_EQ(LayOut(WithHeadTwice(), 20 + 4 + 80 + 50).kept_steps, 4u);
+  // Where that does not suffice either, long chunks, and what fits of the head.
+  const PassLayout part = LayOut(WithHeadTwice(), 20 + 32 + 80 + 13);
+  EXPECT_EQ(part.chunk_tiles, 32u);
+  EXPECT_EQ(part.num_rounds(), 1u);
+  EXPECT_EQ(part.kept_steps, 1u);
+  EXPECT_EQ(part.reread_bytes, 30u * 1024);
+}
+
+TEST(PassLayout, RoundsKeepTheHeadFirst) {
+  // Of 70 KiB two panels take 25 and five sequences 40: two rounds, in which layers come once again and the rest of the
+  // head three times. One panel fewer is read again more often, one more makes three rounds.
+  const PassLayout layout = LayOutPass(WithHeadTwice(), {.free_bytes = (20 + 32 + 70) * 1024, .max_round_tiles = 79});
+  EXPECT_EQ(layout.round_ends, (std::vector<size_t>{5, 10}));
+  EXPECT_EQ(layout.kept_steps, 2u);
+  EXPECT_EQ(layout.reread_bytes, (160u + 3 * 20) * 1024);
+}
+
+TEST(PassLayout, AFileLeavesRoomForTheHead) {
+  PassDemand demand = WithHeadTwice();
+  demand.spill_moved_bytes = 100 * 1024;
+  const PassLayout layout = LayOut(demand, 20 + 32 + 20 + 6);
+  EXPECT_TRUE(layout.spill);
+  EXPECT_EQ(layout.kept_steps, 2u);
+  EXPECT_EQ(layout.reread_bytes, 20u * 1024);
+}
+
 }  // namespace
 }  // namespace sluice::infer

@@ -9,6 +9,18 @@ namespace sluice::infer {
 
 using kernels::kTileTokens;
 
+std::vector<TileRun> RunsOf(const std::vector<uint64_t>& tiles, uint64_t max_count) {
+  std::vector<TileRun> runs;
+  for (const uint64_t tile : tiles) {
+    if (!runs.empty() && runs.back().begin + runs.back().count == tile && runs.back().count < max_count) {
+      ++runs.back().count;
+    } else {
+      runs.push_back({tile, 1});
+    }
+  }
+  return runs;
+}
+
 TokenBatch::TokenBatch(std::vector<std::vector<uint32_t>> sequences) : sequences_(std::move(sequences)) {
   for (uint32_t sequence = 0; sequence < sequences_.size(); ++sequence) {
     const uint64_t length = sequences_[sequence].size();

@@ -10,6 +10,13 @@
 
 namespace sluice::infer {
 
+// Tiles [begin, begin + count).
+struct TileRun {
+  uint64_t begin, count;
+};
+// Runs of neighbours among `tiles`, which ascend, of at most so many each.
+std::vector<TileRun> RunsOf(const std::vector<uint64_t>& tiles, uint64_t max_count);
+
 class TokenBatch {
  public:
   // None of them empty.

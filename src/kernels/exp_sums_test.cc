@@ -39,12 +39,23 @@ TEST(ExpSums, ExponentialsAtEveryTarget) {
 
 TEST(ExpSums, GroupsAtEveryTarget) {
   constexpr uint64_t kGroups = 19;
-  // As weights are; some exponents out of range; one number that is none, of any group.
-  enum Kind { kPlain, kFar, kSpecials, kOneNaN, kOneInfinity };
-  for (const Kind kind : {kPlain, kFar, kSpecials, kOneNaN, kOneInfinity}) {
+  // As weights are; close together, as close as is looked at by itself and a little less; some exponents out of range;
+  // one number that is none, of any group.
+  enum Kind { kPlain, kClose, kEdge, kFar, kSpecials, kOneNaN, kOneInfinity };
+  for (const Kind kind : {kPlain, kClose, kEdge, kFar, kSpecials, kOneNaN, kOneInfinity}) {
     std::vector<float> x = OddFloats(kGroups * kExpGroup + 1, 1, kind == kSpecials);
     std::vector<float> base = OddFloats(x.size(), 2, kind == kSpecials);
-    for (size_t i = 0; i < x.size(); i += 5) x[i] *= kind == kFar ? 100000 : 1000;
+    if (kind == kClose || kind == kEdge) {
+      for (std::vector<float>* numbers : {&x, &base}) {
+        for (size_t i = 0; i < x.size(); ++i) {
+          float& number = (*numbers)[i];
+          number = std::fmod(number, 0.15f);
+          if (kind == kEdge && i % 50 == 0) number = 0.34f + 0.0004f * static_cast<float>(i / 50 % 20) - 0.15f;
+        }
+      }
+    } else {
+      for (size_t i = 0; i < x.size(); i += 5) x[i] *= kind == kFar ? 100000 : 1000;
+    }
     for (uint64_t i = 0; kind == kSpecials && i < kExpGroup; ++i) base[1 + 2 * kExpGroup + i] = NAN;
     if (kind == kOneNaN) x[77] = base[300] = NAN;
     if (kind == kOneInfinity) {

@@ -4,8 +4,8 @@
 // band, and chance would mispredict every branch of it.
 //
 // Idea: patterns of magnitudes are integers. Up to the last tie an element is before a place where it is larger than
-// bits - 1, after it where it is larger than bits: between the ties the bound is a constant. Words are compared
-// unsigned, with bounds as the last word on their near side, since 2^32 does not fit.
+// bits - 1, after it where it is larger than bits: but for the words that hold a last tie the bound is a constant.
+// Words are compared unsigned, with bounds as the last word on their near side, since 2^32 does not fit.
 #include "kernels/mask_words.h"
 
 #include <algorithm>
@@ -31,42 +31,37 @@ namespace hn = hwy::HWY_NAMESPACE;
 using namespace magnitude_bits;  // NOLINT: vectors and BitsAt
 using DU = hn::Rebind<uint32_t, DF>;
 
-// Dropped where the magnitude is larger than `top`, or not larger than `bottom`.
-HWY_INLINE void BandWords(int32_t top, int32_t bottom, uint64_t count, const float* x, const float* base,
-                          uint32_t* words) {
+void BandMaskBits(const MagnitudePlace* top, const MagnitudePlace* bottom, uint64_t first_element, uint64_t count,
+                  const float* x, const float* base, uint32_t* bits) {
   const DI di;
-  const DU du;
   const uint64_t lanes = hn::Lanes(di);
-  const VI above = hn::Set(di, top), least = hn::Set(di, bottom);
-  uint64_t at = 0;
-  for (; at + lanes <= count; at += lanes) {
-    const VI bits = BitsAt(x + at, base + at);
-    const VI kept = hn::AndNot(hn::VecFromMask(di, hn::Gt(bits, above)), hn::VecFromMask(di, hn::Gt(bits, least)));
-    hn::StoreU(hn::BitCast(du, hn::Add(kept, hn::Set(di, 1))), du, words + at);  // kept is -1 or 0
-  }
-  for (; at < count; ++at) {
-    const auto bits = static_cast<int32_t>(reference::MagnitudeBits(x[at], base[at]));
-    words[at] = bits > top || bits <= bottom ? 1 : 0;
-  }
-}
-
-void BandMaskWords(const MagnitudePlace* top, const MagnitudePlace* bottom, uint64_t first_element, uint64_t count,
-                   const float* x, const float* base, uint32_t* words) {
   // Elements of [0, count) up to a place's last tie.
   const auto ties = [&](const MagnitudePlace* place) {
     if (place == nullptr || place->last_tie < first_element) return uint64_t{0};
-    return std::min(place->last_tie - first_element, count - 1) + 1;
+    return place->last_tie - first_element + 1;
   };
   const auto bound = [](const MagnitudePlace* place, bool is_tie, int32_t none) {
     return place == nullptr ? none : static_cast<int32_t>(place->bits) - (is_tie ? 1 : 0);
   };
-  if (count == 0) return;
   const uint64_t top_ties = ties(top), bottom_ties = ties(bottom);
-  uint64_t at = 0;
-  for (const uint64_t end : {std::min(top_ties, bottom_ties), std::max(top_ties, bottom_ties), count}) {
-    BandWords(bound(top, end <= top_ties, 0x7FFFFFFF), bound(bottom, end <= bottom_ties, -1), end - at, x + at,
-              base + at, words + at);
-    at = end;
+  for (uint64_t at = 0; at < count; at += 32) {
+    const auto cuts = [&](uint64_t of_ties) { return of_ties > at && of_ties < at + 32; };
+    if (at + 32 > count || cuts(top_ties) || cuts(bottom_ties)) {
+      reference::BandMaskBits(top, bottom, first_element + at, std::min<uint64_t>(32, count - at), x + at, base + at,
+                              bits + at / 32);
+      continue;
+    }
+    // Dropped where the magnitude is larger than `above`, or not larger than `least`.
+    const VI above = hn::Set(di, bound(top, at < top_ties, 0x7FFFFFFF));
+    const VI least = hn::Set(di, bound(bottom, at < bottom_ties, -1));
+    uint32_t word = 0;
+    for (uint64_t i = 0; i < 32; i += lanes) {
+      const VI magnitudes = BitsAt(x + at + i, base + at + i);
+      uint8_t of_lanes[8] = {};
+      hn::StoreMaskBits(di, hn::And(hn::Gt(magnitudes, least), hn::Not(hn::Gt(magnitudes, above))), of_lanes);
+      word |= uint32_t{of_lanes[0]} << i;
+    }
+    bits[at / 32] = word;
   }
 }
 
@@ -137,6 +132,25 @@ void RankRowWords(uint64_t low, uint64_t high, const RowTurn& turn, const float*
   }
 }
 
+void MaskBits(const uint32_t* words, uint64_t below, uint64_t count, uint32_t* bits) {
+  if (below == 0) return reference::MaskBits(words, below, count, bits);
+  const DU du;
+  const uint64_t lanes = hn::Lanes(du);
+  const auto last = hn::Set(du, static_cast<uint32_t>(below - 1));
+  uint64_t at = 0;
+  for (; at + 32 <= count; at += 32) {
+    uint32_t word = 0;
+    for (uint64_t i = 0; i < 32; i += lanes) {
+      const auto values = hn::LoadU(du, words + at + i);
+      uint8_t of_lanes[8] = {};
+      hn::StoreMaskBits(du, hn::Eq(hn::Min(values, last), values), of_lanes);  // value <= last
+      word |= uint32_t{of_lanes[0]} << i;
+    }
+    bits[at / 32] = word;
+  }
+  reference::MaskBits(words + at, below, count - at, bits + at / 32);
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace sluice::kernels
 HWY_AFTER_NAMESPACE();
@@ -144,13 +158,14 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace sluice::kernels {
 
-HWY_EXPORT(BandMaskWords);
+HWY_EXPORT(BandMaskBits);
 HWY_EXPORT(RankMaskWords);
 HWY_EXPORT(RankRowWords);
+HWY_EXPORT(MaskBits);
 
-void BandMaskWords(const MagnitudePlace* top, const MagnitudePlace* bottom, uint64_t first_element, uint64_t count,
-                   const float* x, const float* base, uint32_t* words) {
-  HWY_DYNAMIC_DISPATCH(BandMaskWords)(top, bottom, first_element, count, x, base, words);
+void BandMaskBits(const MagnitudePlace* top, const MagnitudePlace* bottom, uint64_t first_element, uint64_t count,
+                  const float* x, const float* base, uint32_t* bits) {
+  HWY_DYNAMIC_DISPATCH(BandMaskBits)(top, bottom, first_element, count, x, base, bits);
 }
 
 void RankMaskWords(uint64_t low, uint64_t high, bool keeps_ties, uint64_t count, const float* x, const float* base,
@@ -167,17 +182,23 @@ void RankRowWords(uint64_t low, uint64_t high, const RowTurn& turn, const float*
   HWY_DYNAMIC_DISPATCH(RankRowWords)(low, high, turn, x, base, words);
 }
 
+void MaskBits(const uint32_t* words, uint64_t below, uint64_t count, uint32_t* bits) {
+  SLUICE_CHECK(below <= uint64_t{1} << 32);
+  HWY_DYNAMIC_DISPATCH(MaskBits)(words, below, count, bits);
+}
+
 namespace reference {
 
-void BandMaskWords(const MagnitudePlace* top, const MagnitudePlace* bottom, uint64_t first_element, uint64_t count,
-                   const float* x, const float* base, uint32_t* words) {
+void BandMaskBits(const MagnitudePlace* top, const MagnitudePlace* bottom, uint64_t first_element, uint64_t count,
+                  const float* x, const float* base, uint32_t* bits) {
   for (uint64_t i = 0; i < count; ++i) {
-    const uint32_t bits = MagnitudeBits(x[i], base[i]);
+    const uint32_t magnitude = MagnitudeBits(x[i], base[i]);
     const auto is_before = [&](const MagnitudePlace& place) {
-      return bits > place.bits || (bits == place.bits && first_element + i <= place.last_tie);
+      return magnitude > place.bits || (magnitude == place.bits && first_element + i <= place.last_tie);
     };
     const bool is_kept = (top == nullptr || !is_before(*top)) && (bottom == nullptr || is_before(*bottom));
-    words[i] = is_kept ? 0 : 1;
+    if (i % 32 == 0) bits[i / 32] = 0;
+    bits[i / 32] |= uint32_t{is_kept} << i % 32;
   }
 }
 
@@ -197,6 +218,13 @@ void RankRowWords(uint64_t low, uint64_t high, const RowTurn& turn, const float*
     const uint64_t place = unit * turn.unit + (i + turn.shift) % turn.unit;
     const auto other = std::bit_cast<float>(MagnitudeBits(x[place], base[place]));
     RankMaskWords(low, high, place < i, 1, x + i, base + i, &other, words + i);
+  }
+}
+
+void MaskBits(const uint32_t* words, uint64_t below, uint64_t count, uint32_t* bits) {
+  for (uint64_t i = 0; i < count; ++i) {
+    if (i % 32 == 0) bits[i / 32] = 0;
+    bits[i / 32] |= uint32_t{words[i] < below} << i % 32;
   }
 }
 

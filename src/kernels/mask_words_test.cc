@@ -36,13 +36,13 @@ TEST(MaskWords, BandsAtEveryTarget) {
           for (const int which : {0, 1, 2, 3}) {
             for (uint64_t count = 0; count < kCount; count += count < 40 ? 1 : 53) {
               const auto mask = [&](auto function) {
-                std::vector<uint32_t> words(kCount, 9);
+                std::vector<uint32_t> bits(kCount / 32 + 2, 9);
                 function(which & 1 ? &top : nullptr, which & 2 ? &bottom : nullptr, kFirst, count, x->data(),
-                         base.data(), words.data());
-                return words;
+                         base.data(), bits.data());
+                return bits;
               };
-              const std::vector<uint32_t> expected = mask(reference::BandMaskWords);
-              ForEachTarget([&] { ASSERT_EQ(mask(BandMaskWords), expected) << count << " which " << which; });
+              const std::vector<uint32_t> expected = mask(reference::BandMaskBits);
+              ForEachTarget([&] { ASSERT_EQ(mask(BandMaskBits), expected) << count << " which " << which; });
             }
           }
         }
@@ -97,6 +97,25 @@ TEST(MaskWords, RowsAtEveryTarget) {
           });
         }
       }
+    }
+  }
+}
+
+TEST(MaskWords, BitsAtEveryTarget) {
+  constexpr uint64_t kMost = 300, kAll = uint64_t{1} << 32;
+  const std::vector<uint32_t> words = Words(kMost + 1);
+  for (const uint64_t below : {uint64_t{0}, uint64_t{1}, kAll / 3, kAll - 1, kAll}) {
+    for (uint64_t count = 0; count < kMost; count += count < 70 ? 1 : 53) {
+      std::vector<uint32_t> expected((count + 31) / 32 + 1, 9);
+      for (uint64_t i = 0; i < count; ++i) {
+        if (i % 32 == 0) expected[i / 32] = 0;
+        if (words[i + 1] < below) expected[i / 32] |= uint32_t{1} << i % 32;
+      }
+      ForEachTarget([&] {
+        std::vector<uint32_t> bits(expected.size(), 9);
+        MaskBits(&words[1], below, count, bits.data());
+        ASSERT_EQ(bits, expected) << count << " below " << below;
+      });
     }
   }
 }

@@ -41,10 +41,12 @@ inline void VariancesFrom(uint64_t at, const float* base, std::span<const float*
   }
 }
 
-inline void AddSquaresFrom(uint64_t at, const float* base, std::span<const float* const> x, const uint32_t* words,
+inline bool IsKept(const uint32_t* bits, uint64_t at) { return bits == nullptr || (bits[at / 32] >> at % 32 & 1) != 0; }
+
+inline void AddSquaresFrom(uint64_t at, const float* base, std::span<const float* const> x, const uint32_t* bits,
                            uint64_t count, double* lanes) {
   for (; at < count; ++at) {
-    if (words != nullptr && words[at] != 0) continue;
+    if (!IsKept(bits, at)) continue;
     for (size_t m = 0; m < x.size(); ++m) {
       const double difference = static_cast<double>(x[m][at]) - static_cast<double>(base[at]);
       lanes[m * kSquareLanes + at % kSquareLanes] += difference * difference;
@@ -53,9 +55,9 @@ inline void AddSquaresFrom(uint64_t at, const float* base, std::span<const float
 }
 
 inline void MergeAgreeingFrom(uint64_t at, const float* base, std::span<const float* const> x, const double* weights,
-                              const uint32_t* words, uint64_t count, float* out) {
+                              const uint32_t* bits, uint64_t count, float* out) {
   for (; at < count; ++at) {
-    if (words != nullptr && words[at] != 0) {
+    if (!IsKept(bits, at)) {
       out[at] = base[at];
       continue;
     }
@@ -86,23 +88,25 @@ namespace hn = hwy::HWY_NAMESPACE;
 void Variances(const float* base, std::span<const float* const> x, uint64_t count, float* variances) {
   VariancesFrom(0, base, x, count, variances);
 }
-void AddSquares(const float* base, std::span<const float* const> x, const uint32_t* words, uint64_t count,
+void AddSquares(const float* base, std::span<const float* const> x, const uint32_t* bits, uint64_t count,
                 double* lanes) {
-  AddSquaresFrom(0, base, x, words, count, lanes);
+  AddSquaresFrom(0, base, x, bits, count, lanes);
 }
-void MergeAgreeing(const float* base, std::span<const float* const> x, const double* weights, const uint32_t* words,
+void MergeAgreeing(const float* base, std::span<const float* const> x, const double* weights, const uint32_t* bits,
                    uint64_t count, float* out) {
-  MergeAgreeingFrom(0, base, x, weights, words, count, out);
+  MergeAgreeingFrom(0, base, x, weights, bits, count, out);
 }
 
 #else
 
 using namespace wide_floats;  // NOLINT: vectors of f64
-using DU32 = hn::Rebind<uint32_t, DD>;
-using DU64 = hn::Rebind<uint64_t, DD>;
 
-HWY_INLINE hn::Mask<DD> KeptAt(const uint32_t* words) {
-  return hn::RebindMask(DD(), hn::Eq(hn::PromoteTo(DU64(), hn::LoadU(DU32(), words)), hn::Zero(DU64())));
+// Of the elements from `at` on, a multiple of the lanes.
+template <class D>
+HWY_INLINE hn::Mask<D> KeptAt(D, const uint32_t* bits, uint64_t at) {
+  const hn::RebindToUnsigned<D> du;
+  const auto word = hn::Set(du, bits[at / 32] >> at % 32);
+  return hn::RebindMask(D(), hn::TestBit(word, hn::Shl(hn::Set(du, 1), hn::Iota(du, 0))));
 }
 
 void Variances(const float* base, std::span<const float* const> x, uint64_t count, float* variances) {
@@ -124,7 +128,7 @@ void Variances(const float* base, std::span<const float* const> x, uint64_t coun
 }
 
 template <bool kMasked>
-HWY_INLINE void AddSquaresOf(const float* base, const float* x, const uint32_t* words, uint64_t count, double* lanes) {
+HWY_INLINE void AddSquaresOf(const float* base, const float* x, const uint32_t* bits, uint64_t count, double* lanes) {
   const DD dd;
   constexpr uint64_t kVectors = kSquareLanes / kStep;
   VD sums[kVectors];
@@ -136,7 +140,7 @@ HWY_INLINE void AddSquaresOf(const float* base, const float* x, const uint32_t* 
       const uint64_t at = i + v * kStep;
       const VD difference = hn::Sub(WideAt(x + at), WideAt(base + at));
       VD square = hn::Mul(difference, difference);
-      if constexpr (kMasked) square = hn::IfThenElseZero(KeptAt(words + at), square);
+      if constexpr (kMasked) square = hn::IfThenElseZero(KeptAt(dd, bits, at), square);
       sums[v] = hn::Add(sums[v], square);
     }
   }
@@ -144,21 +148,21 @@ HWY_INLINE void AddSquaresOf(const float* base, const float* x, const uint32_t* 
   for (uint64_t v = 0; v < kVectors; ++v) hn::StoreU(sums[v], dd, lanes + v * kStep);
 }
 
-void AddSquares(const float* base, std::span<const float* const> x, const uint32_t* words, uint64_t count,
+void AddSquares(const float* base, std::span<const float* const> x, const uint32_t* bits, uint64_t count,
                 double* lanes) {
   const uint64_t whole = count / kSquareLanes * kSquareLanes;
   for (size_t m = 0; m < x.size(); ++m) {
     double* of_model = lanes + m * kSquareLanes;
-    if (words == nullptr) {
-      AddSquaresOf<false>(base, x[m], words, whole, of_model);
+    if (bits == nullptr) {
+      AddSquaresOf<false>(base, x[m], bits, whole, of_model);
     } else {
-      AddSquaresOf<true>(base, x[m], words, whole, of_model);
+      AddSquaresOf<true>(base, x[m], bits, whole, of_model);
     }
   }
-  AddSquaresFrom(whole, base, x, words, count, lanes);
+  AddSquaresFrom(whole, base, x, bits, count, lanes);
 }
 
-void MergeAgreeing(const float* base, std::span<const float* const> x, const double* weights, const uint32_t* words,
+void MergeAgreeing(const float* base, std::span<const float* const> x, const double* weights, const uint32_t* bits,
                    uint64_t count, float* out) {
   const DD dd;
   const VD zero = hn::Zero(dd), least = hn::Set(dd, 1e-6), sign_bit = hn::Set(dd, -0.0);
@@ -177,14 +181,13 @@ void MergeAgreeing(const float* base, std::span<const float* const> x, const dou
     }
     const VD by = hn::IfThenElse(hn::Lt(divisor, least), least, divisor);
     const auto merged = Narrow(hn::Add(of_base, hn::Div(mixed, by)));
-    if (words == nullptr) {
+    if (bits == nullptr) {
       hn::StoreU(merged, DF(), out + at);
     } else {
-      const auto kept = hn::RebindMask(DF(), hn::Eq(hn::LoadU(DU32(), words + at), hn::Zero(DU32())));
-      hn::StoreU(hn::IfThenElse(kept, merged, hn::LoadU(DF(), base + at)), DF(), out + at);
+      hn::StoreU(hn::IfThenElse(KeptAt(DF(), bits, at), merged, hn::LoadU(DF(), base + at)), DF(), out + at);
     }
   }
-  MergeAgreeingFrom(at, base, x, weights, words, count, out);
+  MergeAgreeingFrom(at, base, x, weights, bits, count, out);
 }
 
 #endif  // SLUICE_KERNELS_HAS_WIDE_FLOATS
@@ -204,14 +207,14 @@ void Variances(const float* base, std::span<const float* const> x, uint64_t coun
   HWY_DYNAMIC_DISPATCH(Variances)(base, x, count, variances);
 }
 
-void AddSquares(const float* base, std::span<const float* const> x, const uint32_t* words, uint64_t count,
+void AddSquares(const float* base, std::span<const float* const> x, const uint32_t* bits, uint64_t count,
                 double* lanes) {
-  HWY_DYNAMIC_DISPATCH(AddSquares)(base, x, words, count, lanes);
+  HWY_DYNAMIC_DISPATCH(AddSquares)(base, x, bits, count, lanes);
 }
 
-void MergeAgreeing(const float* base, std::span<const float* const> x, const double* weights, const uint32_t* words,
+void MergeAgreeing(const float* base, std::span<const float* const> x, const double* weights, const uint32_t* bits,
                    uint64_t count, float* out) {
-  HWY_DYNAMIC_DISPATCH(MergeAgreeing)(base, x, weights, words, count, out);
+  HWY_DYNAMIC_DISPATCH(MergeAgreeing)(base, x, weights, bits, count, out);
 }
 
 namespace reference {
@@ -220,14 +223,14 @@ void Variances(const float* base, std::span<const float* const> x, uint64_t coun
   VariancesFrom(0, base, x, count, variances);
 }
 
-void AddSquares(const float* base, std::span<const float* const> x, const uint32_t* words, uint64_t count,
+void AddSquares(const float* base, std::span<const float* const> x, const uint32_t* bits, uint64_t count,
                 double* lanes) {
-  AddSquaresFrom(0, base, x, words, count, lanes);
+  AddSquaresFrom(0, base, x, bits, count, lanes);
 }
 
-void MergeAgreeing(const float* base, std::span<const float* const> x, const double* weights, const uint32_t* words,
+void MergeAgreeing(const float* base, std::span<const float* const> x, const double* weights, const uint32_t* bits,
                    uint64_t count, float* out) {
-  MergeAgreeingFrom(0, base, x, weights, words, count, out);
+  MergeAgreeingFrom(0, base, x, weights, bits, count, out);
 }
 
 }  // namespace reference

@@ -2,7 +2,7 @@
 // FMA), sums over the models in their order and begun with 0.
 //
 // Dispatched, same results on each target; thread-safe; arrays may stand anywhere. Which elements are kept is said by
-// words, 0 where one is kept (mask_words.h); null: all are. Any NaN in a result of f32 is 0x7FC00000.
+// bits, element i's bit i % 32 of bits[i / 32] (mask_words.h); null: all are. Any NaN in a result of f32 is 0x7FC00000.
 #pragma once
 
 #include <cstddef>
@@ -17,19 +17,19 @@ constexpr size_t kSquareLanes = 8;
 void Variances(const float* base, std::span<const float* const> x, uint64_t count, float* variances);
 
 // lanes[m][i % 8] += d_m^2 of the elements kept, in order of i: [models, 8].
-void AddSquares(const float* base, std::span<const float* const> x, const uint32_t* words, uint64_t count,
+void AddSquares(const float* base, std::span<const float* const> x, const uint32_t* bits, uint64_t count,
                 double* lanes);
 
 // Over the models whose d_m is not 0 and has the sign of sum d_m (+ where that is not below 0):
 // out = base + sum w_m d_m / max(sum w_m, 1e-6), rounded to f32; base where the element is not kept.
-void MergeAgreeing(const float* base, std::span<const float* const> x, const double* weights, const uint32_t* words,
+void MergeAgreeing(const float* base, std::span<const float* const> x, const double* weights, const uint32_t* bits,
                    uint64_t count, float* out);
 
 namespace reference {
 void Variances(const float* base, std::span<const float* const> x, uint64_t count, float* variances);
-void AddSquares(const float* base, std::span<const float* const> x, const uint32_t* words, uint64_t count,
+void AddSquares(const float* base, std::span<const float* const> x, const uint32_t* bits, uint64_t count,
                 double* lanes);
-void MergeAgreeing(const float* base, std::span<const float* const> x, const double* weights, const uint32_t* words,
+void MergeAgreeing(const float* base, std::span<const float* const> x, const double* weights, const uint32_t* bits,
                    uint64_t count, float* out);
 }  // namespace reference
 

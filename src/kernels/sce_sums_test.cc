@@ -17,7 +17,7 @@ struct Inputs {
   std::vector<std::vector<float>> arrays;  // the base first
   std::vector<const float*> x;
   const float* base;
-  std::vector<uint32_t> words;
+  std::vector<uint32_t> bits;
 
   Inputs(size_t num_models, bool specials) {
     for (size_t m = 0; m <= num_models; ++m) {
@@ -26,7 +26,10 @@ struct Inputs {
       if (m > 0) x.push_back(arrays.back().data() + 1);
     }
     base = arrays[0].data() + 1;
-    for (uint64_t i = 0; i < kCount; ++i) words.push_back(i % 5 == 1 || i % 7 == 0 ? 1 : 0);
+    bits.resize((kCount + 31) / 32);
+    for (uint64_t i = 0; i < kCount; ++i) {
+      if (i % 5 != 1 && i % 7 != 0) bits[i / 32] |= uint32_t{1} << i % 32;
+    }
   }
 };
 
@@ -35,8 +38,8 @@ void ForInputs(const Body& body) {
   for (const bool specials : {false, true}) {
     for (const size_t num_models : {1, 2, 3, 7}) {
       const Inputs inputs(num_models, specials);
-      for (const uint32_t* words : {static_cast<const uint32_t*>(nullptr), inputs.words.data()}) {
-        for (uint64_t count = 0; count < kCount; count += count < 20 ? 1 : 43) body(inputs, words, count);
+      for (const uint32_t* bits : {static_cast<const uint32_t*>(nullptr), inputs.bits.data()}) {
+        for (uint64_t count = 0; count < kCount; count += count < 20 ? 1 : 43) body(inputs, bits, count);
       }
     }
   }
@@ -55,12 +58,12 @@ TEST(Sce, VariancesAtEveryTarget) {
 }
 
 TEST(Sce, SquaresAtEveryTarget) {
-  ForInputs([](const Inputs& inputs, const uint32_t* words, uint64_t count) {
+  ForInputs([](const Inputs& inputs, const uint32_t* bits, uint64_t count) {
     std::vector<double> expected(inputs.x.size() * kSquareLanes, 0.25);
-    reference::AddSquares(inputs.base, inputs.x, words, count, expected.data());
+    reference::AddSquares(inputs.base, inputs.x, bits, count, expected.data());
     ForEachTarget([&] {
       std::vector<double> lanes(expected.size(), 0.25);
-      AddSquares(inputs.base, inputs.x, words, count, lanes.data());
+      AddSquares(inputs.base, inputs.x, bits, count, lanes.data());
       for (size_t i = 0; i < lanes.size(); ++i) {
         if (std::isnan(lanes[i]) && std::isnan(expected[i])) continue;  // a NaN's bits may differ
         ASSERT_EQ(lanes[i], expected[i]) << count;
@@ -71,13 +74,13 @@ TEST(Sce, SquaresAtEveryTarget) {
 
 TEST(Sce, MergesAtEveryTarget) {
   const std::vector<double> weights = {0.5, 0.25, -0.125, 0, 1e-9, 3, 0.75}, odd = {NAN, INFINITY, 1, 1, 1, 1, 1};
-  ForInputs([&](const Inputs& inputs, const uint32_t* words, uint64_t count) {
+  ForInputs([&](const Inputs& inputs, const uint32_t* bits, uint64_t count) {
     for (const std::vector<double>* of : {&weights, &odd}) {
       std::vector<float> expected(kCount, 7);
-      reference::MergeAgreeing(inputs.base, inputs.x, of->data(), words, count, expected.data());
+      reference::MergeAgreeing(inputs.base, inputs.x, of->data(), bits, count, expected.data());
       ForEachTarget([&] {
         std::vector<float> out(kCount, 7);
-        MergeAgreeing(inputs.base, inputs.x, of->data(), words, count, out.data());
+        MergeAgreeing(inputs.base, inputs.x, of->data(), bits, count, out.data());
         ASSERT_TRUE(SameBits(out, expected)) << count << " models " << inputs.x.size();
       });
     }

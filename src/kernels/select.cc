@@ -130,6 +130,42 @@ uint64_t CollectCandidates(const float* x, const float* base, uint64_t count, co
                                               static_cast<uint32_t>(first_index + at), candidates + found, counts);
 }
 
+// The lower bits of a vector's lanes that are marked.
+HWY_INLINE void CountLanes(hn::Mask<DI> marked, const float* magnitudes, uint32_t* counts) {
+  uint8_t of_lanes[8] = {};
+  hn::StoreMaskBits(DI(), marked, of_lanes);
+  for (uint32_t left = of_lanes[0]; left != 0; left &= left - 1) {
+    ++counts[std::bit_cast<uint32_t>(magnitudes[std::countr_zero(left)]) & 0xFFFF];
+  }
+}
+
+// Few vectors have any.
+void CountLowerBits(const float* magnitudes, uint64_t count, std::span<const uint32_t> uppers,
+                    uint32_t* const* counts) {
+  const DI di;
+  const uint64_t lanes = hn::Lanes(di);
+  if (uppers.empty()) return;
+  VI wanted[kMostUppers];
+  for (size_t u = 0; u < kMostUppers; ++u) {
+    wanted[u] = hn::Set(di, static_cast<int32_t>(uppers[u < uppers.size() ? u : 0]));
+  }
+  uint64_t at = 0;
+  for (; at + 2 * lanes <= count; at += 2 * lanes) {
+    const VI first = hn::ShiftRight<16>(hn::BitCast(di, hn::LoadU(DF(), magnitudes + at)));
+    const VI second = hn::ShiftRight<16>(hn::BitCast(di, hn::LoadU(DF(), magnitudes + at + lanes)));
+    auto found = hn::Or(hn::Eq(first, wanted[0]), hn::Eq(second, wanted[0]));
+    for (size_t u = 1; u < kMostUppers; ++u) {
+      found = hn::Or(found, hn::Or(hn::Eq(first, wanted[u]), hn::Eq(second, wanted[u])));
+    }
+    if (hn::AllFalse(di, found)) continue;
+    for (size_t u = 0; u < uppers.size(); ++u) {
+      CountLanes(hn::Eq(first, wanted[u]), magnitudes + at, counts[u]);
+      CountLanes(hn::Eq(second, wanted[u]), magnitudes + at + lanes, counts[u]);
+    }
+  }
+  reference::CountLowerBits(magnitudes + at, count - at, uppers, counts);
+}
+
 void EqualMagnitudes(const float* x, const float* base, uint64_t count, uint32_t bits, uint32_t* words) {
   const DI di;
   const uint64_t lanes = hn::Lanes(di);
@@ -157,6 +193,7 @@ namespace sluice::kernels {
 HWY_EXPORT(Magnitudes);
 HWY_EXPORT(MagnitudeKeyCounts);
 HWY_EXPORT(CollectCandidates);
+HWY_EXPORT(CountLowerBits);
 HWY_EXPORT(EqualMagnitudes);
 
 void Magnitudes(const float* x, const float* base, uint64_t count, float* magnitudes) {
@@ -171,6 +208,12 @@ uint64_t CollectCandidates(const float* x, const float* base, uint64_t count, co
                            uint32_t first_index, Candidate* candidates, BracketCounts* counts) {
   SLUICE_CHECK(bracket.num_common <= MagnitudeBracket::kMaxCommon);
   return HWY_DYNAMIC_DISPATCH(CollectCandidates)(x, base, count, bracket, first_index, candidates, counts);
+}
+
+void CountLowerBits(const float* magnitudes, uint64_t count, std::span<const uint32_t> uppers,
+                    uint32_t* const* counts) {
+  SLUICE_CHECK(uppers.size() <= kMostUppers);
+  HWY_DYNAMIC_DISPATCH(CountLowerBits)(magnitudes, count, uppers, counts);
 }
 
 void EqualMagnitudes(const float* x, const float* base, uint64_t count, uint32_t bits, uint32_t* words) {
@@ -214,6 +257,16 @@ uint64_t CollectCandidates(const float* x, const float* base, uint64_t count, co
     }
   }
   return found;
+}
+
+void CountLowerBits(const float* magnitudes, uint64_t count, std::span<const uint32_t> uppers,
+                    uint32_t* const* counts) {
+  for (uint64_t i = 0; i < count; ++i) {
+    const auto bits = std::bit_cast<uint32_t>(magnitudes[i]);
+    for (size_t u = 0; u < uppers.size(); ++u) {
+      if (bits >> 16 == uppers[u]) ++counts[u][bits & 0xFFFF];
+    }
+  }
 }
 
 void EqualMagnitudes(const float* x, const float* base, uint64_t count, uint32_t bits, uint32_t* words) {

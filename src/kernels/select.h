@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace sluice::kernels {
 
@@ -43,6 +44,11 @@ struct BracketCounts {
 uint64_t CollectCandidates(const float* x, const float* base, uint64_t count, const MagnitudeBracket& bracket,
                            uint32_t first_index, Candidate* candidates, BracketCounts* counts);
 
+// Of the magnitudes whose upper 16 bits are uppers[u], adds to counts[u][lower 16 bits] (65,536 counters). Each upper
+// once; kMostUppers at most.
+constexpr size_t kMostUppers = 4;
+void CountLowerBits(const float* magnitudes, uint64_t count, std::span<const uint32_t> uppers, uint32_t* const* counts);
+
 // Bit i % 32 of words[i / 32] says whether element i's magnitude has these bits; what is beyond `count` is 0.
 void EqualMagnitudes(const float* x, const float* base, uint64_t count, uint32_t bits, uint32_t* words);
 
@@ -53,6 +59,7 @@ void Magnitudes(const float* x, const float* base, uint64_t count, float* magnit
 void MagnitudeKeyCounts(const float* x, const float* base, uint64_t count, uint32_t* counts, float* magnitudes);
 uint64_t CollectCandidates(const float* x, const float* base, uint64_t count, const MagnitudeBracket& bracket,
                            uint32_t first_index, Candidate* candidates, BracketCounts* counts);
+void CountLowerBits(const float* magnitudes, uint64_t count, std::span<const uint32_t> uppers, uint32_t* const* counts);
 void EqualMagnitudes(const float* x, const float* base, uint64_t count, uint32_t bits, uint32_t* words);
 }  // namespace reference
 

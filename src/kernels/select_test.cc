@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <limits>
+#include <numeric>
 #include <span>
 #include <vector>
 
@@ -125,6 +126,31 @@ TEST(Select, CandidatesAtEveryTarget) {
           });
         }
       }
+    }
+  }
+}
+
+TEST(Select, CountsOfLowerBitsAtEveryTarget) {
+  constexpr uint64_t kMost = 700;
+  std::vector<float> values = OddFloats(kMost + 1, 1, true), zeros(kMost + 1);
+  std::vector<float> magnitudes(kMost + 1);
+  Magnitudes(values.data(), zeros.data(), values.size(), magnitudes.data());
+  const auto upper = [&](uint64_t i) { return std::bit_cast<uint32_t>(magnitudes[i]) >> 16; };
+  // The last one no number has; its sign is set.
+  for (const std::vector<uint32_t>& uppers : {std::vector<uint32_t>{}, {upper(5)}, {upper(5), 0x7FC0, 0}, {0xBF80}}) {
+    for (const uint64_t count : {uint64_t{0}, uint64_t{1}, uint64_t{7}, uint64_t{16}, uint64_t{33}, kMost}) {
+      const auto counted = [&](auto function) {
+        std::vector<std::vector<uint32_t>> counts(uppers.size(), std::vector<uint32_t>(1 << 16));
+        std::vector<uint32_t*> places;
+        for (std::vector<uint32_t>& of : counts) places.push_back(of.data());
+        function(magnitudes.data() + 1, count, uppers, places.data());
+        return counts;
+      };
+      const auto expected = counted(reference::CountLowerBits);
+      uint64_t total = 0;
+      for (const auto& of : expected) total = std::accumulate(of.begin(), of.end(), total);
+      if (count == kMost && uppers.size() == 1) EXPECT_EQ(total > 0, uppers[0] == upper(5));
+      ForEachTarget([&] { ASSERT_EQ(counted(CountLowerBits), expected) << count; });
     }
   }
 }

@@ -68,6 +68,24 @@ void StoreBigEndian(const uint32_t state[8], Hash256* hash) {
   for (int i = 0; i < 32; ++i) (*hash)[i] = static_cast<uint8_t>(state[i / 4] >> (24 - 8 * (i % 4)));
 }
 
+constexpr uint64_t kFirstBytes = 63;  // of a leaf in the first block of its message
+
+// A leaf of kFirstBytes or more as the blocks of its message.
+struct Leaf {
+  // FIPS 180-4, 5.3.3.
+  uint32_t state[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+  uint8_t first[64] = {kLeafPrefix[0]};
+  const uint8_t* whole;
+  uint64_t whole_blocks, last_blocks;
+  uint8_t last[128];
+
+  explicit Leaf(std::span<const uint8_t> bytes)
+      : whole(bytes.data() + kFirstBytes), whole_blocks((bytes.size() - kFirstBytes) / 64) {
+    std::copy_n(bytes.begin(), kFirstBytes, first + 1);
+    last_blocks = LastBlocks(bytes.subspan(kFirstBytes + 64 * whole_blocks), bytes.size() + 1, last);
+  }
+};
+
 }  // namespace
 
 struct Sha256::Context {
@@ -110,37 +128,21 @@ Hash256 HashLeaf(std::span<const uint8_t> bytes) { return HashParts(kLeafPrefix,
 Hash256 HashNode(const Hash256& left, const Hash256& right) { return HashParts(kNodePrefix, left, right); }
 
 void HashLeafPair(std::span<const uint8_t> a, std::span<const uint8_t> b, Hash256* hash_a, Hash256* hash_b) {
-  SLUICE_CHECK(a.size() == b.size());
-  if (!HasShaInstructions()) {
+  if (!HasShaInstructions() || std::min(a.size(), b.size()) < kFirstBytes) {
     *hash_a = HashLeaf(a);
     *hash_b = HashLeaf(b);
     return;
   }
-  // FIPS 180-4, 5.3.3.
-  constexpr uint32_t kStart[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-                                  0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-  uint32_t state_a[8], state_b[8];
-  std::copy(std::begin(kStart), std::end(kStart), state_a);
-  std::copy(std::begin(kStart), std::end(kStart), state_b);
-
-  uint8_t first_a[64] = {kLeafPrefix[0]}, first_b[64] = {kLeafPrefix[0]};
-  const uint64_t in_first = std::min<uint64_t>(a.size(), 63);
-  std::copy_n(a.begin(), in_first, first_a + 1);
-  std::copy_n(b.begin(), in_first, first_b + 1);
-  std::span<const uint8_t> rest_a(first_a, in_first + 1), rest_b(first_b, in_first + 1);
-  if (in_first == 63) {
-    CompressPair(state_a, first_a, state_b, first_b, 1);
-    const uint64_t whole = (a.size() - 63) / 64;
-    CompressPair(state_a, a.data() + 63, state_b, b.data() + 63, whole);
-    rest_a = a.subspan(63 + 64 * whole);
-    rest_b = b.subspan(63 + 64 * whole);
+  Leaf leaf_a(a), leaf_b(b);
+  CompressPair(leaf_a.state, leaf_a.first, leaf_b.state, leaf_b.first, 1);
+  const uint64_t together = std::min(leaf_a.whole_blocks, leaf_b.whole_blocks);
+  CompressPair(leaf_a.state, leaf_a.whole, leaf_b.state, leaf_b.whole, together);
+  for (Leaf* leaf : {&leaf_a, &leaf_b}) {
+    Compress(leaf->state, leaf->whole + 64 * together, leaf->whole_blocks - together);
+    Compress(leaf->state, leaf->last, leaf->last_blocks);
   }
-  uint8_t last_a[128], last_b[128];
-  const uint64_t count = LastBlocks(rest_a, a.size() + 1, last_a);
-  LastBlocks(rest_b, b.size() + 1, last_b);
-  CompressPair(state_a, last_a, state_b, last_b, count);
-  StoreBigEndian(state_a, hash_a);
-  StoreBigEndian(state_b, hash_b);
+  StoreBigEndian(leaf_a.state, hash_a);
+  StoreBigEndian(leaf_b.state, hash_b);
 }
 
 Hash256 MerkleRoot(std::span<const Hash256> leaves) {

@@ -80,6 +80,21 @@ TEST(Sha256, PairsEqualTwoLeaves) {
     ASSERT_EQ(hash_a, HashLeaf(in_a)) << size;
     ASSERT_EQ(hash_b, HashLeaf(in_b)) << size;
   }
+  for (const auto& [size_a, size_b] : {std::pair<size_t, size_t>{62, 63},
+                                       {63, 62},
+                                       {63, 64 * 5 + 63},
+                                       {700, 699},
+                                       {4096, 118},
+                                       {118, 119},
+                                       {119, 118},
+                                       {65536, 1 << 20},
+                                       {1 << 20, 0}}) {
+    const auto in_a = std::span(a).first(size_a), in_b = std::span(b).first(size_b);
+    Hash256 hash_a, hash_b;
+    HashLeafPair(in_a, in_b, &hash_a, &hash_b);
+    ASSERT_EQ(hash_a, HashLeaf(in_a)) << size_a << " " << size_b;
+    ASSERT_EQ(hash_b, HashLeaf(in_b)) << size_a << " " << size_b;
+  }
   if (!HasShaInstructions()) GTEST_SKIP() << "no SHA instructions here: pairs were two calls of libcrypto";
 }
 

@@ -54,20 +54,11 @@ inline bool DrawsWords(const DeltaMask& mask) {
   return mask.kind == DeltaMask::Kind::kRandom && mask.keep_below < uint64_t{1} << 32;
 }
 
-inline bool HasWords(const DeltaMask& mask) { return DrawsWords(mask) || mask.kind == DeltaMask::Kind::kGiven; }
-
 // `values`, or where n is more than count a copy with zeros behind it.
 inline const float* Padded(const float* values, uint64_t count, uint64_t n, float* buffer) {
   if (n == count) return values;
   std::memcpy(buffer, values, count * sizeof(float));
   std::fill(buffer + count, buffer + n, 0.0f);
-  return buffer;
-}
-
-// The caller's words, or where n is more than count a copy with room behind it.
-inline const uint32_t* GivenWords(const uint32_t* words, uint64_t count, uint64_t n, uint32_t* buffer) {
-  if (n == count) return words;
-  std::memcpy(buffer, words, count * sizeof(uint32_t));
   return buffer;
 }
 
@@ -122,10 +113,20 @@ HWY_INLINE MF WordBelow(const uint32_t* words, hn::Vec<DU> bound) {
 
 // Calls body(i, masked) for each vector of [0, n), n a multiple of the lanes and `element` the flat index of 0, where
 // masked(delta, v) is v where the mask keeps and 0 elsewhere. `words`: the mask's random words, where it is a random
-// one.
+// one; its bits, where they are given (n is a multiple of 32).
 template <class Body>
 HWY_INLINE void ForEachVector(const DeltaMask& mask, const uint32_t* words, uint64_t element, uint64_t n, Body body) {
-  if (HasWords(mask)) {
+  if (mask.kind == DeltaMask::Kind::kGiven) {
+    for (uint64_t i = 0; i < n; i += 32) {
+      const auto bits = hn::Set(DU(), words[i / 32]);
+      HWY_UNROLL(8)
+      for (uint64_t j = 0; j < 32; j += kLanes) {
+        const auto of_lanes = hn::Shl(hn::Set(DU(), 1), hn::Iota(DU(), static_cast<uint32_t>(j)));
+        const MF kept = hn::RebindMask(DF(), hn::TestBit(bits, of_lanes));
+        body(i + j, [&](VF, VF v) HWY_ATTR { return hn::IfThenElseZero(kept, v); });
+      }
+    }
+  } else if (DrawsWords(mask)) {
     const auto below = hn::Set(DU(), static_cast<uint32_t>(mask.keep_below));
     for (uint64_t i = 0; i < n; i += kLanes) {
       body(i, [&](VF, VF v) HWY_ATTR { return hn::IfThenElseZero(WordBelow(words + i, below), v); });
@@ -261,8 +262,8 @@ void TaskVectorSum(const TaskVectorArgs& args) {
         PhiloxSchedule schedule;
         std::memcpy(&schedule, schedules + m * kScheduleFloats, sizeof(schedule));
         DrawWords(model.mask.key, schedule, element, n, words);
-      } else if (HasWords(model.mask)) {
-        of_mask = GivenWords(model.mask.words + at, count, n, words);
+      } else if (model.mask.kind == DeltaMask::Kind::kGiven) {
+        of_mask = model.mask.bits + at / 32;
       }
       const float* x = Padded(model.x + at, count, n, padded_x);
       if (model.scale == 1) {
@@ -327,8 +328,8 @@ void AccumulateL1(const float* x, const float* base, const DeltaMask& mask, uint
     const uint32_t* of_mask = words;
     if (DrawsWords(mask)) {
       DrawWords(mask.key, schedule, element, n, words);
-    } else if (HasWords(mask)) {
-      of_mask = GivenWords(mask.words + at, part, n, words);
+    } else if (mask.kind == DeltaMask::Kind::kGiven) {
+      of_mask = mask.bits + at / 32;
     }
     ForEachVector(mask, of_mask, element, n, [&](uint64_t i, auto masked) HWY_ATTR {
       const VF magnitude = hn::Abs(hn::Sub(hn::LoadU(df, x_part + i), hn::LoadU(df, base_part + i)));

@@ -29,14 +29,14 @@ struct DeltaMask {
     kRandom,     // Philox words by element, see RandomMaskWord; keeps where word < keep_below
     kMagnitude,  // keeps |d| > threshold, and |d| == threshold up to and including element index last_tie; compared
                  // as select.h orders magnitudes: NaNs are equal to each other and larger than infinity
-    kGiven,      // keeps where the caller's word < keep_below
+    kGiven,      // keeps where the caller's bit is set
   };
   Kind kind = Kind::kAll;
   PhiloxKey key{};
   uint64_t keep_below = 0;  // round(density 2^32), 0 .. 2^32
   float threshold = 0;
-  uint64_t last_tie = 0;            // index in the flat tensor; ties after it are dropped
-  const uint32_t* words = nullptr;  // kGiven: of the call's elements; keep_below is 2^32 - 1 at most
+  uint64_t last_tie = 0;           // index in the flat tensor; ties after it are dropped
+  const uint32_t* bits = nullptr;  // kGiven: bit i % 32 of bits[i / 32] is element i's of the call
 };
 
 struct TaskVector {

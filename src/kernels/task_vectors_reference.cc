@@ -41,7 +41,7 @@ bool Keeps(const DeltaMask& mask, float x, float base, uint64_t first_element, u
       return magnitude > threshold || (magnitude == threshold && element <= mask.last_tie);
     }
     case DeltaMask::Kind::kGiven:
-      return mask.words[i] < mask.keep_below;
+      return (mask.bits[i / 32] >> i % 32 & 1) != 0;
   }
   return false;
 }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/mask_words.h"
 #include "kernels/select.h"
 #include "kernels/testing/each_target.h"
 #include "kernels/testing/odd_floats.h"
@@ -123,6 +124,14 @@ struct Case {
   size_t num_models = 3;
 };
 
+// As many words as `count` bits take, and no more.
+std::vector<uint32_t> RandomBits(PhiloxKey key, uint64_t below, uint64_t count) {
+  std::vector<uint32_t> words((count + 31) / 32 * 32), bits((count + 31) / 32);
+  RandomMaskWords(key, 0, count, words.data());
+  reference::MaskBits(words.data(), below, count, bits.data());
+  return bits;
+}
+
 void ExpectTaskVectorSumIsTheReference(const Case& test, const std::vector<uint64_t>& counts) {
   constexpr uint64_t kMost = 8192;
   const float weights[] = {0.5f, 1.25f, 0.3f, -0.7f, 0.0f, 2.0f, 0.1f};
@@ -134,7 +143,7 @@ void ExpectTaskVectorSumIsTheReference(const Case& test, const std::vector<uint6
   for (const uint64_t count : counts) {
     SCOPED_TRACE(test.name + ", count " + std::to_string(count));
     std::vector<TaskVector> models;
-    std::vector<std::vector<uint32_t>> words;  // kGiven
+    std::vector<std::vector<uint32_t>> bits;  // kGiven
     for (uint32_t m = 0; m < test.num_models; ++m) {
       // Arrays begin at an odd place; exact allocations would hide an overlapping write, so guards follow instead.
       TaskVector model = {.x = x[m].data() + 1, .weight = weights[m % 7], .scale = test.scale};
@@ -142,10 +151,8 @@ void ExpectTaskVectorSumIsTheReference(const Case& test, const std::vector<uint6
       model.mask.key = {kKey.k0 + m, kKey.k1};
       model.mask.keep_below = test.keep_below;
       if (test.kind == DeltaMask::Kind::kGiven) {
-        words.push_back(std::vector<uint32_t>(count + 32));
-        RandomMaskWords(model.mask.key, 0, count, words.back().data());
-        words.back().resize(count);
-        model.mask.words = words.back().data();
+        bits.push_back(RandomBits(model.mask.key, test.keep_below, count));
+        model.mask.bits = bits.back().data();
       }
       if (test.kind == DeltaMask::Kind::kMagnitude && count > 0) {
         // A magnitude that occurs, and a last tie anywhere, also where it cuts a vector, or before and behind it all.
@@ -339,7 +346,7 @@ void ExpectL1IsTheReference(const DeltaMask& mask, uint64_t first_element, bool 
       const uint64_t first = count / 2 / 32 * 32;
       AccumulateL1(x.data() + 1, base.data() + 1, mask, first_element, first, &lanes);
       DeltaMask rest = mask;
-      if (rest.words != nullptr) rest.words += first;
+      if (rest.bits != nullptr) rest.bits += first / 32;
       AccumulateL1(x.data() + 1 + first, base.data() + 1 + first, rest, first_element + first, count - first, &lanes);
       ASSERT_EQ(std::memcmp(&lanes, &expected, sizeof(lanes)), 0) << count;
     });
@@ -355,9 +362,8 @@ TEST(TaskVectors, L1AtEveryTarget) {
     ExpectL1IsTheReference(large, 0, specials, Counts());
     ExpectL1IsTheReference(random, 0, specials, {0, 1, 15, 16, 17, 32, 100, 256, 300, 8192});
     ExpectL1IsTheReference(random, (uint64_t{1} << 34) - 64, specials, {300});
-    std::vector<uint32_t> words(8192);
-    RandomMaskWords(kKey, 0, words.size(), words.data());
-    const DeltaMask given = {.kind = DeltaMask::Kind::kGiven, .keep_below = 0x40000000, .words = words.data()};
+    const std::vector<uint32_t> bits = RandomBits(kKey, 0x40000000, 8192);
+    const DeltaMask given = {.kind = DeltaMask::Kind::kGiven, .bits = bits.data()};
     ExpectL1IsTheReference(given, 64, specials, {0, 1, 15, 16, 17, 32, 100, 256, 300, 8192});
   }
 }

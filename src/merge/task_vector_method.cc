@@ -99,40 +99,64 @@ void SetMagnitudeMask(uint64_t keep, uint64_t num_elements, arithmetic::TaskVect
   if (keep < num_elements) model->mask.kind = DeltaMask::Kind::kMagnitude;
 }
 
-void SetMask(const BuildArgs& args, Sparsifier sparsifier, size_t ordinal, arithmetic::TaskVectorNode::Model* model) {
+const graph::Node* MaskNode(const BuildArgs& args, std::unique_ptr<graph::Node> node,
+                            arithmetic::TaskVectorNode::Model* model) {
+  model->mask = {.kind = DeltaMask::Kind::kGiven};
+  model->mask_is_input = true;
+  return args.graph->Add(std::move(node));
+}
+
+// della's mask; null where a row has nothing to compare.
+const graph::Node* RankMaskNode(const BuildArgs& args, size_t ordinal, arithmetic::TaskVectorNode::Model* model) {
+  const ParameterValues& values = *args.models[ordinal].parameters;
+  const double density = values[kDensity], epsilon = values[kEpsilon];
+  const uint64_t columns = args.shape.empty() ? 1 : args.shape.back();
+  if (density <= 0 || columns < 2) {
+    SetRandomMask(args, ordinal, density, model);
+    return nullptr;
+  }
+  const arithmetic::RankMask mask = {arithmetic::MaskKey(args.seed, args.tensor_name, ordinal), columns,
+                                     arithmetic::KeepBelow(density - epsilon),
+                                     arithmetic::KeepBelow(density + epsilon)};
+  return MaskNode(args, std::make_unique<arithmetic::RankMaskNode>(args.models[ordinal].node, args.base, mask), model);
+}
+
+// Null, or the node that makes the mask.
+const graph::Node* SetMask(const BuildArgs& args, Sparsifier sparsifier, size_t ordinal,
+                           arithmetic::TaskVectorNode::Model* model) {
   const ParameterValues& values = *args.models[ordinal].parameters;
   const uint64_t num_elements = args.base->num_elements();
   const double density = values[kDensity];
-  if (density >= 1 || num_elements == 0) return;
+  if (density >= 1 || num_elements == 0) return nullptr;
   switch (sparsifier) {
     case Sparsifier::kNone:
-      return;
+      break;
     case Sparsifier::kRandom:
-      return SetRandomMask(args, ordinal, density, model);
+      SetRandomMask(args, ordinal, density, model);
+      break;
     case Sparsifier::kMagnitude: {
       const uint64_t keep = MagnitudeKeeps(density, num_elements);
       SLUICE_CHECK(keep > 0);  // refused by check_tensor
-      return SetMagnitudeMask(keep, num_elements, model);
+      SetMagnitudeMask(keep, num_elements, model);
+      break;
     }
     case Sparsifier::kOutliers: {
       const uint64_t keep = MagnitudeKeeps(density, num_elements);
       const uint64_t drop = std::min(MagnitudeKeeps(values[kGamma], num_elements), num_elements - keep);
-      if (keep == 0) return SetRandomMask(args, ordinal, 0, model);
-      if (drop == 0) return SetMagnitudeMask(keep, num_elements, model);
-      model->mask = {.kind = DeltaMask::Kind::kGiven, .keep_below = arithmetic::kMaskKeepBelow};
-      model->band = {drop, keep};
-      return;
+      if (keep == 0) {
+        SetRandomMask(args, ordinal, 0, model);
+      } else if (drop == 0) {
+        SetMagnitudeMask(keep, num_elements, model);
+      } else {
+        model->mask.kind = DeltaMask::Kind::kGiven;
+        model->band = {drop, keep};
+      }
+      break;
     }
-    case Sparsifier::kRank: {
-      const uint64_t columns = args.shape.empty() ? 1 : args.shape.back();
-      if (density <= 0 || columns < 2) return SetRandomMask(args, ordinal, density, model);
-      model->mask = {.kind = DeltaMask::Kind::kGiven, .keep_below = arithmetic::kMaskKeepBelow};
-      model->rank = {arithmetic::MaskKey(args.seed, args.tensor_name, ordinal), columns,
-                     arithmetic::KeepBelow(density - values[kEpsilon]),
-                     arithmetic::KeepBelow(density + values[kEpsilon])};
-      return;
-    }
+    case Sparsifier::kRank:
+      return RankMaskNode(args, ordinal, model);
   }
+  return nullptr;
 }
 
 }  // namespace
@@ -146,18 +170,22 @@ const graph::Node* AddTaskVectorNode(const BuildArgs& args, const TaskVectorSett
     const ParameterValues& values = *args.models[ordinal].parameters;
     arithmetic::TaskVectorNode::Model model;
     model.weight = static_cast<float>(values[kWeight]);
-    SetMask(args, settings.sparsifier, ordinal, &model);
+    const graph::Node* mask = SetMask(args, settings.sparsifier, ordinal, &model);
     if (model.mask.kind != DeltaMask::Kind::kAll) {
       model.scale_by_l1 = recipe[kRescale] == 1;
       // Nothing is kept of a density that rounds to none: there is nothing to scale.
       const bool keeps_some = model.mask.kind != DeltaMask::Kind::kRandom || model.mask.keep_below > 0;
       if (recipe[kRescale] == kDensityWord && keeps_some) model.scale = static_cast<float>(1 / values[kDensity]);
     }
-    const graph::Node* x = args.models[ordinal].node;
-    inputs.push_back(x);
-    if (model.rank) {
-      masks.push_back(args.graph->Add(std::make_unique<arithmetic::RankMaskNode>(x, args.base, *model.rank)));
+    if (model.mask.kind == DeltaMask::Kind::kRandom && model.scale_by_l1 && model.mask.keep_below > 0) {
+      // The scale's fact looks at it too.
+      const DeltaMask drawn = model.mask;
+      mask = MaskNode(
+          args, std::make_unique<arithmetic::RandomMaskNode>(drawn.key, drawn.keep_below, args.base->num_elements()),
+          &model);
     }
+    inputs.push_back(args.models[ordinal].node);
+    if (mask != nullptr) masks.push_back(mask);
     models.push_back(std::move(model));
   }
   inputs.insert(inputs.end(), masks.begin(), masks.end());

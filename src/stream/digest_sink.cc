@@ -17,8 +17,14 @@ using kernels::Hash256;
 // The odd chunk's tile may wait for the next one if it is no larger than this: two slots of a MiB, as where a cast and
 // what is cast pass together.
 constexpr uint64_t kMaxHeldBytes = 2 * (kChunkBytes + 16 * kKiB);
-constexpr double kHashNanosecondsPerByte = 0.4;  // two chunks at once on Zen 3
-constexpr uint64_t kSmallBatchBytes = 256 * kKiB;
+constexpr double kHashNanosecondsPerByte = 0.4;    // two chunks at once on Zen 3
+constexpr uint64_t kSmallBatchBytes = 256 * kKiB;  // smaller chunks go together, larger ones in pairs
+
+std::pair<Hash256, Hash256> HashPair(std::span<const uint8_t> a, std::span<const uint8_t> b) {
+  std::pair<Hash256, Hash256> hashes;
+  kernels::HashLeafPair(a, b, &hashes.first, &hashes.second);
+  return hashes;
+}
 
 }  // namespace
 
@@ -111,7 +117,7 @@ void DigestSink::TakePiece(const Piece& piece, const Lease& lease, Stream& strea
 }
 
 void DigestSink::TakeWhole(Chunk chunk, const Lease& lease, Stream& stream) {
-  if (chunk.bytes.size() < kChunkBytes) {
+  if (chunk.bytes.size() < kSmallBatchBytes) {
     small_bytes_ += chunk.bytes.size();
     small_.push_back(std::move(chunk));
     if (small_bytes_ >= kSmallBatchBytes) PostSmall(lease, stream);
@@ -122,17 +128,22 @@ void DigestSink::TakeWhole(Chunk chunk, const Lease& lease, Stream& stream) {
     return;
   }
   stream.Post(lease, [this, first = *std::exchange(odd_, std::nullopt), second = std::move(chunk)](int) {
-    Hash256 hashes[2];
-    kernels::HashLeafPair(first.first.bytes, second.bytes, &hashes[0], &hashes[1]);
-    Store(first.first.tensor.get(), first.first.index, hashes[0]);
-    Store(second.tensor.get(), second.index, hashes[1]);
+    const auto hashes = HashPair(first.first.bytes, second.bytes);
+    Store(first.first.tensor.get(), first.first.index, hashes.first);
+    Store(second.tensor.get(), second.index, hashes.second);
   });
 }
 
 void DigestSink::PostSmall(const Lease& lease, Stream& stream) {
   if (small_.empty()) return;
   stream.Post(lease, [this, chunks = std::exchange(small_, {})](int) {
-    for (const Chunk& chunk : chunks) Store(chunk.tensor.get(), chunk.index, kernels::HashLeaf(chunk.bytes));
+    size_t i = 0;
+    for (; i + 1 < chunks.size(); i += 2) {
+      const auto hashes = HashPair(chunks[i].bytes, chunks[i + 1].bytes);
+      Store(chunks[i].tensor.get(), chunks[i].index, hashes.first);
+      Store(chunks[i + 1].tensor.get(), chunks[i + 1].index, hashes.second);
+    }
+    if (i < chunks.size()) Store(chunks[i].tensor.get(), chunks[i].index, kernels::HashLeaf(chunks[i].bytes));
   });
   small_bytes_ = 0;
 }

@@ -122,6 +122,26 @@ TEST(DigestSink, TilesOfExactlyOneChunkArePairedAcrossLeases) {
   }
 }
 
+// What is left of a tensor behind its last whole chunk waits for another chunk too; what is small goes by itself.
+TEST(DigestSink, ChunksOfDifferentSizesArePaired) {
+  Model model;
+  model.Add("U8", kChunkBytes + 700'000);
+  model.Add("U8", 300'000);
+  model.Add("U8", 700'000);
+  model.Add("U8", 100);
+  DigestSink sink(model.catalogue);
+  FakeStream stream(model.groups, {.min_piece_elements = kChunkBytes,
+                                   .max_piece_elements = kChunkBytes,
+                                   .tasks = FakeStream::Tasks::kLast,
+                                   .kept_bytes = kChunkBytes});
+  Sink* sinks[] = {&sink};
+  ASSERT_TRUE(Pump(stream, sinks));
+  EXPECT_EQ(stream.num_posted(), 3);
+  for (size_t group = 0; group < 4; ++group) {
+    EXPECT_EQ(sink.Digests()[group].root, PlainRoot(model.groups[group].outs[0])) << group;
+  }
+}
+
 TEST(DigestSink, WorksOnThreads) {
   const Model model = MixedModel();
   for (const uint64_t piece : {uint64_t{150'000}, 3 * kChunkBytes}) {

@@ -50,12 +50,13 @@ void ForEachPiece(Range range, Each each) {
 }  // namespace
 
 Engine::Engine(const GroupSource& groups, const StreamOptions& options, Planned planned, std::unique_ptr<Arena> arena,
-               std::unique_ptr<io::BlockReader> reader, std::vector<MemoryLease> leases)
+               std::unique_ptr<Arena> kept, std::unique_ptr<io::BlockReader> reader, std::vector<MemoryLease> leases)
     : groups_(groups),
       options_(options),
       plan_(std::move(planned.plan)),
       layout_(planned.layout),
       arena_(std::move(arena)),
+      kept_(std::move(kept)),
       reader_(std::move(reader)),
       leases_(std::move(leases)),
       generator_(groups_, options_, layout_, this, &shared_) {
@@ -380,6 +381,7 @@ void Engine::WorkLoop(int worker) {
       lock.unlock();
       EmitStrip(worker, *job, strip);
       lock.lock();
+      job->parts[strip.piece].run->kept.GiveBack(strip.range.begin / graph::kBlockElements, kept_.get());
       ++job->emit_done;
     }
     Advance(job);
@@ -404,11 +406,13 @@ void Engine::FoldStrip(int worker, std::unique_lock<std::mutex>& lock, Job& job,
   for (const GroupRun::Own& own : run.own) {
     if (WantsBlock(*own.run, strip.range.begin / graph::kBlockElements)) folding.push_back(&own);
   }
+  const uint64_t block = strip.range.begin / graph::kBlockElements;
+  run.kept.TakeRoom(block, kept_.get());
   lock.unlock();
   Evaluator& evaluator = evaluators_[static_cast<size_t>(worker)];
   std::vector<View> in;
   ForEachPiece(strip.range, [&](Range piece) {
-    evaluator.Begin(&job.windows, &run.fold_facts);
+    evaluator.Begin(&job.windows, &run.fold_facts, &run.kept, block);
     for (const GroupRun::Own* own : folding) {
       in.clear();
       for (const Node* input : own->fact->inputs()) in.push_back(evaluator.Evaluate(input, piece));
@@ -436,7 +440,7 @@ void Engine::EmitStrip(int worker, Job& job, const Strip& strip) {
   const JobPiece& part = job.parts[strip.piece];
   Evaluator& evaluator = evaluators_[static_cast<size_t>(worker)];
   ForEachPiece(strip.range, [&](Range piece) {
-    evaluator.Begin(&job.windows, &part.run->facts);
+    evaluator.Begin(&job.windows, &part.run->facts, &part.run->kept, strip.range.begin / graph::kBlockElements);
     for (size_t i = 0; i < part.run->outs.size(); ++i) {
       if (part.outputs[i] == kStoredOut) continue;
       const Node* out = part.run->outs[i];

@@ -24,7 +24,7 @@ namespace sluice::stream {
 class Engine final : public Stream, private SlotOwner {
  public:
   Engine(const GroupSource& groups, const StreamOptions& options, Planned planned, std::unique_ptr<Arena> arena,
-         std::unique_ptr<io::BlockReader> reader, std::vector<MemoryLease> leases);
+         std::unique_ptr<Arena> kept, std::unique_ptr<io::BlockReader> reader, std::vector<MemoryLease> leases);
   ~Engine() override;
 
   const Plan& plan() const override { return plan_; }
@@ -63,7 +63,7 @@ class Engine final : public Stream, private SlotOwner {
   void WorkLoop(int worker);
   bool HasStrip(const Job& job) const;
   void FoldStrip(int worker, std::unique_lock<std::mutex>& lock, Job& job, Strip strip);  // lets the lock go meanwhile
-  void EmitStrip(int worker, Job& job, const Strip& strip);
+  void EmitStrip(int worker, Job& job, const Strip& strip);                               // without the lock
 
   // Under mutex_ (the shared one).
   bool HasNext() const;
@@ -79,6 +79,7 @@ class Engine final : public Stream, private SlotOwner {
   const Plan plan_;
   const Layout layout_;
   std::unique_ptr<Arena> arena_;
+  std::unique_ptr<Arena> kept_;  // for KeptValues; null where there is none
   std::unique_ptr<io::BlockReader> reader_;
   std::vector<MemoryLease> leases_;
   struct Free {

@@ -58,9 +58,11 @@ uint64_t EvaluationScratchBytes(std::span<const Node* const> roots) {
   return values + scratch + kAlignment;
 }
 
-void Evaluator::Begin(const WindowSet* windows, const ResolvedFacts* facts) {
+void Evaluator::Begin(const WindowSet* windows, const ResolvedFacts* facts, KeptValues* kept, uint64_t block) {
   windows_ = windows;
   facts_ = facts;
+  kept_ = kept;
+  block_ = block;
   used_ = 0;
   known_.clear();
 }
@@ -78,23 +80,28 @@ View Evaluator::Evaluate(const Node* node, Range range, uint8_t* out) {
   for (const Known& known : known_) {
     if (known.node != node || known.view.range != range) continue;
     if (out != nullptr && out != known.view.data) {
-      std::copy_n(known.view.data, node->encoding().BytesOf(range.size()), out);
+      std::copy_n(known.view.data, graph::BytesOfPiece(*node, range), out);
       return {out, range};
     }
     return known.view;
   }
   SLUICE_CHECK(range.size() <= graph::kPieceElements);
+  const bool may_be_kept = kept_ != nullptr && out == nullptr;
+  const KeptValues::Place place = may_be_kept ? kept_->Find(node, block_, range) : KeptValues::Place();
+  if (place.known) return {place.data, range};
   graph::NeedList needs;
   node->Needs(range, &needs);
   std::vector<View> in;
   in.reserve(needs.needs().size());
   for (const graph::Need& need : needs.needs()) in.push_back(Evaluate(node->inputs()[need.input], need.range));
-  if (out == nullptr) out = Take(node->encoding().BytesOf(range.size()));
+  if (out == nullptr) out = place.data;
+  if (out == nullptr) out = Take(graph::BytesOfPiece(*node, range));
   const uint64_t used_by_values = used_;
   uint8_t* scratch = node->ScratchBytes() > 0 ? Take(node->ScratchBytes()) : nullptr;
   node->Compute(
       {range, in, facts_ != nullptr ? facts_->Of(node) : std::span<const graph::FactValue* const>(), scratch, out});
   used_ = used_by_values;  // what it scribbled is nobody else's
+  if (place.data != nullptr) kept_->SetKnown(node, range);
   known_.push_back({node, {out, range}});
   return {out, range};
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "stream/kept_values.h"
 #include "stream/window_set.h"
 
 namespace sluice::stream {
@@ -34,8 +35,9 @@ class Evaluator {
  public:
   explicit Evaluator(std::span<uint8_t> scratch) : scratch_(scratch) {}
 
-  // Starts a piece: forgets what was computed. Everything below looks at these windows and facts.
-  void Begin(const WindowSet* windows, const ResolvedFacts* facts);
+  // Starts a piece of `block`: forgets what was computed. Everything below looks at these windows and facts, and takes
+  // from and puts into `kept` (may be null) what is kept of the block.
+  void Begin(const WindowSet* windows, const ResolvedFacts* facts, KeptValues* kept, uint64_t block);
   // The node's elements `range` (at most kPieceElements). Computed at `out` where one is given and the node is not
   // stored.
   View Evaluate(const Node* node, Range range, uint8_t* out = nullptr);
@@ -51,6 +53,8 @@ class Evaluator {
   uint64_t used_ = 0;
   const WindowSet* windows_ = nullptr;
   const ResolvedFacts* facts_ = nullptr;
+  KeptValues* kept_ = nullptr;
+  uint64_t block_ = 0;
   std::vector<Known> known_;
 };
 

@@ -165,6 +165,11 @@ std::shared_ptr<GroupRun> Generator::Begin(Shared::Queued queued) {
   if (BeginPass(run.get())) ++shared_->fact_passes;
   if (run->unknown == 0) ResolveGroup(run.get());
   lock.unlock();
+  if (!run->own.empty() && run->FoldsWhatItEmits()) {
+    for (const Node* node : seen) {
+      if (const auto* keepable = dynamic_cast<const graph::KeptNode*>(node)) run->kept.Add(keepable);
+    }
+  }
   if (!run->own.empty() && run->num_tiles > 1 && run->FoldsWhatItEmits() && layout_.hold_slots > 0) {
     while (run->held_tiles < run->num_tiles) {  // tiles of scattered rows take more slots than others
       const uint64_t tile_slots = TileJob(run, run->held_tiles, true)->windows.num_slots();

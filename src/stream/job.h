@@ -12,6 +12,7 @@
 
 #include "graph/graph.h"
 #include "stream/evaluator.h"
+#include "stream/kept_values.h"
 #include "stream/stream.h"
 #include "stream/window_set.h"
 
@@ -63,6 +64,8 @@ struct GroupRun {
   bool pass_wanted = false;    // another pass over the tiles that are not held
   ResolvedFacts facts;
   ResolvedFacts fold_facts;  // what is known of them while others are folded over nodes that look at them
+
+  KeptValues kept;
 
   // Whether one read of a tile serves folds and values.
   bool FoldsWhatItEmits() const { return folds_what_it_emits; }

@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/units.h"
+#include "graph/kept_node.h"
 #include "stream/arena.h"
 #include "stream/evaluator.h"
 #include "stream/window_set.h"
@@ -21,8 +22,9 @@ constexpr uint64_t kMeasureFromBytes = 256 * kMiB;      // below this a pass is 
 constexpr uint64_t kSampleBytes = 16 * kMiB;
 constexpr uint64_t kArenaRounding = 4 * kMiB;  // huge pages at both ends of the arena
 constexpr uint64_t kFoldSlackBytes = kMiB / 2;
-constexpr int kTileSizes = 5;     // max_tile_bytes and its halves
-constexpr int kJobsInFlight = 4;  // enough to keep disk and workers busy (docs/streaming.md)
+constexpr uint64_t kSmallKeptBlocks = 256;  // of groups that share a job
+constexpr int kTileSizes = 5;               // max_tile_bytes and its halves
+constexpr int kJobsInFlight = 4;            // enough to keep disk and workers busy (docs/streaming.md)
 
 // `order`, if any: those not seen before, each before its inputs.
 void VisitNodes(const Node* node, std::set<const Node*>* seen, std::vector<const Node*>* order = nullptr) {
@@ -56,7 +58,8 @@ struct Totals {
   std::vector<Folded> folded;
   bool some_wait = false;  // facts of several passes, or that look at others
   std::set<graph::Key> facts_seen;
-  uint64_t max_folded_slots = 0;  // at max_tile_bytes: the arena that would hold any tensor whole
+  uint64_t max_folded_slots = 0;                  // at max_tile_bytes: the arena that would hold any tensor whole
+  uint64_t max_kept_blocks = 0, kept_blocks = 0;  // of a group, and of all: of KeptNodes
 };
 
 // With those of the facts that its inputs look at, which come first.
@@ -160,6 +163,14 @@ void AddGroup(const GroupSource& groups, size_t group, const StreamOptions& opti
     for (const Node* input : fact->inputs()) folded.AddRoot(input, {0, fact->num_elements()}, false);
   }
   folded.Layout();
+
+  uint64_t kept_blocks = 0;
+  for (const Node* node : nodes) {
+    const bool is_kept = new_facts && !of_parts && dynamic_cast<const graph::KeptNode*>(node) != nullptr;
+    kept_blocks += is_kept ? node->num_blocks() : 0;
+  }
+  totals->kept_blocks += kept_blocks;
+  totals->max_kept_blocks = std::max(totals->max_kept_blocks, kept_blocks);
 
   const uint64_t granule = groups.granule(group);
   const uint64_t all_bytes = whole.moved_bytes() + folded.moved_bytes() + out_bytes;
@@ -354,7 +365,7 @@ Result<Planned> MakePlan(const GroupSource& groups, const StreamOptions& options
   layout.tile_bytes = options.max_tile_bytes >> chosen;
   layout.slot_bytes = layout.tile_bytes + kWindowSlack;
   layout.max_job_slots = totals.max_job_slots[chosen];
-  const uint64_t limit_slots = arena_limit / layout.slot_bytes;
+  uint64_t limit_slots = arena_limit / layout.slot_bytes;
   const uint64_t held = held_slots(layout.tile_bytes);
   layout.ahead_slots = std::max(kJobsInFlight * layout.max_job_slots, options.read_ahead_bytes / layout.slot_bytes);
   layout.num_slots = std::min(limit_slots, held + layout.ahead_slots);
@@ -369,6 +380,17 @@ Result<Planned> MakePlan(const GroupSource& groups, const StreamOptions& options
   const double rate = plan.read_bytes_per_second > 0 ? plan.read_bytes_per_second : kUsualRate;
 
   const uint64_t reserve = held + 3 * layout.max_job_slots;
+  // What is kept of two groups, as of folds, or of a job of small ones: of what jobs in flight leave a quarter at most,
+  // and before tiles are held, for it is small beside the tiles whose computing it saves.
+  const uint64_t in_flight = std::max(layout.num_slots, reserve);
+  if (const uint64_t left = limit_slots > in_flight ? (limit_slots - in_flight) * layout.slot_bytes / 4 : 0;
+      totals.kept_blocks > 0 && left > kArenaRounding) {
+    const uint64_t wanted = std::min(totals.kept_blocks, std::max(2 * totals.max_kept_blocks, kSmallKeptBlocks));
+    layout.kept_blocks = std::min(wanted, (left - kArenaRounding) / graph::kKeptBlockBytes);
+    const uint64_t kept_bytes = layout.kept_blocks * graph::kKeptBlockBytes + kArenaRounding;
+    plan.fact_bytes += kept_bytes;
+    limit_slots -= CeilDiv(kept_bytes, layout.slot_bytes);
+  }
   if (options.hold != Hold::kNever && limit_slots > reserve) {
     const uint64_t most = std::min(limit_slots - reserve, totals.max_folded_slots << chosen);
     layout.hold_slots = options.hold == Hold::kAlways ? most : WorthHolding(totals, most, layout, rate);
@@ -380,7 +402,7 @@ Result<Planned> MakePlan(const GroupSource& groups, const StreamOptions& options
   plan.read_bytes += plan.fact_read_bytes;
   plan.tile_bytes = layout.tile_bytes;
   plan.arena_bytes = layout.num_slots * layout.slot_bytes;
-  plan.peak_bytes = used + fixed + plan.arena_bytes;
+  plan.peak_bytes = used + fixed - layout.fact_bytes + plan.fact_bytes + plan.arena_bytes;
 
   plan.io_seconds = static_cast<double>(plan.read_bytes + options.wants.write_bytes) / rate;
   plan.cpu_seconds = totals.cpu_nanoseconds * 1e-9 / options.num_threads;

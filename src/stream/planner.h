@@ -21,6 +21,7 @@ struct Layout {
   uint64_t scratch_bytes = 0;   // per worker
   uint64_t fact_bytes = 0;      // for folds under way
   uint64_t max_fold_bytes = 0;  // of one group
+  uint64_t kept_blocks = 0;     // of graph::kKeptBlockBytes, for what nodes compute while facts are folded
 };
 
 struct Planned {

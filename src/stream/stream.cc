@@ -17,9 +17,13 @@ Result<std::unique_ptr<Stream>> Stream::Open(const GroupSource& groups, const St
     leases.push_back(std::move(lease));
   }
   SLUICE_ASSIGN(std::unique_ptr<Arena> arena, Arena::Make(planned.layout.num_slots, planned.layout.slot_bytes));
+  std::unique_ptr<Arena> kept;
+  if (planned.layout.kept_blocks > 0) {
+    SLUICE_ASSIGN(kept, Arena::Make(planned.layout.kept_blocks, graph::kKeptBlockBytes));
+  }
   SLUICE_ASSIGN(std::unique_ptr<io::BlockReader> reader, io::MakeBlockReader(options.reader));
   return std::unique_ptr<Stream>(std::make_unique<Engine>(groups, options, std::move(planned), std::move(arena),
-                                                          std::move(reader), std::move(leases)));
+                                                          std::move(kept), std::move(reader), std::move(leases)));
 }
 
 void Stream::EnqueueAll() {

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "base/check.h"
+#include "graph/kept_node.h"
 #include "io/memory_source.h"
 
 namespace sluice::tests {
@@ -35,10 +36,14 @@ const graph::Node* AddFloats(graph::Graph* graph, const std::vector<float>& valu
   return graph->AddStored(MemoryBytes(std::move(bytes)), 0, quant::F32(), values.size());
 }
 
-void NodeRunner::Compute(const graph::Node* node, Range range, std::vector<uint8_t>* storage, const uint8_t** data) {
-  uint8_t* place = Place(storage, node->encoding().BytesOf(range.size()), options_.misalign_bytes);
+void NodeRunner::Compute(const graph::Node* node, Range range, bool is_result, std::vector<uint8_t>* storage,
+                         const uint8_t** data) {
+  // What is computed for others stands at a multiple of 64, as in a stream.
+  const auto* stored = dynamic_cast<const graph::StoredNode*>(node);
+  uint8_t* place =
+      Place(storage, graph::BytesOfPiece(*node, range), stored != nullptr || is_result ? options_.misalign_bytes : 0);
   *data = place;
-  if (const auto* stored = dynamic_cast<const graph::StoredNode*>(node)) {
+  if (stored != nullptr) {
     const Range bytes = stored->BytesOf(range);
     SLUICE_CHECK(stored->source().Read(bytes.begin, {place, bytes.size()}).has_value());
     return;
@@ -50,7 +55,7 @@ void NodeRunner::Compute(const graph::Node* node, Range range, std::vector<uint8
   for (size_t i = 0; i < storages.size(); ++i) {
     const graph::Need& need = needs.needs()[i];
     View view{nullptr, need.range};
-    Compute(node->inputs()[need.input], need.range, &storages[i], &view.data);
+    Compute(node->inputs()[need.input], need.range, false, &storages[i], &view.data);
     views.push_back(view);
   }
   std::vector<const graph::FactValue*> facts;
@@ -86,7 +91,7 @@ const graph::FactValue& NodeRunner::Fold(const graph::Fact& fact) {
           std::vector<View> views;
           for (size_t input = 0; input < storages.size(); ++input) {
             View view{nullptr, piece};
-            Compute(fact.inputs()[input], piece, &storages[input], &view.data);
+            Compute(fact.inputs()[input], piece, false, &storages[input], &view.data);
             views.push_back(view);
           }
           fold->Add(worker, piece, views);
@@ -113,8 +118,8 @@ std::vector<uint8_t> NodeRunner::Run(const graph::Node* node) {
     const Range piece{begin, std::min(begin + options_.piece_elements, node->num_elements())};
     std::vector<uint8_t> storage;
     const uint8_t* data = nullptr;
-    Compute(node, piece, &storage, &data);
-    result.insert(result.end(), data, data + node->encoding().BytesOf(piece.size()));
+    Compute(node, piece, true, &storage, &data);
+    result.insert(result.end(), data, data + graph::BytesOfPiece(*node, piece));
   }
   return result;
 }

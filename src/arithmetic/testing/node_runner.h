@@ -36,8 +36,9 @@ class NodeRunner {
   uint64_t blocks_read() const { return blocks_; }  // in them
 
  private:
-  // Elements `range` of the node, at an address as the options say.
-  void Compute(const graph::Node* node, graph::Range range, std::vector<uint8_t>* storage, const uint8_t** data);
+  // Elements `range` of the node, if stored or the result at an address as the options say.
+  void Compute(const graph::Node* node, graph::Range range, bool is_result, std::vector<uint8_t>* storage,
+               const uint8_t** data);
 
   RunOptions options_;
   std::map<graph::Key, graph::FactValue> facts_;

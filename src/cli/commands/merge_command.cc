@@ -62,39 +62,34 @@ Examples:
   sluice verify merged/ recipe.yml                       prove it
 )";
 
-using KnownFacts = std::map<graph::Key, graph::FactRecord>;
-
-// The facts of all tensors: those of the pass, and those of tensors that an earlier run finished, found again where the
-// keys in its journal are not theirs any more.
-Result<KnownFacts> AllFacts(Session& session, const std::shared_ptr<const merge::RecipeCheckpoint>& recipe,
-                            const PassReport& pass) {
-  KnownFacts known(pass.facts.begin(), pass.facts.end());
+// What was found of whole parents for each tensor of the catalogue, in the order in which its node has them: facts of
+// the pass, and of tensors that an earlier run finished, found again where the keys in its journal are not theirs any
+// more.
+Result<std::vector<graph::FactRecords>> FactsOfTensors(Session& session,
+                                                       const std::shared_ptr<const merge::RecipeCheckpoint>& recipe,
+                                                       const PassReport& pass) {
+  std::map<graph::Key, graph::FactRecord> known(pass.facts.begin(), pass.facts.end());
+  std::vector<graph::FactRecords> facts(recipe->tensors().size());
   std::vector<uint32_t> lacking;
-  for (uint32_t i = 0; i < recipe->tensors().size(); ++i) {
+  for (uint32_t i = 0; i < facts.size(); ++i) {
     graph::Graph graph;
-    const std::vector<const graph::Fact*> facts = stream::CollectFacts(std::array{recipe->MakeNode(i, &graph)});
-    if (!std::ranges::all_of(facts, [&](const graph::Fact* fact) { return known.contains(fact->key()); })) {
+    for (const graph::Fact* fact : stream::CollectFacts(std::array{recipe->MakeNode(i, &graph)})) {
+      facts[i].emplace_back(fact->key(), graph::FactRecord());
+    }
+    if (!std::ranges::all_of(facts[i], [&](const auto& fact) { return known.contains(fact.first); })) {
       lacking.push_back(i);
     }
   }
-  if (lacking.empty()) return known;
-  session.Note(
-      fmt::format("the files' devices have other numbers than in the earlier run: the facts of {} tensors that it "
-                  "finished are found again",
-                  lacking.size()));
-  SLUICE_ASSIGN(const PassReport again, FoldFacts(session, recipe, lacking, "facts"));
-  known.insert(again.facts.begin(), again.facts.end());
-  return known;
-}
-
-// What was found of whole parents for a tensor, in the order in which its node has them.
-std::vector<graph::FactRecord> FactsOf(const merge::RecipeCheckpoint& recipe, std::string_view tensor,
-                                       const KnownFacts& known) {
-  graph::Graph graph;
-  const graph::Node* node = recipe.MakeNode(*recipe.tensors().Find(tensor), &graph);
-  std::vector<graph::FactRecord> facts;
-  for (const graph::Fact* fact : stream::CollectFacts(std::array{node})) {
-    facts.push_back(known.at(fact->key()));
+  if (!lacking.empty()) {
+    session.Note(
+        fmt::format("the files' devices have other numbers than in the earlier run: the facts of {} tensors that it "
+                    "finished are found again",
+                    lacking.size()));
+    SLUICE_ASSIGN(const PassReport again, FoldFacts(session, recipe, lacking, "facts"));
+    known.insert(again.facts.begin(), again.facts.end());
+  }
+  for (graph::FactRecords& of_tensor : facts) {
+    for (auto& [key, record] : of_tensor) record = known.at(key);
   }
   return facts;
 }
@@ -338,9 +333,11 @@ Result<int> Run(const Values& values, Session& session) {
     merge::Statement statement = merge::MakeStatement(*recipe);
     statement.root = kernels::ToHex(digest.model_root);
     statement.weights_root = kernels::ToHex(digest.weights_root);
-    SLUICE_ASSIGN(const KnownFacts known, AllFacts(session, recipe, pass));
+    SLUICE_ASSIGN(const std::vector<graph::FactRecords> facts, FactsOfTensors(session, recipe, pass));
     for (const checkpoint::TensorDigest& tensor : digest.tensors) {
-      statement.tensors.push_back(merge::StatementTensor(tensor, FactsOf(*recipe, tensor.name, known)));
+      std::vector<graph::FactRecord> records;
+      for (const auto& [key, record] : facts[*recipe->tensors().Find(tensor.name)]) records.push_back(record);
+      statement.tensors.push_back(merge::StatementTensor(tensor, std::move(records)));
     }
     return std::vector<std::pair<std::string, std::string>>{{merge::kRecipeFile, recipe->recipe().text},
                                                             {merge::kCardFile, merge::ModelCard(statement)},
