@@ -181,7 +181,7 @@ class Verdicts(Behaviour):
         def change(tensors):
             dtype, shape, data = tensors[name]
             noise = random.Random(4)
-            tensors[name] = (dtype, shape, bf16([value * (1 + 0.02 * noise.gauss(0, 1)) for value in cli_models.decode_bf16(data)]))
+            tensors[name] = (dtype, shape, bf16([value * (1 + 0.5 * noise.gauss(0, 1)) for value in cli_models.decode_bf16(data)]))
 
         return self.edit(folder, change)
 
@@ -437,6 +437,78 @@ class Evidence(Behaviour):
         result = sluice("verify", "--replay", "proof", "base", "other", "--json", cwd=self.dir)
         self.assertEqual(result.status, 1, result)
         self.assertFalse(result.json()["replay"]["reproduced"])
+
+
+class Parts(Behaviour):
+    """Shares of a run, each a process of its own, put together."""
+
+    evidence_schema = json_schemas.load("evidence")
+
+    def part(self, number, of, *more, b="other", challenges="40", status=0, nonce=KEY):
+        return self.told("base", b, "--challenges", challenges, "--nonce", nonce, "--part", f"{number}/{of}", "--evidence", f"part{number}",
+                         "--force", *more, status=status)
+
+    def join(self, *folders, status):
+        result = sluice("verify", "--join", *folders, "--json", cwd=self.dir)
+        self.assertEqual(result.status, status, result)
+        self.assertEqual(json_schemas.complaints(self.schema, result.json()), [])
+        return result.json()
+
+    def test_two_parts_are_one_run(self):
+        self.model("other", seed=2)
+        (self.dir / "p.txt").write_text("\n".join(f"prompt {i}" for i in range(9)))
+        for more in ((), ("--prompts", "p.txt")):
+            whole = self.told("base", "other", "--challenges", "40", "--nonce", KEY, *more, status=1)
+            for number in (1, 2):
+                told = self.part(number, 2, *more)
+                self.assertLess(len(told["behaviour"]["scores"]), len(whole["behaviour"]["scores"]))
+                self.assertIn("part", told["behaviour"])
+            for folders in (("part1", "part2"), ("part2", "part1")):
+                joined = self.join(*folders, "--evidence", "joined", "--force", status=1)
+                self.assertEqual(joined["behaviour"], whole["behaviour"])
+                self.assertEqual((joined["verdict"], joined["proves"], joined["config"]), (whole["verdict"], whole["proves"], whole["config"]))
+            # What was joined is a bundle like that of one run.
+            replay = self.run_ok("verify", "--replay", "joined", "--json", cwd=self.dir).json()
+            self.assertTrue(replay["replay"]["reproduced"])
+            # A part is done again like a whole run.
+            self.run_ok("verify", "--replay", "part2", cwd=self.dir)
+
+    def test_a_failed_part_makes_the_run_invalid(self):
+        def poison(tensors):
+            dtype, shape, data = tensors["model.norm.weight"]
+            tensors["model.norm.weight"] = (dtype, shape, struct.pack("<H", 0x7FC0) + data[2:])
+
+        self.model("other")
+        self.part(1, 2)
+        self.edit(self.dir / "other", poison)
+        self.part(2, 2, status=3)
+        # The headers are those that part 1 saw; the weights are what fails.
+        self.assertIn("part 2/2", self.join("part1", "part2", status=3)["behaviour"]["invalid"])
+
+    def test_parts_that_are_no_whole_are_refused(self):
+        self.model("other", seed=2)
+        for number in (1, 2):
+            self.part(number, 3)
+        self.run_fails(2, ["part 3 of 3 is missing"], "verify", "--join", "part1", "part2", cwd=self.dir)
+        self.run_fails(2, ["part1", "1/3"], "verify", "--join", "part1", "part2", "part1", cwd=self.dir)
+        self.part(3, 3, nonce=KEY[::-1])
+        self.run_fails(2, ["part3", "another run"], "verify", "--join", "part1", "part2", "part3", cwd=self.dir)
+        self.part(3, 3, "--gamma", "0.03")
+        self.run_fails(2, ["part3", "another run"], "verify", "--join", "part1", "part2", "part3", cwd=self.dir)
+        self.told("base", "other", "--challenges", "40", "--nonce", KEY, "--evidence", "whole", status=1)
+        self.run_fails(2, ["whole", "--part"], "verify", "--join", "part1", "part2", "whole", cwd=self.dir)
+        self.part(3, 3)
+        path = self.dir / "part3" / "result.json"
+        told = path.read_bytes()
+        path.write_bytes(told[:-9] + bytes([told[-9] ^ 1]) + told[-8:])
+        self.run_fails(3, ["result.json", "changed"], "verify", "--join", "part1", "part2", "part3", cwd=self.dir)
+        self.run_fails(3, ["nowhere"], "verify", "--join", "part1", "part2", "nowhere", cwd=self.dir)
+        self.run_fails(2, ["--join"], "verify", "--join", cwd=self.dir)
+        for wrong in ("0/2", "3/2", "1", "x/y", "1/0"):
+            self.run_fails(2, ["--part"], "verify", "base", "other", "--level", "behaviour", "--nonce", KEY, "--part", wrong, "--evidence", "p",
+                           cwd=self.dir)
+        self.run_fails(2, ["--nonce"], "verify", "base", "other", "--level", "behaviour", "--part", "1/2", "--evidence", "p", cwd=self.dir)
+        self.run_fails(2, ["--evidence"], "verify", "base", "other", "--level", "behaviour", "--part", "1/2", "--nonce", KEY, cwd=self.dir)
 
 
 if __name__ == "__main__":
