@@ -73,17 +73,19 @@ Result<std::optional<verify::Fingerprint>> BeginKept(const checkpoint::Checkpoin
   return fingerprint;
 }
 
-// Of a head and an embedding that a fingerprint has: whether a block that was drawn from both is not the same in both.
-bool IsNoCopy(const verify::Fingerprint& fingerprint, uint32_t head, uint32_t embedding) {
-  const std::vector<uint64_t>&drawn = fingerprint.sample.strata[head].blocks,
-        &others = fingerprint.sample.strata[embedding].blocks;
+// Of a head and an embedding that a fingerprint has: the drawn blocks of the head, by their places, of which it has the
+// embedding's too, and they are not the same.
+std::vector<size_t> BlocksThatAreNoCopy(const verify::Fingerprint& fingerprint, uint32_t head, uint32_t embedding) {
+  const auto& drawn = fingerprint.sample.strata[head].blocks;
+  const auto& others = fingerprint.sample.strata[embedding].blocks;
+  std::vector<size_t> places;
   for (size_t i = 0, j = 0; i < drawn.size() && j < others.size();) {
     if (drawn[i] == others[j] && fingerprint.prints[head][i].stored != fingerprint.prints[embedding][j].stored) {
-      return true;
+      places.push_back(i);
     }
     drawn[i] < others[j] ? ++i : ++j;
   }
-  return false;
+  return places;
 }
 
 // Of a name that is there.
@@ -211,7 +213,8 @@ Result<std::optional<verify::SampleResult>> CompareWithFingerprint(
   struct OwnHead {
     size_t head, embedding;  // groups
   };
-  std::vector<OwnHead> heads;  // that the model alone has
+  std::vector<OwnHead> heads;                         // that the model alone has
+  std::vector<std::pair<size_t, size_t>> not_copied;  // group and block, of a head that the fingerprint alone has
   for (const verify::TensorPair& pair : pairs) {
     uint32_t a = pair.a, b = pair.b;
     // The fingerprint's head meets the model's embedding, as blocks of both are not to be had of its own. The model's
@@ -225,8 +228,11 @@ Result<std::optional<verify::SampleResult>> CompareWithFingerprint(
     if (drawn.blocks.empty()) continue;
     const bool is_own_head = pair.tied && !pair.head_in_a;
     // Where the model's embedding is another too, the fingerprint's head may still have been a copy of its own.
-    const bool is_tied = is_own_head || (pair.tied && IsNoCopy(fingerprint, pair.a, pair.b));
+    std::vector<size_t> no_copy;
+    if (pair.tied && pair.head_in_a) no_copy = BlocksThatAreNoCopy(fingerprint, pair.a, pair.b);
+    const bool is_tied = is_own_head || !no_copy.empty();
     if (is_own_head) heads.push_back({tensors.size(), pair.b});
+    for (const size_t block : no_copy) not_copied.emplace_back(tensors.size(), block);
     groups_of[pair.name] = tensors.size();
     samples.push_back({b, kSampleBlockElements, drawn.blocks, pair.name});
     tensors.push_back(
@@ -266,6 +272,8 @@ Result<std::optional<verify::SampleResult>> CompareWithFingerprint(
           verify::ComparePrints(encoding, kept[own.embedding][i], encoding, kept[own.head][i]);
     }
   }
+  // Whatever the model's embedding has there.
+  for (const auto& [group, block] : not_copied) tensors[group].blocks[block].state = verify::BlockState::kChanged;
   verify::SampleResult result =
       verify::SummariseSample(tensors, fingerprint.sample, fingerprint.nonce, fingerprint.aim, model->config());
   result.against = file;
