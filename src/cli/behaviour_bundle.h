@@ -4,15 +4,21 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
+#include <nlohmann/json.hpp>
+
 #include "base/result.h"
 #include "cli/session.h"
 #include "verify/evidence.h"
 
 namespace sluice::cli {
 
-// The key, the terms and what was committed to must be one thing wherever they stand in a bundle of that form.
-// kCorrupt.
-Result<void> CheckCommitment(const verify::Evidence& evidence, const std::string& folder);
+// The key, the terms and what was committed to must be one thing wherever they stand in a bundle of that form, whose
+// result is `result`.
+// `result`: the evidence's, without the list of tensors. kCorrupt.
+Result<void> CheckCommitment(const verify::Evidence& evidence, const nlohmann::ordered_json& result,
+                             const std::string& folder);
 
 struct JoinRequest {
   std::vector<std::string> folders;  // bundles of --part, in any order

@@ -82,8 +82,8 @@ TEST(ChangeReportTest, RanksAreCountedByKind) {
   }
   const Table table = RankTable(result);
   ASSERT_EQ(table.rows().size(), 2u);
-  EXPECT_EQ(table.rows()[0], (std::vector<std::string>{"q", "3", "2", "7 to 8", "-", "1"}));
-  EXPECT_EQ(table.rows()[1], (std::vector<std::string>{"up", "1", "-", "-", "1", "-"}));
+  EXPECT_EQ(table.rows()[0], (std::vector<std::string>{"q", "3", "2", "7 to 8", "-", "1", "-"}));
+  EXPECT_EQ(table.rows()[1], (std::vector<std::string>{"up", "1", "-", "-", "1", "-", "-"}));
   result.unequal.back().details.rank->kind = verify::RankKind::kNotSketched;
   EXPECT_EQ(RankTable(result).rows()[1].back(), "1");
 }
