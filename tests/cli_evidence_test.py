@@ -380,8 +380,8 @@ class Bundles(Evidence):
             return lambda evidence, files: evidence.update(more)
 
         good = json.loads((self.proof / "evidence.json").read_text())
-        self.reseal(asks(form="behaviour"))
-        self.run_fails(2, ["'behaviour' is not supported yet", "sluice 0"], "verify", "--replay", self.proof, cwd=self.dir)
+        self.reseal(asks(form="telepathy"))
+        self.run_fails(2, ["'telepathy' is not supported yet", "sluice 0"], "verify", "--replay", self.proof, cwd=self.dir)
         self.reseal(asks(form="models", options=dict(good["options"], level="behaviour")))
         self.run_fails(2, ["not supported yet"], "verify", "--replay", self.proof, cwd=self.dir)
         self.reseal(asks(options={"level": "auto"}))

@@ -301,7 +301,7 @@ class Fingerprint(Case):
         self.run_fails(2, ["compares two models"], "verify", a, "--level", "fingerprint")
         for more in (("--atol", "1"), ("--rtol", "1"), ("--first-difference",)):
             self.run_fails(2, ["every element"], "verify", a, a, "--level", "fingerprint", *more)
-        self.run_fails(2, ["behaviour", "not supported yet"], "verify", a, a, "--level", "behaviour")
+        self.run_fails(2, ["use --level fingerprint"], "verify", a, a, "--level", "behaviour", "--detect", "0.1")
         self.run_fails(6, ["f.json"], "fingerprint", a, "-o", "/proc/f.json")
 
     def test_files_that_are_no_fingerprint(self):

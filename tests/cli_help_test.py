@@ -85,9 +85,8 @@ class Help(Case):
         self.run_fails(2, ["--threads", "before the command"], "--threads", "2", "digest", "x")
 
     def test_options_to_come_are_refused_by_name(self):
-        for option in ("--gamma", "--challenges"):
-            self.run_fails(2, [option, "not supported yet"], "verify", "a", "b", option, "x")
-        self.run_fails(2, ["behaviour", "not supported yet"], "verify", "a", "b", "--level", "behaviour")
+        for option in ("--kv", "--compute"):
+            self.run_fails(2, [option, "not supported yet"], "perplexity", "a", "--text", "x", option, "x")
         self.run_fails(2, ["--level thorough"], "verify", "a", "b", "--level", "thorough")
 
 

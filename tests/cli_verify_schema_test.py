@@ -237,7 +237,7 @@ class Schema(Case):
             self.assertGreater(self.rejects(plan), 15)
         (self.dir / "bad.safetensors").write_bytes(b"x" * 20)
         (self.dir / "bad.yml").write_text("merge_method: nothing\n")
-        for status, *arguments in ((2, a), (2, a, a, a), (2, a, a, "--level", "behaviour"), (3, a, "nowhere"), (3, a, "bad.safetensors"),
+        for status, *arguments in ((2, a), (2, a, a, a), (2, a, "--level", "behaviour"), (3, a, "nowhere"), (3, a, "bad.safetensors"),
                                    (2, a, "bad.yml"), (4, a, a, "--max-memory", "1MiB"), (2, a, a, "--evidence", a), (2, a, a, "--zzz")):
             error = self.told(*arguments, status=status)
             self.assertEqual(error["schema"], "sluice/error/v1")

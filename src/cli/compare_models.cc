@@ -8,6 +8,7 @@
 #include "base/memory_budget.h"
 #include "cli/run_pass.h"
 #include "io/byte_source.h"
+#include "report/behaviour_page.h"
 #include "report/verification_page.h"
 #include "report/verification_report.h"
 #include "stream/checkpoint_groups.h"
@@ -58,6 +59,8 @@ Result<bool> CompareTensors(Session& session, const VerifyRequest& request, std:
   return true;
 }
 
+}  // namespace
+
 Verified Answer(const Session& session, verify::Verification result) {
   result.budget_bytes = session.options.max_memory_bytes;
   result.peak_bytes = PeakResidentBytes();
@@ -76,6 +79,8 @@ Result<VerifiedSide> OpenSide(Session& session, const VerifySide& side, const st
   SLUICE_ASSIGN(opened.watched, WatchedFiles::Of(*opened.model, ""));
   return opened;
 }
+
+namespace {
 
 // `verify B --against F`.
 Result<std::optional<Verified>> CompareAgainst(Session& session, const VerifyRequest& request) {
@@ -173,6 +178,7 @@ Result<std::optional<Verified>> CompareModels(Session& session, const VerifyRequ
 }
 
 std::string PageOf(const Verified& verified) {
+  if (verified.comparison->behaviour) return report::BehaviourPage(*verified.comparison);
   const checkpoint::Checkpoint &a = *verified.sides[0].model, &b = *verified.sides[1].model;
   report::VerificationPage page{.result = *verified.comparison, .tensors = {}};
   for (const verify::AlignedGroup& group : verify::Align(a.tensors(), b.tensors()).groups) {

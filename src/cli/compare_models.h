@@ -14,6 +14,12 @@ namespace sluice::cli {
 // opening and reading may fail with.
 Result<std::optional<Verified>> CompareModels(Session& session, const VerifyRequest& request);
 
+// A model to be looked at, with warnings of what is odd about it.
+Result<VerifiedSide> OpenSide(Session& session, const VerifySide& side, const std::string& name);
+
+// The result with what it took, as it is printed.
+Verified Answer(const Session& session, verify::Verification result);
+
 // The page of a comparison of two models.
 std::string PageOf(const Verified& verified);
 

@@ -7,8 +7,10 @@
 #include <fmt/format.h>
 
 #include "checkpoint/model_ref.h"
+#include "cli/compare_behaviour.h"
 #include "cli/compare_models.h"
 #include "generated/version.h"
+#include "io/atomic_file.h"
 #include "io/byte_source.h"
 #include "io/output_folder.h"
 #include "kernels/sha256.h"
@@ -23,17 +25,19 @@ namespace fs = std::filesystem;
 using Form = VerifyRequest::Form;
 using Json = nlohmann::ordered_json;
 
-constexpr std::array<std::pair<Form, const char*>, 5> kForms = {{{Form::kModels, "models"},
+constexpr std::array<std::pair<Form, const char*>, 6> kForms = {{{Form::kModels, "models"},
                                                                  {Form::kFingerprint, "fingerprint"},
                                                                  {Form::kStatement, "statement"},
                                                                  {Form::kSignature, "signature"},
-                                                                 {Form::kAudit, "audit"}}};
+                                                                 {Form::kAudit, "audit"},
+                                                                 {Form::kBehaviour, "behaviour"}}};
 constexpr std::array kLevels = {verify::Level::kAuto, verify::Level::kConfig, verify::Level::kFingerprint,
                                 verify::Level::kTensors};
 constexpr char kFingerprintPaper[] = "fingerprint.json";
 constexpr char kSignaturePaper[] = "signature.sig";
 constexpr char kKeyPaper[] = "key.pem";
 constexpr char kManifestPaper[] = "manifest.json";
+constexpr char kPromptsPaper[] = "prompts.txt";
 
 const char* FormName(Form form) {
   return std::ranges::find(kForms, form, [](const auto& entry) { return entry.first; })->second;
@@ -61,6 +65,17 @@ Json OptionsJson(const VerifyRequest& request) {
     }
     case Form::kAudit:
       return {{"sample", NumberOrNull(request.audit_sample)}, {"facts", NumberOrNull(request.audit_facts)}};
+    case Form::kBehaviour: {
+      const BehaviourRequest& asked = request.behaviour;
+      const bool has_prompts = !asked.prompts.empty(), is_part = asked.share.parts > 0;
+      return {{"level", verify::LevelName(request.level)},
+              {"gamma", asked.gamma},
+              {"alpha", asked.alpha},
+              {"challenges", asked.challenges},
+              {"challenge_tokens", has_prompts ? Json(nullptr) : Json(asked.challenge_tokens)},
+              {"prompts", has_prompts},
+              {"part", is_part ? Json{{"part", asked.share.part}, {"parts", asked.share.parts}} : Json(nullptr)}};
+    }
     case Form::kFingerprint:
     case Form::kStatement:
       break;
@@ -70,6 +85,7 @@ Json OptionsJson(const VerifyRequest& request) {
 
 Json PlanJson(const VerifyRequest& request, const Verified& verified) {
   if (request.form == Form::kAudit) return {{"nonce", verified.audit_nonce}};
+  if (request.form == Form::kBehaviour) return verified.json.at("behaviour").at("commitment");
   if (!verified.comparison || !verified.comparison->sample) return nullptr;
   const verify::SampleResult& sample = *verified.comparison->sample;
   return {{"nonce", sample.nonce},
@@ -89,12 +105,12 @@ std::string ManifestText(const std::string& ref, const checkpoint::ModelDigest& 
 }
 
 const std::string& RefOf(const VerifyRequest& request, const std::string& side) {
-  return request.sides[request.form == Form::kModels && side == "b" ? 1 : 0].ref;
+  return request.sides[request.has_two_models() && side == "b" ? 1 : 0].ref;
 }
 
 std::vector<std::string> PathsRead(const VerifyRequest& request, const Verified& verified) {
   std::vector<std::string> paths = {request.against, request.signature.signature, request.signature.key,
-                                    request.signature.manifest};
+                                    request.signature.manifest, request.behaviour.prompts};
   for (const VerifySide& side : request.sides) paths.push_back(side.ref);
   for (const VerifiedSide& side : verified.sides) {
     if (side.model == nullptr) continue;
@@ -103,23 +119,6 @@ std::vector<std::string> PathsRead(const VerifyRequest& request, const Verified&
     for (const std::string& path : side.model->definitions()) paths.push_back(path);
   }
   return paths;
-}
-
-// With --force what stands under the name goes: it must not be what was read.
-Result<void> CheckHoldsNothingRead(const std::string& folder, const std::vector<std::string>& paths) {
-  std::error_code error;
-  const fs::path place = fs::canonical(folder, error);
-  if (error) return {};
-  for (const std::string& path : paths) {
-    if (path.empty()) continue;
-    const fs::path read = fs::canonical(path, error);
-    if (error || std::ranges::mismatch(place, read).in1 != place.end()) continue;
-    return Fail(ErrorCode::kUsage,
-                fmt::format("--evidence {}: the verification reads {}, which --force would remove with what else is "
-                            "there: choose another folder",
-                            folder, path));
-  }
-  return {};
 }
 
 tl::unexpected<Error> BadOptions(const std::string& folder, const std::string& what) {
@@ -140,6 +139,10 @@ class Options {
   Result<double> Number(const char* key) const {
     SLUICE_ASSIGN(const Json* value, At(key, [](const Json& json) { return json.is_number(); }));
     return value->get<double>();
+  }
+  Result<uint64_t> Count(const char* key) const {
+    SLUICE_ASSIGN(const Json* value, At(key, [](const Json& json) { return json.is_number_unsigned(); }));
+    return value->get<uint64_t>();
   }
   Result<std::optional<double>> Share(const char* key) const {
     SLUICE_ASSIGN(const Json* value, At(key, [](const Json& json) {
@@ -212,6 +215,33 @@ Result<void> ReadOptions(const verify::Evidence& evidence, const std::string& fo
       request->audit_nonce = nonce->get<uint64_t>();
       return {};
     }
+    case Form::kBehaviour: {
+      BehaviourRequest& asked = request->behaviour;
+      request->level = verify::Level::kBehaviour;
+      SLUICE_ASSIGN(asked.gamma, options.Number("gamma"));
+      SLUICE_ASSIGN(asked.alpha, options.Number("alpha"));
+      SLUICE_ASSIGN(asked.challenges, options.Count("challenges"));
+      SLUICE_ASSIGN(const bool has_prompts, options.Truth("prompts"));
+      if (has_prompts) {
+        SLUICE_ASSIGN(asked.prompts, paper(kPromptsPaper));
+      } else {
+        SLUICE_ASSIGN(asked.challenge_tokens, options.Count("challenge_tokens"));
+      }
+      SLUICE_ASSIGN(const Json* part, options.At("part", [](const Json&) { return true; }));
+      if (!part->is_null()) {
+        const Options share(*part, folder);
+        SLUICE_ASSIGN(asked.share.part, share.Count("part"));
+        SLUICE_ASSIGN(asked.share.parts, share.Count("parts"));
+        if (asked.share.part == 0 || asked.share.part > asked.share.parts) return BadOptions(folder, "'part' is none");
+      }
+      if (!evidence.plan.is_null()) {
+        const Options plan(evidence.plan, folder);
+        SLUICE_ASSIGN(const Json* key, plan.At("key", [](const Json& json) { return json.is_string(); }));
+        asked.key = key->get<std::string>();
+      }
+      SLUICE_TRY_IN(folder, CheckBehaviourRequest(asked));
+      return {};
+    }
     case Form::kStatement:
       return {};
   }
@@ -219,6 +249,22 @@ Result<void> ReadOptions(const verify::Evidence& evidence, const std::string& fo
 }
 
 }  // namespace
+
+Result<void> CheckHoldsNothingRead(const std::string& folder, const std::vector<std::string>& paths) {
+  std::error_code error;
+  const fs::path place = fs::canonical(folder, error);
+  if (error) return {};
+  for (const std::string& path : paths) {
+    if (path.empty()) continue;
+    const fs::path read = fs::canonical(path, error);
+    if (error || std::ranges::mismatch(place, read).in1 != place.end()) continue;
+    return Fail(ErrorCode::kUsage,
+                fmt::format("--evidence {}: the verification reads {}, which --force would remove with what else is "
+                            "there: choose another folder",
+                            folder, path));
+  }
+  return {};
+}
 
 Result<void> CheckEvidenceRequest(const VerifyRequest& request, const std::string& folder, bool force) {
   if (request.first_difference) {
@@ -236,6 +282,14 @@ Result<void> CheckEvidenceRequest(const VerifyRequest& request, const std::strin
     }
   }
   SLUICE_TRY(CheckHoldsNothingRead(folder, PathsRead(request, {})));
+  if (!request.behaviour.commitment.empty()) {
+    std::error_code error;
+    if (!force && fs::exists(request.behaviour.commitment, error)) {
+      return FailIn(ErrorCode::kOutputExists, request.behaviour.commitment,
+                    "exists: it may be another run's commitment; choose another folder, or give --force");
+    }
+    SLUICE_TRY(io::CheckWritable(request.behaviour.commitment));
+  }
   auto place = io::OutputFolder::Create(folder, force);
   if (!place) return Fail(std::move(place.error()));
   return {};
@@ -263,7 +317,7 @@ Result<verify::EvidenceSide> DescribeVerified(Session& session, const VerifyRequ
     SLUICE_ASSIGN(const std::string text, io::ReadWholeFile(path));
     described.files.push_back({merge::kStatementFile, text.size(), kernels::HashText(text)});
   }
-  if (side.model != nullptr && request.form == Form::kModels) {
+  if (side.model != nullptr && request.has_two_models()) {
     const VerifySide& asked = request.sides[side.name == "b" ? 1 : 0];
     described.seed = asked.seed;
     described.arithmetic = asked.arithmetic;
@@ -297,7 +351,7 @@ Result<void> KeepEvidence(Session& session, const VerifyRequest& request, const 
     }
     evidence.sides.push_back(std::move(described));
   }
-  if (request.form == Form::kModels && verified.comparison->level != verify::Level::kConfig) {
+  if (request.has_two_models() && verified.comparison->level != verify::Level::kConfig) {
     evidence.papers["report.html"] = PageOf(verified);
   }
   return verify::WriteEvidence(folder, evidence, force, session.cancelled);
@@ -324,7 +378,7 @@ Result<VerifyRequest> RequestOf(const verify::Evidence& evidence, const std::str
              ? fmt::format("seed {} and {} arithmetic, as the evidence says", *side.seed, *side.arithmetic)
              : ""});
   }
-  if (request.sides.size() != (request.form == Form::kModels ? 2 : 1)) {
+  if (request.sides.size() != (request.has_two_models() ? 2 : 1)) {
     return BadOptions(folder, fmt::format("it has {} models", request.sides.size()));
   }
   if (!refs.empty() && refs.size() != request.sides.size()) {

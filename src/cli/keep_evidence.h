@@ -16,6 +16,9 @@ namespace sluice::cli {
 // (kOutputExists, kWrite). Leaves nothing behind.
 Result<void> CheckEvidenceRequest(const VerifyRequest& request, const std::string& folder, bool force);
 
+// With --force what stands under the name goes: kUsage where it holds one of `paths`, which were read.
+Result<void> CheckHoldsNothingRead(const std::string& folder, const std::vector<std::string>& paths);
+
 // What `verify --json` prints of it, as it is read back.
 nlohmann::ordered_json ResultJson(const Verified& verified);
 

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/behaviour_bundle.h"
 #include "cli/keep_evidence.h"
 #include "cli/run_verification.h"
 #include "report/replay_report.h"
@@ -70,6 +71,7 @@ Result<int> ReplayEvidence(Session& session, const std::string& folder, const st
     SLUICE_ASSIGN(verify::KnownSide known, RecordedSide(evidence, side, folder));
     recorded.push_back(std::move(known));
   }
+  SLUICE_TRY(CheckCommitment(evidence, folder));
   SLUICE_ASSIGN(const VerifyRequest request, RequestOf(evidence, folder, refs));
   auto verified = RunVerification(session, request);
   if (!verified) return Fail(WithHint(std::move(verified.error()), folder, refs, request.sides.size()));

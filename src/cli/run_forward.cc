@@ -10,7 +10,6 @@
 #include "cli/run_pass.h"
 
 namespace sluice::cli {
-namespace {
 
 std::string ForwardPlanText(const infer::PassPlan& plan, const std::string& what) {
   const stream::Plan& stream = plan.stream;
@@ -47,8 +46,6 @@ nlohmann::ordered_json ForwardPlanJson(const infer::PassPlan& plan) {
   json["seconds"] = plan.seconds;
   return json;
 }
-
-}  // namespace
 
 infer::PassOptions MakePassOptions(Session& session) {
   infer::PassOptions options;

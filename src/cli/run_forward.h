@@ -15,6 +15,10 @@ infer::PassOptions MakePassOptions(Session& session);
 Result<infer::PassStats> RunForward(Session& session, infer::ForwardPass& pass, infer::LogitSink* sink,
                                     const std::string& what);
 
+// What the plan says, as text headed by `what` and as JSON.
+std::string ForwardPlanText(const infer::PassPlan& plan, const std::string& what);
+nlohmann::ordered_json ForwardPlanJson(const infer::PassPlan& plan);
+
 // The plan alone: what --dry-run prints.
 void PrintForwardPlan(Session& session, const infer::PassPlan& plan, const std::string& what);
 

@@ -2,6 +2,7 @@
 
 #include "cli/audit_merge.h"
 #include "cli/check_folder.h"
+#include "cli/compare_behaviour.h"
 #include "cli/compare_models.h"
 #include "report/audit_report.h"
 
@@ -38,6 +39,8 @@ Result<std::optional<Verified>> RunVerification(Session& session, const VerifyRe
       return CheckFolder(session, request);
     case VerifyRequest::Form::kAudit:
       return Audit(session, request);
+    case VerifyRequest::Form::kBehaviour:
+      return CompareBehaviour(session, request);
   }
   return std::nullopt;
 }

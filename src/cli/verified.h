@@ -14,6 +14,7 @@
 #include "checkpoint/digest_tree.h"
 #include "cli/sample_pass.h"
 #include "cli/watched_files.h"
+#include "verify/behaviour/challenge_set.h"
 #include "verify/evidence.h"
 #include "verify/fingerprint.h"
 #include "verify/verdict.h"
@@ -37,6 +38,15 @@ struct SignatureRequest {
   std::string manifest;  // of `digest -o`: compared in the same read; empty: none
 };
 
+struct BehaviourRequest {
+  double gamma = 0.025, alpha = 0.01;
+  uint64_t challenges = 1024, challenge_tokens = 64;
+  std::string prompts;  // a file, one a line; empty: challenges are drawn
+  std::string key;      // 32 or 64 hexadecimal digits; empty: drawn
+  verify::behaviour::Share share;
+  std::string commitment;  // written before the run; empty: nowhere
+};
+
 struct VerifyRequest {
   enum class Form {
     kModels,       // two models
@@ -44,9 +54,10 @@ struct VerifyRequest {
     kStatement,    // a merged folder against its own statement
     kSignature,    // a model's files against a signature of them
     kAudit,        // a merged folder against parts of it that are made again
+    kBehaviour,    // what two models say to challenges
   };
   Form form = Form::kModels;
-  std::vector<VerifySide> sides;                    // two of kModels, else one
+  std::vector<VerifySide> sides;                    // two of kModels and kBehaviour, else one
   verify::Level level = verify::Level::kAuto;       // kModels
   double atol = 0, rtol = 0;                        // kModels
   bool first_difference = false;                    // kModels
@@ -55,6 +66,9 @@ struct VerifyRequest {
   SignatureRequest signature;                       // kSignature
   std::optional<double> audit_sample, audit_facts;  // kAudit: shares
   std::optional<uint64_t> audit_nonce;              // kAudit
+  BehaviourRequest behaviour;                       // kBehaviour
+
+  bool has_two_models() const { return form == Form::kModels || form == Form::kBehaviour; }
   // What evidence holds beyond the answer is kept: digests and blocks' prints.
   bool for_evidence = false;
 };

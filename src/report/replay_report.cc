@@ -58,7 +58,8 @@ ordered_json ReplayJson(const verify::Replay& replay) {
   json["made_by"] = replay.made_by;
   json["reproduced"] = replay.reproduced();
   json["finding"] = replay.Finding();
-  json["recorded_verdict"] = replay.recorded_verdict;
+  json["recorded_verdict"] =
+      replay.recorded_verdict.empty() ? ordered_json(nullptr) : ordered_json(replay.recorded_verdict);
   json["recorded_level"] = replay.recorded_level;
   json["sides"] = ordered_json::array();
   for (const SideReplay& side : replay.sides) {
@@ -86,12 +87,16 @@ ordered_json ReplayJson(const verify::Replay& replay) {
 }
 
 std::string ReplayText(const verify::Replay& replay, const ordered_json& result) {
-  const std::string verdict = result.at("verdict").get<std::string>(), level = result.at("level").get<std::string>();
-  const bool same_answer = verdict == replay.recorded_verdict && level == replay.recorded_level;
+  // A part of a run has no verdict.
+  const auto named = [](const std::string& verdict) { return verdict.empty() ? std::string("no verdict") : verdict; };
+  const std::string recorded = named(replay.recorded_verdict);
+  const std::string verdict = named(result.at("verdict").is_string() ? result.at("verdict").get<std::string>() : "");
+  const std::string level = result.at("level").get<std::string>();
+  const bool same_answer = verdict == recorded && level == replay.recorded_level;
   std::string text = replay.reproduced() ? "REPRODUCED" : "NOT REPRODUCED";
   text += same_answer ? fmt::format("  ({}, level {})\n\n", verdict, level)
-                      : fmt::format("  (recorded {}, level {}; now {}, level {})\n\n", replay.recorded_verdict,
-                                    replay.recorded_level, verdict, level);
+                      : fmt::format("  (recorded {}, level {}; now {}, level {})\n\n", recorded, replay.recorded_level,
+                                    verdict, level);
   Table table({"", "", ""});
   table.AddRow({"evidence", replay.folder, "by " + replay.made_by});
   for (const SideReplay& side : replay.sides) table.AddRow({Label(side), side.ref, StateText(side)});

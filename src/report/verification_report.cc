@@ -8,6 +8,7 @@
 #include "base/units.h"
 #include "checkpoint/catalogue.h"
 #include "kernels/sha256.h"
+#include "report/behaviour_report.h"
 #include "report/change_report.h"
 #include "report/config_report.h"
 #include "report/fingerprint_report.h"
@@ -210,16 +211,21 @@ std::string FooterText(double seconds, uint64_t bytes_read, uint64_t peak_bytes,
 
 ordered_json VerificationJson(const verify::Verification& result) {
   ordered_json json;
-  json["verdict"] = verify::VerdictName(result.verdict);
+  const verify::behaviour::BehaviourResult* const behaviour = result.behaviour ? &*result.behaviour : nullptr;
+  // A part has no verdict of its own.
+  const bool is_part = behaviour != nullptr && behaviour->is_part() && behaviour->evaluation.invalid.empty();
+  json["verdict"] = is_part ? ordered_json(nullptr) : ordered_json(verify::VerdictName(result.verdict));
   json["level"] = verify::LevelName(result.level);
-  json["proves"] = ProvesText(result);
-  json["does_not_prove"] = verify::DoesNotProve(result.verdict, result.level);
+  json["proves"] = behaviour != nullptr ? verify::behaviour::BehaviourProves(*behaviour) : ProvesText(result);
+  json["does_not_prove"] = behaviour != nullptr ? verify::behaviour::BehaviourDoesNotProve(*behaviour)
+                                                : verify::DoesNotProve(result.verdict, result.level);
   json["config"] = ConfigJson(result.config);
   json["summary"] = SummaryJson(result);
   json["tensors"] = ordered_json::array();
   const bool with_digests = result.summary && !result.summary->stopped_early;
   for (const TensorDiff& tensor : result.unequal) json["tensors"].push_back(TensorJson(tensor, with_digests));
   if (result.sample) json["fingerprint"] = SampleJson(*result.sample);
+  if (behaviour != nullptr) json["behaviour"] = BehaviourJson(*behaviour);
   json["memory"] = {{"budget", result.budget_bytes}, {"peak", result.peak_bytes}};
   json["seconds"] = result.seconds;
   json["bytes_read"] = result.bytes_read;
@@ -244,6 +250,7 @@ Table LevelsTable(const verify::Verification& result) {
 }
 
 std::string VerificationText(const verify::Verification& result) {
+  if (result.behaviour) return BehaviourText(result);
   std::string text =
       fmt::format("{}  (level {})\n\n", verify::VerdictName(result.verdict), verify::LevelName(result.level));
   Table sides({"", "", ""});

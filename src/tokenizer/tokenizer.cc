@@ -174,6 +174,13 @@ std::string_view Tokenizer::piece(uint32_t id) const {
   return parts_.vocabulary->piece(id);
 }
 
+std::optional<std::string> Tokenizer::TokenBytes(uint32_t id) const {
+  const std::string_view text = piece(id);
+  if (text.empty()) return std::nullopt;
+  if (is_special(id)) return std::string(text);
+  return parts_.decoder.Decode(text, /*special=*/false, /*first=*/false);
+}
+
 bool Tokenizer::adds_bos() const {
   return !parts_.prefix.empty() && parts_.special.bos && parts_.prefix[0] == *parts_.special.bos;
 }

@@ -68,6 +68,9 @@ class Tokenizer {
   uint32_t vocab_size() const { return vocab_size_; }  // the highest id and 1
   // As the vocabulary writes it: "Ġthe", "▁the". Empty for an id without a token.
   std::string_view piece(uint32_t id) const;
+  // The bytes that it stands for within a text, behind other tokens; of a special token its own text. nullopt for an id
+  // without a token.
+  std::optional<std::string> TokenBytes(uint32_t id) const;
   bool is_special(uint32_t id) const { return id < special_.size() && special_[id]; }
   const SpecialIds& special_ids() const { return parts_.special; }
   // Whether add_special puts the BOS token first, and the EOS token last.

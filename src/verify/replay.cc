@@ -17,12 +17,13 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 // Of the run, and of where things lie; "*" is any one key or element.
-constexpr std::array<std::string_view, 18> kLeftOut = {
+constexpr std::array<std::string_view, 19> kLeftOut = {
     "memory",
     "seconds",
     "bytes_read",
     "replay",
     "evidence",
+    "behaviour.invalid",  // tells paths
     "fingerprint.bytes_read",
     "fingerprint.against",
     "config.tokenizer.problem",  // tells the path

@@ -55,7 +55,8 @@ struct KnownSide {
 SideReplay CompareSides(const KnownSide& recorded, const KnownSide& now);
 
 struct Replay {
-  std::string folder, made_by, recorded_verdict, recorded_level;
+  std::string folder, made_by, recorded_level;
+  std::string recorded_verdict;  // empty: none, of a part of a run
   ResultComparison results;
   std::vector<SideReplay> sides;
 

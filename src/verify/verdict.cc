@@ -28,6 +28,12 @@ const char* VerdictName(Verdict verdict) {
       return "DIFFERENT_FILES";
     case Verdict::kSameConfig:
       return "SAME_CONFIG";
+    case Verdict::kSameBehaviour:
+      return "SAME_BEHAVIOUR";
+    case Verdict::kDifferentBehaviour:
+      return "DIFFERENT_BEHAVIOUR";
+    case Verdict::kInvalid:
+      return "INVALID";
     case Verdict::kUndecided:
       return "UNDECIDED";
   }
@@ -44,6 +50,8 @@ const char* LevelName(Level level) {
       return "fingerprint";
     case Level::kTensors:
       return "tensors";
+    case Level::kBehaviour:
+      return "behaviour";
   }
   SLUICE_CHECK(false);
 }
@@ -54,13 +62,17 @@ int VerdictExitStatus(Verdict verdict) {
     case Verdict::kEqualAfterCast:
     case Verdict::kSameSample:
     case Verdict::kSameConfig:
+    case Verdict::kSameBehaviour:
       return 0;
     case Verdict::kRounded:
     case Verdict::kSameWeights:
     case Verdict::kSameArchitectureDifferentWeights:
     case Verdict::kDifferentArchitecture:
     case Verdict::kDifferentFiles:
+    case Verdict::kDifferentBehaviour:
       return 1;
+    case Verdict::kInvalid:
+      return 3;
     case Verdict::kUndecided:
       return 5;
   }
@@ -164,6 +176,10 @@ std::string Proves(Verdict verdict, Level level) {
     case Verdict::kSameConfig:
       return "same architecture, tensor names, shapes, effective config and tokenizer; parameters were counted from "
              "headers";
+    case Verdict::kSameBehaviour:
+    case Verdict::kDifferentBehaviour:
+    case Verdict::kInvalid:
+      break;
     case Verdict::kUndecided:
       return level == Level::kFingerprint ? "what was drawn leaves open whether they differ by more than a rounding, "
                                             "or lacks a config to compare"
@@ -201,6 +217,10 @@ std::string DoesNotProve(Verdict verdict, Level level) {
       return "who changed them, or whether it matters";
     case Verdict::kSameConfig:
       return "anything about the weights: none was read";
+    case Verdict::kSameBehaviour:
+    case Verdict::kDifferentBehaviour:
+    case Verdict::kInvalid:
+      break;
     case Verdict::kUndecided:
       return level == Level::kFingerprint ? "that one side is the other, rounded: --level tensors tells"
                                           : "that the two are equal, or that they differ";

@@ -17,6 +17,7 @@ enum class Level {
   kConfig,       // headers and JSON
   kFingerprint,  // drawn blocks
   kTensors,      // every byte
+  kBehaviour,    // what both compute, on challenges
 };
 
 enum class Verdict {
@@ -29,6 +30,9 @@ enum class Verdict {
   kSameSample,                        // equal in all parts that were drawn and looked at              exit 0
   kDifferentFiles,                    // files are not those of a signature                           exit 1
   kSameConfig,                        // all that the level `config` may say of equals                exit 0
+  kSameBehaviour,                     // the mean score of challenges is below gamma                  exit 0
+  kDifferentBehaviour,                // ... is above it                                              exit 1
+  kInvalid,                           // challenges could not be asked, or scored                     exit 3
   kUndecided,                         // the level asked for cannot tell                              exit 5
 };
 
@@ -54,7 +58,8 @@ bool SampleEndsAuto(const SampleResult& sample);
 // The level `tensors`, which has read every byte (or, with stopped_early, up to the first difference).
 Verdict DecideTensors(const ConfigDiff& config, const TensorSummary& tensors);
 
-// What the verdict says for certain, and what it leaves open; one sentence each.
+// What the verdict says for certain, and what it leaves open; one sentence each. Of the level `behaviour` see
+// behaviour/behaviour_result.h, which has the numbers.
 std::string Proves(Verdict verdict, Level level);
 std::string DoesNotProve(Verdict verdict, Level level);
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "verify/behaviour/behaviour_result.h"
 #include "verify/change_summary.h"
 #include "verify/config_diff.h"
 #include "verify/sample_result.h"
@@ -19,7 +20,7 @@ struct Verification {
   std::string ref_a, ref_b;    // as the user wrote them
   std::string note_a, note_b;  // how a side was computed: "seed 7, arithmetic exact, as merged/ states"; mostly empty
   Level asked = Level::kAuto;
-  Level level = Level::kConfig;  // reached: kConfig, kFingerprint or kTensors
+  Level level = Level::kConfig;  // reached: not kAuto
   Verdict verdict = Verdict::kUndecided;
   ConfigDiff config;
   std::optional<SampleResult> sample;    // at the level fingerprint, and where auto went on from there
@@ -27,6 +28,7 @@ struct Verification {
   std::vector<TensorDiff> unequal;       // all tensors that are not identical, sorted by name
   std::optional<ChangeSummary> changes;  // at the level tensors, unless it stopped early
   GridCounts grids_a, grids_b;
+  std::optional<behaviour::BehaviourResult> behaviour;  // at the level behaviour
   double atol = 0, rtol = 0;
   uint64_t budget_bytes = 0, peak_bytes = 0;
   double seconds = 0;

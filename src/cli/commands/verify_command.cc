@@ -5,7 +5,9 @@
 
 #include <fmt/format.h>
 
+#include "cli/behaviour_bundle.h"
 #include "cli/command.h"
+#include "cli/compare_behaviour.h"
 #include "cli/compare_models.h"
 #include "cli/keep_evidence.h"
 #include "cli/replay_evidence.h"
@@ -27,9 +29,12 @@ struct Values {
   std::optional<double> detect, confidence;
   std::string report, evidence, replay;
   bool force = false;
+  std::optional<double> gamma, alpha;
+  std::optional<uint64_t> challenges, challenge_tokens;
+  std::string prompts, part;
+  bool join = false;
   SignatureRequest signature;
-  std::vector<const CLI::Option*> not_with_replay;
-  RefusedOptions refused;
+  std::vector<const CLI::Option*> not_with_replay, not_with_join;
 };
 
 constexpr char kDetails[] =
@@ -38,12 +43,17 @@ constexpr char kDetails[] =
   fingerprint  a few thousand blocks, drawn by a nonce: a change of --detect of all blocks or more is noticed
                with a probability of --confidence
   tensors      every byte: equality tensor by tensor, or exactly how they differ
+  behaviour    what both compute: --challenges drawn by a key, or --prompts; a test whose errors are at most
+               --alpha says whether their next-token distributions differ by less than --gamma on average
   auto         these in turn, until a difference is found that no rounding explains or all is read (default);
                without the fingerprint where that would save no reading
 
 Verdicts and exit status:
-  0  IDENTICAL, EQUAL_AFTER_CAST; SAME_CONFIG, SAME_SAMPLE where config, fingerprint or --against was asked for
-  1  ROUNDED, SAME_WEIGHTS, SAME_ARCHITECTURE_DIFFERENT_WEIGHTS, DIFFERENT_ARCHITECTURE, DIFFERENT_FILES
+  0  IDENTICAL, EQUAL_AFTER_CAST; SAME_CONFIG, SAME_SAMPLE, SAME_BEHAVIOUR where that level or --against was asked
+     for by name
+  1  ROUNDED, SAME_WEIGHTS, SAME_ARCHITECTURE_DIFFERENT_WEIGHTS, DIFFERENT_ARCHITECTURE, DIFFERENT_FILES,
+     DIFFERENT_BEHAVIOUR
+  3  INVALID: a model gave no numbers, or challenges could not be asked of both
   5  UNDECIDED
 
 verify B --against F reads the blocks that F names, a file of `sluice fingerprint A -o F`, and nothing else.
@@ -54,6 +64,8 @@ DIFFERENT_FILES with what was changed, is missing or was added (docs/signatures.
 its statement is checked in the same read.
 verify MERGED RECIPE makes the merge again, with the seed and the arithmetic of that statement, and compares
 every byte.
+--part I/N --nonce KEY --evidence DIR asks a share of the challenges; verify --join DIR... of all shares says what
+one run would have said.
 --evidence DIR keeps any of these for others; verify --replay DIR does it again and exits with 0 where all of it
 reproduces, 1 where it does not, 3 where a file of DIR was changed (docs/evidence.md).
 
@@ -66,6 +78,10 @@ Examples:
   sluice verify merged/ --sample 0.01 --facts 0.1
   sluice verify model/ --signature model/model.sig --key pub.pem
   sluice verify a/ b/ --atol 1e-6 --rtol 1e-3 --json
+  sluice verify a/ b/ --level behaviour --gamma 0.025 --challenges 1024
+  sluice verify a/ recipe.yml --level behaviour --prompts prompts.txt --report behaviour.html
+  sluice verify a/ b/ --level behaviour --part 1/2 --nonce KEY --evidence part1/
+  sluice verify --join part1/ part2/
   sluice verify a/ b/ --evidence proof/
   sluice verify --replay proof/
   sluice verify --replay proof/ /models/a /models/b
@@ -76,12 +92,9 @@ Result<verify::Level> ReadLevel(const std::string& name) {
   if (name == "config") return verify::Level::kConfig;
   if (name == "fingerprint") return verify::Level::kFingerprint;
   if (name == "tensors") return verify::Level::kTensors;
-  if (name == "behaviour") {
-    return Fail(
-        ErrorCode::kUnsupported,
-        "--level behaviour is not supported yet; config, fingerprint and tensors compare the models themselves");
-  }
-  return Fail(ErrorCode::kUsage, fmt::format("--level {}: write auto, config, fingerprint or tensors", name));
+  if (name == "behaviour") return verify::Level::kBehaviour;
+  return Fail(ErrorCode::kUsage,
+              fmt::format("--level {}: write auto, config, fingerprint, tensors or behaviour", name));
 }
 
 bool IsRecipeRef(const std::string& ref) {
@@ -116,6 +129,55 @@ SampleOptions SampleOptionsOf(const Values& values) {
   return options;
 }
 
+// Options of one level alone.
+Result<void> CheckBehaviourValues(const Values& values, verify::Level level) {
+  const bool asked = values.gamma || values.alpha || values.challenges || values.challenge_tokens ||
+                     !values.prompts.empty() || !values.part.empty();
+  if (level != verify::Level::kBehaviour) {
+    if (!asked) return {};
+    return Fail(ErrorCode::kUsage,
+                "--gamma, --alpha, --challenges, --challenge-tokens, --prompts and --part go with --level behaviour");
+  }
+  if (values.refs.size() != 2 || !values.against.empty()) {
+    return Fail(ErrorCode::kUsage, "--level behaviour compares two models: name two");
+  }
+  if (values.atol > 0 || values.rtol > 0 || values.first_difference) {
+    return Fail(ErrorCode::kUsage, "--atol, --rtol and --first-difference are of weights: use --level tensors");
+  }
+  if (values.detect || values.confidence) {
+    return Fail(ErrorCode::kUsage, "--detect and --confidence are of drawn blocks: use --level fingerprint");
+  }
+  if (values.challenge_tokens && !values.prompts.empty()) {
+    return Fail(ErrorCode::kUsage, "--challenge-tokens is of drawn challenges; --prompts are taken whole");
+  }
+  if (!values.part.empty()) {
+    SLUICE_TRY(verify::behaviour::ParseShare(values.part));
+    if (values.nonce.empty() || values.evidence.empty()) {
+      return Fail(ErrorCode::kUsage,
+                  "--part is of one run with others, which must have the same key and leave their scores: give --nonce "
+                  "and --evidence");
+    }
+  }
+  return {};
+}
+
+BehaviourRequest BehaviourOf(const Values& values) {
+  BehaviourRequest request;
+  request.gamma = values.gamma.value_or(request.gamma);
+  request.alpha = values.alpha.value_or(request.alpha);
+  request.challenges = values.challenges.value_or(request.challenges);
+  request.challenge_tokens = values.challenge_tokens.value_or(request.challenge_tokens);
+  request.prompts = values.prompts;
+  request.key = values.nonce;
+  if (!values.part.empty()) request.share = *verify::behaviour::ParseShare(values.part);  // CheckBehaviourValues did
+  if (!values.evidence.empty()) {
+    std::string folder = values.evidence;
+    while (folder.size() > 1 && folder.ends_with('/')) folder.pop_back();
+    request.commitment = folder + ".commitment.json";
+  }
+  return request;
+}
+
 // What does not go together, before anything is read.
 Result<void> CheckValues(const Values& values, verify::Level level) {
   if (values.refs.empty()) return Fail(ErrorCode::kUsage, "REF is required: two models, or one merged folder");
@@ -127,6 +189,7 @@ Result<void> CheckValues(const Values& values, verify::Level level) {
     return Fail(ErrorCode::kUsage,
                 fmt::format("{} models are too many: name two, or one merged folder", values.refs.size()));
   }
+  SLUICE_TRY(CheckBehaviourValues(values, level));
   if (values.sample || values.facts) {
     if (!values.signature.signature.empty()) {
       return Fail(ErrorCode::kUsage, "--signature reads every byte, --sample and --facts some: one at a time");
@@ -171,12 +234,13 @@ Result<void> CheckValues(const Values& values, verify::Level level) {
     }
     return {};
   }
+  if (level == verify::Level::kBehaviour) return CheckBehaviourRequest(BehaviourOf(values));
   const bool draws = level == verify::Level::kFingerprint || level == verify::Level::kAuto;
   if ((!values.nonce.empty() || values.detect || values.confidence) && (!draws || values.refs.size() == 1)) {
     return Fail(
         ErrorCode::kUsage,
-        "--nonce goes with --sample and --facts, and with --detect and --confidence at the levels fingerprint and "
-        "auto, which compare two models");
+        "--nonce goes with --sample and --facts, with --level behaviour, and with --detect and --confidence at the "
+        "levels fingerprint and auto, which compare two models");
   }
   SLUICE_TRY(verify::CheckAim(SampleOptionsOf(values).aim));
   SLUICE_TRY(SampleOptionsOf(values).MakeNonce());
@@ -228,6 +292,10 @@ Result<VerifyRequest> RequestOfValues(const Values& values, verify::Level level,
   request.rtol = values.rtol;
   request.first_difference = values.first_difference;
   request.sample = SampleOptionsOf(values);
+  if (level == verify::Level::kBehaviour) {
+    request.form = Form::kBehaviour;
+    request.behaviour = BehaviourOf(values);
+  }
   for (size_t i = 0; i < 2; ++i) {
     if (IsRecipeRef(request.sides[i].ref) && HasStatement(request.sides[1 - i].ref)) {
       SLUICE_TRY(TakeFromStatement(values, request.sides[1 - i].ref, session, &request.sides[i]));
@@ -245,8 +313,21 @@ Result<int> Replay(const Values& values, Session& session) {
   return ReplayEvidence(session, values.replay, values.refs);
 }
 
+Result<int> Join(const Values& values, Session& session) {
+  for (const CLI::Option* option : values.not_with_join) {
+    if (option->count() == 0) continue;
+    return Fail(ErrorCode::kUsage, fmt::format("--join puts together what its parts have asked: leave --{} away",
+                                               option->get_lnames().front()));
+  }
+  if (values.refs.empty()) return Fail(ErrorCode::kUsage, "--join wants the folders of all parts: name them");
+  if (values.force && values.evidence.empty()) {
+    return Fail(ErrorCode::kUsage, "--force replaces a folder of --evidence, and there is no --evidence");
+  }
+  return JoinParts(session, {values.refs, values.report, values.evidence, values.force});
+}
+
 Result<int> Run(const Values& values, Session& session) {
-  SLUICE_TRY(values.refused.Check());
+  if (values.join) return Join(values, session);
   if (!values.replay.empty()) return Replay(values, session);
   SLUICE_ASSIGN(const verify::Level level, ReadLevel(values.level));
   SLUICE_TRY(CheckValues(values, level));
@@ -272,7 +353,7 @@ Action Declare(CLI::App& app) {
   app.add_option("REF", values->refs, "Two models, or one merged folder with its statement")
       ->expected(0, 1 << 20)
       ->group("Arguments");
-  app.add_option("--level", values->level, "auto, config, fingerprint or tensors")
+  app.add_option("--level", values->level, "auto, config, fingerprint, tensors or behaviour")
       ->type_name("LEVEL")
       ->group("Options");
   app.add_option("--atol", values->atol,
@@ -316,10 +397,33 @@ Action Declare(CLI::App& app) {
   app.add_option("--confidence", values->confidence, "... with this probability at least (default: 0.99)")
       ->type_name("C")
       ->group("Options");
-  app.add_option("--nonce", values->nonce,
-                 "What blocks are drawn by, 32 or 64 hexadecimal digits; for --sample and --facts a whole number "
-                 "(default: random, and told)")
+  app.add_option(
+         "--nonce", values->nonce,
+         "What blocks and challenges are drawn by, 32 or 64 hexadecimal digits; for --sample and --facts a whole "
+         "number (default: random, and told)")
       ->type_name("N")
+      ->group("Options");
+  app.add_option("--gamma", values->gamma,
+                 "Of behaviour: the tolerance; total variation of next-token distributions, averaged (default: 0.025)")
+      ->type_name("X")
+      ->group("Options");
+  app.add_option("--alpha", values->alpha,
+                 "Of behaviour: SAME, or DIFFERENT, is said falsely with this probability at most (default: 0.01)")
+      ->type_name("X")
+      ->group("Options");
+  app.add_option("--challenges", values->challenges, "Of behaviour: so many at most (default: 1024)")
+      ->type_name("N")
+      ->group("Options");
+  app.add_option("--challenge-tokens", values->challenge_tokens, "Of behaviour: tokens of a challenge (default: 64)")
+      ->type_name("N")
+      ->group("Options");
+  app.add_option("--prompts", values->prompts, "Of behaviour: challenges are these, one a line, in keyed order")
+      ->type_name("FILE")
+      ->group("Options");
+  app.add_option(
+         "--part", values->part,
+         "Of behaviour: ask the I-th of N shares of the challenges alone, for --join; with --nonce and --evidence")
+      ->type_name("I/N")
       ->group("Options");
   app.add_option("--report", values->report, "Write a page of the result for people: one HTML file")
       ->type_name("FILE")
@@ -351,13 +455,18 @@ Action Declare(CLI::App& app) {
   for (const CLI::Option* option : app.get_options()) {
     if (option->get_group() == "Options") values->not_with_replay.push_back(option);
   }
+  for (const CLI::Option* option : values->not_with_replay) {
+    const std::string& name = option->get_lnames().front();
+    if (name != "report" && name != "evidence" && name != "force") values->not_with_join.push_back(option);
+  }
+  values->not_with_replay.push_back(
+      app.add_flag("--join", values->join, "REF are folders of --part: put the whole run together and decide")
+          ->group("Options"));
   app.add_option("--replay", values->replay,
                  "Do again what a folder of --evidence holds, and compare; REF where the models are elsewhere now")
       ->type_name("DIR")
       ->group("Options");
-  for (const char* name : {"--gamma", "--alpha", "--challenges", "--challenge-tokens", "--prompts"}) {
-    values->refused.Add(app, name);
-  }
+  values->not_with_join.push_back(app.get_option("--replay"));
   return [values](Session& session) { return Run(*values, session); };
 }
 

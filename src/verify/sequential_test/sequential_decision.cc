@@ -90,38 +90,41 @@ ConfidenceSequence::ConfidenceSequence(double alpha, uint64_t population)
   SLUICE_CHECK(alpha > 0 && alpha < 1);
 }
 
-bool ConfidenceSequence::Refutes(Side side, double mean) const {
+bool ConfidenceSequence::Refutes(Side side, double mean, uint64_t count) const {
   BettingCapital capital(side, mean, population_);
-  for (const double score : scores_) capital.Add(score);
-  return capital.Reaches(target_);
+  for (uint64_t i = 0; i < count; ++i) {
+    capital.Add(scores_[i]);
+    if (capital.Reaches(target_)) return true;
+  }
+  return false;
 }
 
-// Capital against a mean m is monotone in m (each factor is, docs/sequential_test.md), so a limit is found by
-// bisection.
 Result<void> ConfidenceSequence::Add(double score) {
   if (invalid_) return Fail(ErrorCode::kCorrupt, "a score before this one was none");
   if (auto good = CheckScore(score, scores_.size(), population_); !good) {
     invalid_ = true;
-    lower_ = 0;
-    upper_ = 1;
     return good;
   }
   scores_.push_back(score);
-  // A limit is a mean that has been refuted itself; 0 and 1 stand for nothing yet.
-  const auto tighten = [&](Side side, double* limit, double other) {
-    constexpr double kStep = kBoundError / 2;
-    const double next = *limit + (side == Side::kBelow ? -kStep : kStep);
-    if (!(next > 0 && next < 1) || !Refutes(side, next)) return;
-    double refuted = next, kept = other;
-    while (std::abs(refuted - kept) > kStep) {
-      const double middle = (refuted + kept) / 2;
-      (Refutes(side, middle) ? refuted : kept) = middle;
-    }
-    *limit = refuted;
-  };
-  tighten(Side::kBelow, &upper_, lower_);
-  tighten(Side::kAbove, &lower_, upper_);
   return {};
+}
+
+// Capital against a mean m is monotone in m (each factor is, docs/sequential_test.md), and so is whether it ever
+// reached the target: a limit is found by bisection. A limit is a mean that has been refuted itself; 0 and 1 stand for
+// nothing yet.
+ConfidenceSequence::Limits ConfidenceSequence::At(uint64_t count) const {
+  Limits limits;
+  if (invalid_) return limits;
+  SLUICE_CHECK(count <= scores_.size());
+  const auto tighten = [&](Side side, double* limit, double kept) {
+    while (std::abs(*limit - kept) > kBoundError / 2) {
+      const double middle = (*limit + kept) / 2;
+      (Refutes(side, middle, count) ? *limit : kept) = middle;
+    }
+  };
+  tighten(Side::kBelow, &limits.upper, 0);
+  tighten(Side::kAbove, &limits.lower, limits.upper);
+  return limits;
 }
 
 Result<double> NoiseFloor(std::span<const double> scores, double alpha, uint64_t population) {

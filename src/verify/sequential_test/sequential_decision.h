@@ -62,25 +62,32 @@ class SequentialTest {
 
 // The same bets against every mean at once: the means that neither bettor has refuted so far, an interval that only
 // shrinks. P(some upper() ever falls below the true mean) <= alpha; likewise lower(): both hold with 1 - 2 alpha. The
-// test says SAME exactly when upper() <= gamma, DIFFERENT when lower() >= gamma, but for kBoundError. Keeps all scores;
-// Add costs O(scores), and 30 times that where a limit moves.
+// test says SAME exactly when upper() <= gamma, DIFFERENT when lower() >= gamma, but for kBoundError. Keeps all scores:
+// 8 bytes each. Add is O(1); limits are found when they are asked for, each by 31 runs through the scores.
 class ConfidenceSequence {
  public:
   static constexpr double kBoundError = 1e-9;  // limits are wide by so much at most
 
   ConfidenceSequence(double alpha, uint64_t population);
   Result<void> Add(double score);  // as SequentialTest::Add; after an error the interval is [0, 1]
-  double lower() const { return lower_; }
-  double upper() const { return upper_; }
+  uint64_t num_scores() const { return scores_.size(); }
+
+  struct Limits {
+    double lower = 0, upper = 1;
+  };
+  // As they were after the first `count` scores.
+  Limits At(uint64_t count) const;
+  double lower() const { return At(num_scores()).lower; }
+  double upper() const { return At(num_scores()).upper; }
 
  private:
-  bool Refutes(Side side, double mean) const;
+  // Whether the capital against this mean has reached the target within the first `count` scores.
+  bool Refutes(Side side, double mean, uint64_t count) const;
 
   double target_;
   uint64_t population_;
   std::vector<double> scores_;
   bool invalid_ = false;
-  double lower_ = 0, upper_ = 1;
 };
 
 // Upper limit, at confidence 1 - alpha, of the mean of scores of a model against itself in other arithmetic. kCorrupt
