@@ -6,16 +6,13 @@
 
 #include <nlohmann/json.hpp>
 
-#include <nlohmann/json.hpp>
-
 #include "base/result.h"
 #include "cli/session.h"
 #include "verify/evidence.h"
 
 namespace sluice::cli {
 
-// The key, the terms and what was committed to must be one thing wherever they stand in a bundle of that form, whose
-// result is `result`.
+// The key, the terms and what was committed to must be one thing wherever they stand in a bundle of that form.
 // `result`: the evidence's, without the list of tensors. kCorrupt.
 Result<void> CheckCommitment(const verify::Evidence& evidence, const nlohmann::ordered_json& result,
                              const std::string& folder);
