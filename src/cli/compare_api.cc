@@ -486,9 +486,11 @@ Result<std::optional<Verified>> Finish(Run& run) {
                             .bytes_read = run.bytes_read,
                             .peak_bytes = PeakResidentBytes(),
                             .budget_bytes = run.session.options.max_memory_bytes};
-  return Verified{.json = report::ApiJson(run.result, took),
-                  .text = report::ApiText(run.result, took),
-                  .status = verify::VerdictExitStatus(took.verdict)};
+  Verified verified;
+  verified.json.json = report::ApiJson(run.result, took);
+  verified.text = report::ApiText(run.result, took);
+  verified.status = verify::VerdictExitStatus(took.verdict);
+  return verified;
 }
 
 // What a server or its record did wrong is an answer.
