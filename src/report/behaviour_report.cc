@@ -234,6 +234,14 @@ std::string BehaviourText(const verify::Verification& result, bool with_config) 
                             FormatMemory(result.peak_bytes), FormatMemory(result.budget_bytes));
 }
 
+std::string StandingText(const PathPoint& standing, uint64_t challenges) {
+  return fmt::format(
+      "behaviour: after {} of {} challenges the mean score lies in {:.4g} to {:.4g}, capital SAME {}, "
+      "DIFFERENT {}",
+      FormatCount(standing.challenges), FormatCount(challenges), standing.lower, standing.upper,
+      CapitalText(standing.capital_same), CapitalText(standing.capital_different));
+}
+
 ordered_json BehaviourPlanJson(const BehaviourResult& result) {
   ordered_json json;
   json["challenges"] = result.share.CountOf(result.challenges);
