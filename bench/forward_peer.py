@@ -96,16 +96,25 @@ def llama_cpp_seconds(args, ids):
 
 def sequences_seconds(args):
     """Batches of several sequences, as one who wants their distributions would run them; nothing is done with the logits."""
+    import ctypes
     import llama_cpp
     sequences = json.loads(pathlib.Path(args.ids).read_text(encoding="utf-8"))
     together = 8
-    longest = max(map(len, sequences))
+    tokens = together * max(map(len, sequences))
+    quiet = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
+    llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
+    llama_cpp.llama_backend_init()
     seconds = 0
     for path in args.operands:
-        model = llama_cpp.Llama(path, n_ctx=together * longest, n_batch=together * longest, n_ubatch=together * longest, n_threads=args.threads,
-                                n_threads_batch=args.threads, logits_all=True, verbose=False, n_seq_max=together)
-        context = model.ctx
-        batch = llama_cpp.llama_batch_init(together * longest, 0, 1)
+        model = llama_cpp.llama_model_load_from_file(path.encode(), llama_cpp.llama_model_default_params())
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx = params.n_batch = params.n_ubatch = tokens
+        params.n_seq_max = together
+        params.n_threads = params.n_threads_batch = args.threads
+        context = llama_cpp.llama_init_from_model(model, params)
+        if not context:
+            sys.exit(f"llama.cpp could not open {path}")
+        batch = llama_cpp.llama_batch_init(tokens, 0, 1)
         start = time.perf_counter()
         for first in range(0, len(sequences), together):
             batch.n_tokens = 0
@@ -118,10 +127,13 @@ def sequences_seconds(args):
             llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
             if llama_cpp.llama_decode(context, batch) != 0:
                 sys.exit(f"llama.cpp could not decode with {path}")
+            llama_cpp.llama_synchronize(context)
         seconds += time.perf_counter() - start
         llama_cpp.llama_batch_free(batch)
-    tokens = len(args.operands) * sum(map(len, sequences))
-    print(json.dumps({"seconds": seconds, "tokens_per_second": tokens / seconds, "version": f"llama-cpp-python {llama_cpp.__version__}"}))
+        llama_cpp.llama_free(context)
+        llama_cpp.llama_model_free(model)
+    total = len(args.operands) * sum(map(len, sequences))
+    print(json.dumps({"seconds": seconds, "tokens_per_second": total / seconds, "version": f"llama-cpp-python {llama_cpp.__version__}"}))
 
 
 def main():

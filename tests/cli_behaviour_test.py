@@ -1,7 +1,6 @@
 """verify --level behaviour: challenges that a third party recomputes, verdicts, evidence, and runs that must not end in SAME."""
 
 import hashlib
-import hmac
 import json
 import random
 import struct
@@ -9,6 +8,7 @@ import struct
 import budgets
 import cli_models
 import json_schemas
+from behaviour_challenges import challenge_of, order_of, run_id_of
 from cli_forward_test import byte_tokenizer
 from cli_models import Case, bf16, f32, read_safetensors, recipe_text, sluice, write_model, write_safetensors
 
@@ -18,43 +18,7 @@ ALPHA, GAMMA = 0.01, 0.025
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The generator and the test of docs/behaviour.md and docs/sequential_test.md, from their words.
-
-
-class Stream:
-    def __init__(self, key, domain, name):
-        self.seed = hmac.new(key, domain.encode() + b"\0" + name.encode(), hashlib.sha256).digest()
-        self.counter, self.words = 0, []
-
-    def next(self):
-        if not self.words:
-            block = hashlib.sha256(self.seed + struct.pack("<Q", self.counter)).digest()
-            self.counter += 1
-            self.words = list(struct.unpack("<4Q", block))
-        return self.words.pop(0)
-
-    def below(self, limit):
-        while True:
-            word = self.next()
-            if word < (1 << 64) - (1 << 64) % limit:
-                return word % limit
-
-
-def run_id_of(commitment):
-    return hashlib.sha256(json.dumps(commitment["terms"], separators=(",", ":")).encode()).hexdigest()
-
-
-def challenge_of(commitment, index, drawable):
-    stream = Stream(bytes.fromhex(commitment["key"]), "sluice behaviour challenge 1", f"{run_id_of(commitment)} {index}")
-    return [drawable[stream.below(len(drawable))] for _ in range(commitment["terms"]["challenge_tokens"])]
-
-
-def order_of(key, count):
-    stream, order = Stream(bytes.fromhex(key), "sluice behaviour order 1", ""), list(range(count))
-    for t in range(count - 1):
-        other = t + stream.below(count - t)
-        order[t], order[other] = order[other], order[t]
-    return order
+# The test of docs/sequential_test.md, from its words.
 
 
 def outcome_of(scores, gamma=GAMMA, alpha=ALPHA, population=None):

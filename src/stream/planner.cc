@@ -19,7 +19,8 @@ namespace {
 
 constexpr uint64_t kWindowSlack = 2 * io::kBlockBytes;  // a window is aligned at both ends
 constexpr uint64_t kMeasureFromBytes = 256 * kMiB;      // below this a pass is short whatever the disk does
-constexpr uint64_t kSampleBytes = 16 * kMiB;
+// A sample of the disk's rate: a 128th of what will be read, so that it costs no more than that, within these.
+constexpr uint64_t kLeastSampleBytes = 4 * kMiB, kMostSampleBytes = 16 * kMiB, kSampleShare = 128;
 constexpr uint64_t kArenaRounding = 4 * kMiB;  // huge pages at both ends of the arena
 constexpr uint64_t kFoldSlackBytes = kMiB / 2;
 constexpr uint64_t kSmallKeptBlocks = 256;  // of groups that share a job
@@ -194,9 +195,9 @@ void AddGroup(const GroupSource& groups, size_t group, const StreamOptions& opti
 }
 
 // Sequential reads of the size and depth that the engine uses, from the middle of the largest file.
-double MeasureReadRate(const io::ByteSource& source, io::BlockReader& reader) {
+double MeasureReadRate(const io::ByteSource& source, uint64_t sample_bytes, io::BlockReader& reader) {
   constexpr uint64_t kRequest = 1 * kMiB;
-  if (source.direct_fd() < 0 || source.size_bytes() < 2 * kSampleBytes) return 0;
+  if (source.direct_fd() < 0 || source.size_bytes() < 2 * sample_bytes) return 0;
   auto arena = Arena::Make(kJobsInFlight, kRequest);
   if (!arena) return 0;
   std::array<uint8_t*, kJobsInFlight> slots;
@@ -220,7 +221,7 @@ double MeasureReadRate(const io::ByteSource& source, io::BlockReader& reader) {
     for (const io::ReadCompletion& completion : done) {
       ok = ok && completion.result.has_value();
       completed += kRequest;
-      if (submitted + kRequest <= kSampleBytes) submit(completion.tag);
+      if (submitted + kRequest <= sample_bytes) submit(completion.tag);
     }
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -374,7 +375,8 @@ Result<Planned> MakePlan(const GroupSource& groups, const StreamOptions& options
   SLUICE_ASSIGN(const std::unique_ptr<io::BlockReader> reader, io::MakeBlockReader(options.reader));
   plan.reader = reader->mode();
   if (plan.read_bytes >= kMeasureFromBytes && totals.largest != nullptr) {
-    plan.read_bytes_per_second = MeasureReadRate(*totals.largest, *reader);
+    const uint64_t sample_bytes = std::clamp(plan.read_bytes / kSampleShare, kLeastSampleBytes, kMostSampleBytes);
+    plan.read_bytes_per_second = MeasureReadRate(*totals.largest, sample_bytes, *reader);
   }
   constexpr double kUsualRate = 1.5e9;  // of a local disk where nothing was measured
   const double rate = plan.read_bytes_per_second > 0 ? plan.read_bytes_per_second : kUsualRate;
