@@ -16,15 +16,19 @@ namespace {
 using checkpoint::Checkpoint;
 
 constexpr char kWhat[] = "behaviour";
+constexpr uint64_t kMostTellings = 8;  // of how it stands
 
-// Hands logits on, and tells after each round how many tiles have been seen to their end: rounds take tiles in order.
+// Hands logits on, and tells as tiles come to their end how many have: they do so in order.
 class RoundWatcher final : public infer::LogitSink {
  public:
   // num_rows: of the larger vocabulary.
-  RoundWatcher(infer::TotalVariationSink* sink, uint64_t num_rows, std::function<void(uint64_t)> on_tiles)
+  RoundWatcher(infer::TotalVariationSink* sink, uint64_t num_rows, uint64_t num_tiles,
+               std::function<void(uint64_t)> on_tiles)
       : sink_(*sink),
         last_first_id_((num_rows - 1) / kernels::kLogitPanelRows * kernels::kLogitPanelRows),
-        on_tiles_(std::move(on_tiles)) {}
+        on_tiles_(std::move(on_tiles)),
+        step_(std::max<uint64_t>(1, num_tiles / kMostTellings)),
+        next_told_(step_) {}
 
   void Take(const Panel& panel) override {
     sink_.Take(panel);
@@ -32,7 +36,9 @@ class RoundWatcher final : public infer::LogitSink {
   }
   Result<void> Checkpoint() override {
     SLUICE_TRY(sink_.Checkpoint());
-    if (done_tiles_ != told_tiles_) on_tiles_(told_tiles_ = done_tiles_);
+    if (done_tiles_ < next_told_) return {};
+    on_tiles_(done_tiles_);
+    next_told_ = done_tiles_ + step_;
     return {};
   }
 
@@ -41,7 +47,8 @@ class RoundWatcher final : public infer::LogitSink {
   const uint64_t last_first_id_;
   const std::function<void(uint64_t)> on_tiles_;
   std::atomic<uint64_t> done_tiles_ = 0;
-  uint64_t told_tiles_ = 0;
+  const uint64_t step_;
+  uint64_t next_told_;
 };
 
 class LocalScorer final : public PairScorer {
@@ -79,7 +86,7 @@ class LocalScorer final : public PairScorer {
   double PredictedSeconds() const override { return pass_->plan().seconds; }
 
   Result<ChallengeScores> Run() override {
-    RoundWatcher watcher(&*sink_, std::max(pass_->spec(0).vocab, pass_->spec(1).vocab),
+    RoundWatcher watcher(&*sink_, std::max(pass_->spec(0).vocab, pass_->spec(1).vocab), pass_->batch().num_tiles(),
                          [&](uint64_t tiles) { TellSoFar(tiles); });
     const bool watched = scores_so_far_ != nullptr && pass_->plan().num_rounds > 1;
     infer::LogitSink* const sink = watched ? static_cast<infer::LogitSink*>(&watcher) : &*sink_;

@@ -40,8 +40,8 @@ class PairScorer {
   virtual Result<ChallengeScores> Run() = 0;
 };
 
-// How it stands: the scores of the first challenges, where the pass makes several rounds of them; after each but the
-// last, from the thread that runs it.
+// How it stands: the scores of the first challenges, where the pass makes several rounds of them: eight times at
+// most, from the thread that runs it.
 using ScoresSoFar = std::function<void(std::span<const double>)>;
 
 // Two checkpoints over `challenges` (ids of the alignment's numbering): layer by layer in lockstep, each weight read

@@ -46,7 +46,7 @@ TEST(BehaviourPageTest, TellsTheVerdictThenHowItCameAbout) {
   size_t at = 0;
   // In this order.
   for (const char* part :
-       {"<p class=\"verdict same\">SAME_<wbr>BEHAVIOUR</p>", "Proves: the total variation", "is below 0.025",
+       {"<p class=\"verdict same\">SAME_BEHAVIOUR</p>", "Proves: the total variation", "is below 0.025",
         "Does not prove: ", "models/&lt;a&gt;", "What was asked, and what came out", "300 of 4 tokens",
         "What the mean score can be, after so many challenges", "upper limit", "gamma",
         "What betting on each answer has made", "The challenges on which the two differ most", "two &lt;b&gt;words",
@@ -103,8 +103,8 @@ TEST(BehaviourReportTest, ALineTellsHowItStands) {
   const std::vector<double> zeros(206, 0.0);
   EXPECT_EQ(
       StandingText(StandingOf({}, zeros), 1024),
-      "behaviour: after 206 of 1,024 challenges the mean score lies in 0 to 0.02498, capital SAME e^4.61, DIFFERENT "
-      "e^-3.22");
+      "behaviour: after 206 of 1,024 challenges the mean score lies in 0 to 0.02497, capital SAME e^4.61, DIFFERENT "
+      "e^-1.19") << "1/25 (1 + sum of (1 - c_j)^206), by Python";
 }
 
 }  // namespace

@@ -53,7 +53,10 @@ ordered_json AlignmentJson(const BehaviourResult& result) {
           {"only_in_b", result.only_in_b},  {"drawable", result.drawable_tokens}};
 }
 
-std::string Count(const std::optional<uint64_t>& count) { return count ? FormatCount(*count) : "more"; }
+// Of so many challenges at most.
+std::string Count(const std::optional<uint64_t>& count, uint64_t most) {
+  return count ? FormatCount(*count) : fmt::format("more than {}", FormatCount(most));
+}
 
 std::string CapitalText(double log) { return std::isfinite(log) ? fmt::format("e^{:.2f}", log) : "without bound"; }
 
@@ -85,12 +88,13 @@ std::string AlignmentText(const BehaviourResult& result) {
 
 void AddPowerRows(const BehaviourResult& result, Table* table) {
   const Power& power = result.power;
-  table->AddRow({"least for SAME",
-                 fmt::format("{} by any rule; here {} where all scores are 0, {} where they are 0.003",
-                             FormatCount(power.least_same_any), Count(power.least_same), Count(power.same_at_003))});
   table->AddRow(
-      {"least for DIFFERENT", fmt::format("{} by any rule; here {} where all scores are 1",
-                                          FormatCount(power.least_different_any), Count(power.least_different))});
+      {"least for SAME", fmt::format("{} by any rule; here {} where all scores are 0, {} where they are 0.003",
+                                     FormatCount(power.least_same_any), Count(power.least_same, result.challenges),
+                                     Count(power.same_at_003, result.challenges))});
+  table->AddRow({"least for DIFFERENT",
+                 fmt::format("{} by any rule; here {} where all scores are 1", FormatCount(power.least_different_any),
+                             Count(power.least_different, result.challenges))});
   const auto gap = [](const std::optional<double>& value) {
     return value ? fmt::format("{:.3g}", *value) : std::string("none");
   };
