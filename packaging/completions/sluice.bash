@@ -28,7 +28,7 @@ _sluice() {
       perplexity) own="--text --tokenizer --convention --context --chunks --report --parse-special --seed --arithmetic" ;;
       sign) own="--key -o --passphrase-env --ignore --allow-symlinks --force" ;;
       tokenize) own="--text --file --decode --parse-special --add-special --skip-special" ;;
-      verify) own="--level --atol --rtol --first-difference --sample --facts --against --detect --confidence --nonce --gamma --alpha --challenges --challenge-tokens --prompts --part --join --signature --key --ignore --allow-symlinks --manifest --seed --arithmetic --report --evidence --replay --force" ;;
+      verify) own="--level --atol --rtol --first-difference --sample --facts --against --detect --confidence --nonce --gamma --alpha --challenges --challenge-tokens --prompts --part --join --api-top --api-positions --api-ids --api-timeout --api-tokenizer --api-record --api-replay --signature --key --ignore --allow-symlinks --manifest --seed --arithmetic --report --evidence --replay --force" ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$own $common" -- "$word")
     return

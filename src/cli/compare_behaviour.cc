@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/compare_api.h"
 #include "cli/compare_models.h"
 #include "cli/pair_scorer.h"
 #include "cli/progress_view.h"
@@ -279,6 +280,7 @@ Result<void> CheckBehaviourRequest(const BehaviourRequest& request) {
 }
 
 Result<std::optional<Verified>> CompareBehaviour(Session& session, const VerifyRequest& request) {
+  if (HasApiSide(request)) return CompareApi(session, request);
   SLUICE_TRY(CheckBehaviourRequest(request.behaviour));
   Run run{.session = session, .request = request};
   for (size_t i = 0; i < 2; ++i) {

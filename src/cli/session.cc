@@ -32,8 +32,7 @@ Result<std::shared_ptr<const checkpoint::Checkpoint>> Session::Open(const std::s
   if (verify::api_model::IsApiReference(ref)) {
     return FailIn(
         ErrorCode::kUnsupported, ref,
-        "a model behind a server has no weights that could be read, and comparing its answers is not supported "
-        "yet");
+        "a model behind a server has no weights that could be read: `sluice verify --level behaviour` asks it");
   }
   return checkpoint::OpenCheckpoint(ref, MakeOpenOptions(seed, std::move(arithmetic), lora_merge_dtype));
 }

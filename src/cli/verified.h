@@ -38,6 +38,16 @@ struct SignatureRequest {
   std::string manifest;  // of `digest -o`: compared in the same read; empty: none
 };
 
+// Where a side is a model behind a server.
+struct ApiRequest {
+  uint64_t top = 0;              // tokens to a list; 0: the longest of 20, 5 and 1 that is given
+  uint64_t positions = 0;        // scored of each challenge, the last ones; 0: all
+  uint64_t ids = 0;              // of a coarsened distance; 0: bounds of total variation
+  double timeout_seconds = 120;  // without a byte
+  std::string tokenizer;         // whose tokens the servers have; empty: the local model's
+  std::string record, replay;    // prefixes of files of answers; empty: none
+};
+
 struct BehaviourRequest {
   double gamma = 0.025, alpha = 0.01;
   uint64_t challenges = 1024, challenge_tokens = 64;
@@ -45,6 +55,7 @@ struct BehaviourRequest {
   std::string key;      // 32 or 64 hexadecimal digits; empty: drawn
   verify::behaviour::Share share;
   std::string commitment;  // written before the run; empty: nowhere
+  ApiRequest api;
 };
 
 struct VerifyRequest {

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/api_options.h"
 #include "cli/behaviour_bundle.h"
 #include "cli/command.h"
 #include "cli/compare_behaviour.h"
@@ -14,6 +15,7 @@
 #include "cli/run_verification.h"
 #include "io/atomic_file.h"
 #include "merge/statement.h"
+#include "verify/api_model/api_model.h"
 
 namespace sluice::cli::commands {
 namespace {
@@ -34,6 +36,8 @@ struct Values {
   std::string prompts, part;
   bool join = false;
   SignatureRequest signature;
+  ApiRequest api;
+  const CLI::App* app = nullptr;
   std::vector<const CLI::Option*> not_with_replay, not_with_join;
 };
 
@@ -64,6 +68,8 @@ DIFFERENT_FILES with what was changed, is missing or was added (docs/signatures.
 its statement is checked in the same read.
 verify MERGED RECIPE makes the merge again, with the seed and the arithmetic of that statement, and compares
 every byte.
+Where a side is api+https://host/v1#model, a model behind an OpenAI-compatible server (key: SLUICE_API_KEY), what it
+tells of next tokens is compared (docs/api_models.md); floor and cost are printed first.
 --part I/N --nonce KEY --evidence DIR asks a share of the challenges; verify --join DIR... of all shares says what
 one run would have said.
 --evidence DIR keeps any of these for others; verify --replay DIR does it again and exits with 0 where all of it
@@ -82,6 +88,7 @@ Examples:
   sluice verify a/ recipe.yml --level behaviour --prompts prompts.txt --report behaviour.html
   sluice verify a/ b/ --level behaviour --part 1/2 --nonce KEY --evidence part1/
   sluice verify --join part1/ part2/
+  sluice verify a/ api+https://host/v1#model --level behaviour --api-positions 1 --dry-run
   sluice verify a/ b/ --evidence proof/
   sluice verify --replay proof/
   sluice verify --replay proof/ /models/a /models/b
@@ -129,6 +136,28 @@ SampleOptions SampleOptionsOf(const Values& values) {
   return options;
 }
 
+// Models behind servers are asked, not read.
+Result<void> CheckApi(const Values& values, verify::Level level) {
+  const bool has_server = std::ranges::any_of(values.refs, verify::api_model::IsApiReference);
+  if (const std::string given = GivenApiOption(*values.app); !given.empty() && !has_server) {
+    return Fail(
+        ErrorCode::kUsage,
+        fmt::format("--{} is of models behind servers: it goes with a REF as api+https://host/v1#model", given));
+  }
+  if (!has_server) return {};
+  if (level != verify::Level::kBehaviour) {
+    return Fail(ErrorCode::kUsage, "a model behind a server has no weights that could be read: use --level behaviour");
+  }
+  if (!values.report.empty()) {
+    return Fail(ErrorCode::kUnsupported, "--report is not supported where a side is a server");
+  }
+  for (const std::string& ref : values.refs) {
+    if (!verify::api_model::IsApiReference(ref)) continue;
+    if (auto good = verify::api_model::ParseApiReference(ref); !good) return Fail(std::move(good.error()));
+  }
+  return CheckApiValues(values.api);
+}
+
 // Options of one level alone.
 Result<void> CheckBehaviourValues(const Values& values, verify::Level level) {
   const bool asked = values.gamma || values.alpha || values.challenges || values.challenge_tokens ||
@@ -168,6 +197,7 @@ BehaviourRequest BehaviourOf(const Values& values) {
   request.challenges = values.challenges.value_or(request.challenges);
   request.challenge_tokens = values.challenge_tokens.value_or(request.challenge_tokens);
   request.prompts = values.prompts;
+  request.api = values.api;
   request.key = values.nonce;
   if (!values.part.empty()) request.share = *verify::behaviour::ParseShare(values.part);  // CheckBehaviourValues did
   if (!values.evidence.empty()) {
@@ -189,6 +219,7 @@ Result<void> CheckValues(const Values& values, verify::Level level) {
     return Fail(ErrorCode::kUsage,
                 fmt::format("{} models are too many: name two, or one merged folder", values.refs.size()));
   }
+  SLUICE_TRY(CheckApi(values, level));
   SLUICE_TRY(CheckBehaviourValues(values, level));
   if (values.sample || values.facts) {
     if (!values.signature.signature.empty()) {
@@ -452,6 +483,8 @@ Action Declare(CLI::App& app) {
       ->type_name("DIR")
       ->group("Options");
   app.add_flag("--force", values->force, "With --evidence: replace a folder that exists")->group("Options");
+  AddApiOptions(app, &values->api);
+  values->app = &app;
   for (const CLI::Option* option : app.get_options()) {
     if (option->get_group() == "Options") values->not_with_replay.push_back(option);
   }

@@ -243,6 +243,7 @@ Result<bool> ApiModel::Gives(ApiOffer* offer, std::span<const uint32_t> challeng
                                                        "(SLUICE_API_KEY in the environment)"));
     }
     if (response.status >= 400) continue;
+    takes_ids_ |= offer->prompt_ids;
     auto parsed = ParseCompletion(response.body, offer->shape);
     if (!parsed) return false;  // another shape, perhaps
     const size_t wanted = offer->shape == AnswerShape::kNext ? 1 : challenge.size();
@@ -271,6 +272,7 @@ Result<ApiOffer> ApiModel::Probe(std::span<const uint32_t> challenge) {
   const auto probe = [&]() -> Result<ApiOffer> {
     // Dearest offers last. As text only what can be sent so.
     for (const bool prompt_ids : {true, false}) {
+      if (!prompt_ids && takes_ids_) break;  // text would tell no more
       for (const AnswerShape shape : {AnswerShape::kEcho, AnswerShape::kPromptLists, AnswerShape::kNext}) {
         for (const bool answer_ids : {true, false}) {
           ApiOffer offer{.shape = shape, .prompt_ids = prompt_ids, .answer_ids = answer_ids};

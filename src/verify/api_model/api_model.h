@@ -107,6 +107,7 @@ class ApiModel {
   const std::shared_ptr<const tokenizer::Tokenizer> tokenizer_;  // null: ids alone can be sent
   const uint64_t num_top_;
   ApiOffer offer_;
+  bool takes_ids_ = false;  // some request with token ids was answered
   std::string answering_model_;
 };
 
