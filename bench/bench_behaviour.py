@@ -270,8 +270,8 @@ def plot(bench, args, strengths):
     kinds = {"SAME_BEHAVIOUR": "SAME", "DIFFERENT_BEHAVIOUR": "DIFFERENT", "UNDECIDED": "undecided with so many"}
     series = [{"name": shown, "points": [[i, s["decided_at"] or s["asked"]] for i, s in enumerate(strengths) if s["verdict"] == verdict]} for verdict, shown in kinds.items()]
     chart = {"title": f"SmolLM2 against itself with a LoRA of noise: challenges until the verdict (gamma {GAMMA})", "log_y": True,
-             "x_title": "size of the LoRA's update, in parts of the weights' (mean score)", "y_title": "challenges",
-             "categories": [f"{s['strength']:.2%} ({s['mean']:.3f})" for s in strengths], "series": [one for one in series if one["points"]]}
+             "x_title": "size of the LoRA's update, in parts of the weights'", "y_title": "challenges",
+             "categories": [f"{s['strength']:.2%}" for s in strengths], "series": [one for one in series if one["points"]]}
     out = bench.DATA / "behaviour_strength.svg" if args.small else bench.ROOT / "docs" / "behaviour_strength.svg"
     if not (bench.BIN / "svg_plot").is_file():
         bench.say(f"no {bench.BIN / 'svg_plot'}: {out.name} not drawn")
@@ -321,8 +321,8 @@ def show(bench, r):
                f"{row['peak'] / 2**20:.0f} | {row['read'] / 1e6:.0f} |")
     yield ""
     altered = next(row for row in r["rows"] if row["name"].startswith("one token's"))
-    yield (f"The changed token is the honest limit: {altered['zeros']} of {altered['asked']} drawn challenges score exactly 0, since they do not hold it, and the model is the SAME; with prompts it depends on how many hold "
-           "it. `--level tensors` finds it for certain. Strengths of the LoRA against challenges: docs/behaviour_strength.svg.")
+    yield (f"The changed token is the honest limit: {altered['zeros']} of {altered['asked']} drawn challenges score exactly 0, since they do not hold it (verdict {altered['verdict']}); with prompts it depends on how many "
+           "hold it. `--level tensors` finds it for certain. Strengths of the LoRA against challenges: docs/behaviour_strength.svg.")
     yield ""
     s = r["speed"]
     ours = bench.median(s["ours"])

@@ -96,13 +96,10 @@ def llama_cpp_seconds(args, ids):
 
 def sequences_seconds(args):
     """Batches of several sequences, as one who wants their distributions would run them; nothing is done with the logits."""
-    import ctypes
     import llama_cpp
     sequences = json.loads(pathlib.Path(args.ids).read_text(encoding="utf-8"))
     together = 8
     tokens = together * max(map(len, sequences))
-    quiet = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
-    llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
     seconds = 0
     for path in args.operands:

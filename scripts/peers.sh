@@ -10,7 +10,15 @@ packages=(numpy==1.26.4 safetensors==0.4.5 gguf==0.17.1 tokenizers==0.23.3 sente
 llama_cpp=llama-cpp-python==0.3.36
 
 model=$(scripts/smollm2.sh)
+# llama-cpp-python's server, for tests/peers/api_models_peer_test.py: only where it is asked for, as it is built from source for half an hour.
+build_server() {
+  [[ ${SLUICE_PEERS_LLAMA:-} == 1 ]] || return 0
+  "$peers/bin/python" -c 'import llama_cpp.server.app' 2>/dev/null && return 0
+  echo "peers: building $llama_cpp with its server"
+  nice "$peers/bin/pip" install --quiet --disable-pip-version-check "${llama_cpp/==/[server]==}"
+}
 if [[ -f $peers/stamp && $(<"$peers/stamp") == "${packages[*]} $llama_cpp" ]]; then
+  build_server
   echo "peers: $peers is up to date"
   exit 0
 fi
@@ -26,4 +34,5 @@ tar -xzf "$peers"/source/llama_cpp_python-*.tar.gz -C "$peers/vocabularies" --st
 rm -r "$peers/source"
 ln -sfn "../../$model" "$peers/smollm2.gguf"
 echo "${packages[*]} $llama_cpp" >"$peers/stamp"
+build_server
 echo "peers: ready"
