@@ -10,6 +10,7 @@ import cli_models
 import json_schemas
 from behaviour_challenges import challenge_of, order_of, run_id_of
 from cli_forward_test import byte_tokenizer
+from cli_lora_test import write_adapter
 from cli_models import Case, bf16, f32, read_safetensors, recipe_text, sluice, write_model, write_safetensors
 
 VOCAB = 256
@@ -159,6 +160,28 @@ class Verdicts(Behaviour):
         self.run_ok("convert", "base", "-o", "base.gguf", "--dtype", "f32", cwd=self.dir)
         result = self.told("base", "base.gguf", "--challenges", "32", status=5)
         self.assertEqual(result["behaviour"]["scores"], [0] * 32)
+
+    def test_an_adapter_on_a_side_is_the_merge_that_it_writes(self):
+        base, lora = write_model(self.dir / "plain", dtype="F32"), write_adapter(self.dir / "lora")
+        self.run_ok("convert", f"{base}+{lora}", "-o", "applied", cwd=self.dir)
+        same = self.told(f"{base}+{lora}", "applied", "--challenges", "16", status=5)
+        self.assertEqual(same["behaviour"]["scores"], [0] * 16)
+        self.assertGreater(self.told(base, f"{base}+{lora}", "--challenges", "16", status=None)["behaviour"]["mean"], 0)
+
+    def test_rounds_tell_how_it_stands_and_change_nothing(self):
+        other = self.model("other", update_seed=3)
+        asked = ("verify", self.base, other, "--level", "behaviour", "--challenges", "2048", "--nonce", KEY, "--json")
+        whole = sluice(*asked)
+        limit = 56 + budgets.SANITIZER_MIB
+        rounds = sluice(*asked, "--max-memory", f"{limit}MiB")
+        self.assertEqual(rounds.status, whole.status, rounds)
+        self.assertEqual(rounds.json()["behaviour"], whole.json()["behaviour"])
+        self.assertLessEqual(rounds.json()["memory"]["peak"], limit << 20)
+        plan = sluice(*asked, "--max-memory", f"{limit}MiB", "--dry-run").json()["plan"]
+        told = [line for line in rounds.err.splitlines() if "of 2,048 challenges the mean score lies in" in line]
+        self.assertGreater(plan["rounds"], 1)
+        self.assertIn(len(told), range(1, 9), rounds.err)
+        self.assertNotIn("the mean score lies in", whole.err + sluice(*asked, "--max-memory", f"{limit}MiB", "--quiet").err)
 
     def test_memory_is_bound_and_reads_do_not_grow_with_challenges(self):
         other = self.model("other", update_seed=3)

@@ -243,6 +243,25 @@ class Schema(Case):
             self.assertEqual(error["schema"], "sluice/error/v1")
             self.rejects(error)
 
+    def test_the_level_behaviour(self):
+        a, b = write_model(self.dir / "a"), write_model(self.dir / "b", seed=2)
+        level = ("--level", "behaviour", "--challenges", "24")
+        self.told(a, a, "--level", "behaviour", "--challenges", "206", "--challenge-tokens", "2", status=0, level="behaviour", verdict="SAME_BEHAVIOUR")
+        result = self.told(a, b, *level, "--gamma", "0.001", status=1, level="behaviour", verdict="DIFFERENT_BEHAVIOUR")
+        self.assertGreater(self.rejects(result), 200)
+        # Who reads by the schema is never told SAME by a failed run, nor a verdict by a part.
+        undecided = self.told(a, a, *level, status=5, level="behaviour", verdict="UNDECIDED")
+        for wrong in ("SAME_BEHAVIOUR", "DIFFERENT_BEHAVIOUR", "INVALID", "IDENTICAL", None):
+            self.assertFalse(self.validator.is_valid(dict(undecided, verdict=wrong)), wrong)
+        (a / "p.txt").write_text("\n")
+        invalid = self.told(a, b, *level, "--prompts", a / "p.txt", status=3, level="behaviour", verdict="INVALID")
+        part = self.told(a, b, *level, "--part", "1/2", "--nonce", "0" * 32, "--evidence", "part", status=0)
+        self.assertIsNone(part["verdict"])
+        for value in (invalid, part):
+            for wrong in ("SAME_BEHAVIOUR", "DIFFERENT_BEHAVIOUR", "UNDECIDED"):
+                self.assertFalse(self.validator.is_valid(dict(value, verdict=wrong)), wrong)
+        self.rejects(self.told(a, b, *level, "--dry-run", status=0))
+
     def test_words_of_another_level_are_rejected(self):
         """Who reads by the schema is never told IDENTICAL by a level that has not read every byte."""
         a = write_model(self.dir / "a")

@@ -345,6 +345,7 @@ std::vector<std::vector<uint32_t>> LikeliestIds(const std::vector<PartialDistrib
     std::ranges::stable_sort(entries, std::ranges::greater(), &PartialDistribution::Entry::probability);
     entries.resize(std::min<size_t>(entries.size(), count));
     std::vector<uint32_t> likeliest;
+    likeliest.reserve(entries.size());
     for (const auto& entry : entries) likeliest.push_back(entry.id);
     std::ranges::sort(likeliest);
     ids.push_back(std::move(likeliest));

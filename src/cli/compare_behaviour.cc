@@ -9,6 +9,7 @@
 #include "cli/compare_api.h"
 #include "cli/compare_models.h"
 #include "cli/pair_scorer.h"
+#include "cli/progress_view.h"
 #include "cli/run_pass.h"
 #include "generated/version.h"
 #include "io/atomic_file.h"
@@ -173,7 +174,15 @@ Result<void> MakeChallenges(Run& run) {
 
 // Of kinds of sides there is one so far: checkpoints that are run here. pair_scorer.h tells how to add another.
 Result<std::unique_ptr<PairScorer>> MakeScorer(Run& run) {
-  return MakeLocalScorer(run.session, run.sides[0].model, run.sides[1].model, run.alignment, run.challenges);
+  ScoresSoFar so_far;
+  if (!run.session.options.quiet && !run.behaviour().is_part()) {
+    so_far = [&run](std::span<const double> scores) {
+      const PathPoint standing = StandingOf(run.behaviour().settings, scores);
+      PrintAboveBar(StyleOf(false), report::StandingText(standing, run.behaviour().challenges));
+    };
+  }
+  return MakeLocalScorer(run.session, run.sides[0].model, run.sides[1].model, run.alignment, run.challenges,
+                         std::move(so_far));
 }
 
 void Decide(Run& run, const ChallengeScores& scored) {

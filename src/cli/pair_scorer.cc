@@ -1,5 +1,8 @@
 #include "cli/pair_scorer.h"
 
+#include <algorithm>
+#include <atomic>
+
 #include <fmt/format.h>
 
 #include "checkpoint/reordered_rows.h"
@@ -13,13 +16,49 @@ namespace {
 using checkpoint::Checkpoint;
 
 constexpr char kWhat[] = "behaviour";
+constexpr uint64_t kMostTellings = 8;  // of how it stands
+
+// Hands logits on, and tells as tiles come to their end how many have: they do so in order.
+class RoundWatcher final : public infer::LogitSink {
+ public:
+  // num_rows: of the larger vocabulary.
+  RoundWatcher(infer::TotalVariationSink* sink, uint64_t num_rows, uint64_t num_tiles,
+               std::function<void(uint64_t)> on_tiles)
+      : sink_(*sink),
+        last_first_id_((num_rows - 1) / kernels::kLogitPanelRows * kernels::kLogitPanelRows),
+        on_tiles_(std::move(on_tiles)),
+        step_(std::max<uint64_t>(1, num_tiles / kMostTellings)),
+        next_told_(step_) {}
+
+  void Take(const Panel& panel) override {
+    sink_.Take(panel);
+    if (panel.run == 1 && panel.first_id == last_first_id_) ++done_tiles_;
+  }
+  Result<void> Checkpoint() override {
+    SLUICE_TRY(sink_.Checkpoint());
+    if (done_tiles_ < next_told_) return {};
+    on_tiles_(done_tiles_);
+    next_told_ = done_tiles_ + step_;
+    return {};
+  }
+
+ private:
+  infer::TotalVariationSink& sink_;
+  const uint64_t last_first_id_;
+  const std::function<void(uint64_t)> on_tiles_;
+  std::atomic<uint64_t> done_tiles_ = 0;
+  const uint64_t step_;
+  uint64_t next_told_;
+};
 
 class LocalScorer final : public PairScorer {
  public:
   static Result<std::unique_ptr<PairScorer>> Open(Session& session, std::shared_ptr<const Checkpoint> a,
                                                   std::shared_ptr<const Checkpoint> b, uint64_t shared,
-                                                  std::vector<std::vector<uint32_t>> challenges) {
+                                                  std::vector<std::vector<uint32_t>> challenges,
+                                                  ScoresSoFar scores_so_far) {
     std::unique_ptr<LocalScorer> scorer(new LocalScorer(session, std::move(a), std::move(b), challenges.size()));
+    scorer->scores_so_far_ = std::move(scores_so_far);
     infer::TokenBatch batch(std::move(challenges));
     std::vector<uint32_t> first_scored(batch.sequences().size(), 0);
     std::vector<uint64_t> wanted = infer::TotalVariationSink::WantedTiles(batch, first_scored);
@@ -47,7 +86,11 @@ class LocalScorer final : public PairScorer {
   double PredictedSeconds() const override { return pass_->plan().seconds; }
 
   Result<ChallengeScores> Run() override {
-    SLUICE_ASSIGN(const infer::PassStats stats, RunForward(session_, *pass_, &*sink_, kWhat));
+    RoundWatcher watcher(&*sink_, std::max(pass_->spec(0).vocab, pass_->spec(1).vocab), pass_->batch().num_tiles(),
+                         [&](uint64_t tiles) { TellSoFar(tiles); });
+    const bool watched = scores_so_far_ != nullptr && pass_->plan().num_rounds > 1;
+    infer::LogitSink* const sink = watched ? static_cast<infer::LogitSink*>(&watcher) : &*sink_;
+    SLUICE_ASSIGN(const infer::PassStats stats, RunForward(session_, *pass_, sink, kWhat));
     ChallengeScores scored{.scores = {}, .bytes_read = stats.bytes_read};
     scored.scores.reserve(num_challenges_);
     for (uint64_t i = 0; i < num_challenges_; ++i) {
@@ -62,12 +105,26 @@ class LocalScorer final : public PairScorer {
               uint64_t num_challenges)
       : session_(session), a_(std::move(a)), b_(std::move(b)), num_challenges_(num_challenges) {}
 
+  // All positions are scored, so all tiles are wanted, and those that are done are the first.
+  void TellSoFar(uint64_t tiles) {
+    const infer::TokenBatch& batch = pass_->batch();
+    if (tiles >= batch.num_tiles()) return;
+    std::vector<double> scores;
+    for (uint64_t i = 0; i + 1 < num_challenges_ && batch.first_tile(i + 1) <= tiles; ++i) {
+      const auto score = sink_->Score(i);
+      if (!score) return;  // told at the end
+      scores.push_back(*score);
+    }
+    if (!scores.empty()) scores_so_far_(scores);
+  }
+
   Session& session_;
   const std::shared_ptr<const Checkpoint> a_, b_;
   const uint64_t num_challenges_;
   MemoryLease lease_;
   std::unique_ptr<infer::ForwardPass> pass_;
   std::optional<infer::TotalVariationSink> sink_;
+  ScoresSoFar scores_so_far_;
 };
 
 Result<std::shared_ptr<const Checkpoint>> InOrder(std::shared_ptr<const Checkpoint> model,
@@ -81,10 +138,12 @@ Result<std::shared_ptr<const Checkpoint>> InOrder(std::shared_ptr<const Checkpoi
 Result<std::unique_ptr<PairScorer>> MakeLocalScorer(Session& session, std::shared_ptr<const Checkpoint> a,
                                                     std::shared_ptr<const Checkpoint> b,
                                                     const verify::behaviour::VocabularyAlignment& alignment,
-                                                    std::vector<std::vector<uint32_t>> challenges) {
+                                                    std::vector<std::vector<uint32_t>> challenges,
+                                                    ScoresSoFar scores_so_far) {
   SLUICE_ASSIGN(a, InOrder(std::move(a), alignment.order_a));
   SLUICE_ASSIGN(b, InOrder(std::move(b), alignment.order_b));
-  return LocalScorer::Open(session, std::move(a), std::move(b), alignment.shared, std::move(challenges));
+  return LocalScorer::Open(session, std::move(a), std::move(b), alignment.shared, std::move(challenges),
+                           std::move(scores_so_far));
 }
 
 Result<uint64_t> VocabularyRows(const Checkpoint& model) {

@@ -9,7 +9,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -38,6 +40,10 @@ class PairScorer {
   virtual Result<ChallengeScores> Run() = 0;
 };
 
+// How it stands: the scores of the first challenges, where the pass makes several rounds of them: eight times at
+// most, from the thread that runs it.
+using ScoresSoFar = std::function<void(std::span<const double>)>;
+
 // Two checkpoints over `challenges` (ids of the alignment's numbering): layer by layer in lockstep, each weight read
 // once per model whatever the number of challenges, but where --max-memory makes rounds. Scores are total variation,
 // averaged over all positions of a challenge (infer/total_variation_sink.h). Models and session outlive it.
@@ -45,7 +51,8 @@ class PairScorer {
 Result<std::unique_ptr<PairScorer>> MakeLocalScorer(Session& session, std::shared_ptr<const checkpoint::Checkpoint> a,
                                                     std::shared_ptr<const checkpoint::Checkpoint> b,
                                                     const verify::behaviour::VocabularyAlignment& alignment,
-                                                    std::vector<std::vector<uint32_t>> challenges);
+                                                    std::vector<std::vector<uint32_t>> challenges,
+                                                    ScoresSoFar scores_so_far = nullptr);
 
 // Rows of a model's vocabulary, by its config. kUnsupported without one, or for an architecture that cannot be run.
 Result<uint64_t> VocabularyRows(const checkpoint::Checkpoint& model);

@@ -29,6 +29,11 @@ ProgressStyle StyleOf(bool quiet) {
   return isatty(STDERR_FILENO) == 1 ? ProgressStyle::kBar : ProgressStyle::kLines;
 }
 
+void PrintAboveBar(ProgressStyle style, const std::string& line, std::FILE* out) {
+  if (style == ProgressStyle::kNone) return;
+  fmt::print(out, "{}{}\n", style == ProgressStyle::kBar ? kClearLine : "", line);
+}
+
 ProgressView::ProgressView(ProgressStyle style, std::string what, uint64_t read_bytes, std::FILE* out)
     : style_(style), what_(std::move(what)), read_bytes_(read_bytes), out_(out) {}
 

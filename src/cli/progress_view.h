@@ -15,6 +15,9 @@ enum class ProgressStyle { kNone, kBar, kLines };
 // kNone where quiet; else by what stderr is.
 ProgressStyle StyleOf(bool quiet);
 
+// A line of its own, in place of a bar that may stand there; nothing for kNone.
+void PrintAboveBar(ProgressStyle style, const std::string& line, std::FILE* out = stderr);
+
 class ProgressView final : public stream::ProgressListener {
  public:
   ProgressView(ProgressStyle style, std::string what, uint64_t read_bytes, std::FILE* out = stderr);

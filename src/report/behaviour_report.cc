@@ -53,7 +53,10 @@ ordered_json AlignmentJson(const BehaviourResult& result) {
           {"only_in_b", result.only_in_b},  {"drawable", result.drawable_tokens}};
 }
 
-std::string Count(const std::optional<uint64_t>& count) { return count ? FormatCount(*count) : "more"; }
+// Of so many challenges at most.
+std::string Count(const std::optional<uint64_t>& count, uint64_t most) {
+  return count ? FormatCount(*count) : fmt::format("more than {}", FormatCount(most));
+}
 
 std::string CapitalText(double log) { return std::isfinite(log) ? fmt::format("e^{:.2f}", log) : "without bound"; }
 
@@ -85,12 +88,13 @@ std::string AlignmentText(const BehaviourResult& result) {
 
 void AddPowerRows(const BehaviourResult& result, Table* table) {
   const Power& power = result.power;
-  table->AddRow({"least for SAME",
-                 fmt::format("{} by any rule; here {} where all scores are 0, {} where they are 0.003",
-                             FormatCount(power.least_same_any), Count(power.least_same), Count(power.same_at_003))});
   table->AddRow(
-      {"least for DIFFERENT", fmt::format("{} by any rule; here {} where all scores are 1",
-                                          FormatCount(power.least_different_any), Count(power.least_different))});
+      {"least for SAME", fmt::format("{} by any rule; here {} where all scores are 0, {} where they are 0.003",
+                                     FormatCount(power.least_same_any), Count(power.least_same, result.challenges),
+                                     Count(power.same_at_003, result.challenges))});
+  table->AddRow({"least for DIFFERENT",
+                 fmt::format("{} by any rule; here {} where all scores are 1", FormatCount(power.least_different_any),
+                             Count(power.least_different, result.challenges))});
   const auto gap = [](const std::optional<double>& value) {
     return value ? fmt::format("{:.3g}", *value) : std::string("none");
   };
@@ -232,6 +236,14 @@ std::string BehaviourText(const verify::Verification& result, bool with_config) 
   return text + fmt::format("\n  took {}, read {} of weights, {} of memory at most (budget {})\n",
                             FormatSeconds(result.seconds), FormatBytes(result.bytes_read),
                             FormatMemory(result.peak_bytes), FormatMemory(result.budget_bytes));
+}
+
+std::string StandingText(const PathPoint& standing, uint64_t challenges) {
+  return fmt::format(
+      "behaviour: after {} of {} challenges the mean score lies in {:.4g} to {:.4g}, capital SAME {}, "
+      "DIFFERENT {}",
+      FormatCount(standing.challenges), FormatCount(challenges), standing.lower, standing.upper,
+      CapitalText(standing.capital_same), CapitalText(standing.capital_different));
 }
 
 ordered_json BehaviourPlanJson(const BehaviourResult& result) {

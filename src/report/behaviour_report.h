@@ -25,6 +25,9 @@ std::string BehaviourText(const verify::Verification& result, bool with_config =
 nlohmann::ordered_json BehaviourPlanJson(const verify::behaviour::BehaviourResult& result);
 std::string BehaviourPlanText(const verify::behaviour::BehaviourResult& result);
 
+// A line of how it stands, while it runs.
+std::string StandingText(const verify::behaviour::PathPoint& standing, uint64_t challenges);
+
 // What is printed for the verdict: its name, or PART 1/2 of a part that is no failure.
 std::string BehaviourVerdictText(const verify::Verification& result);
 

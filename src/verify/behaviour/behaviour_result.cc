@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "base/check.h"
 #include "base/units.h"
 #include "formats/json_reader.h"
 #include "verify/sequential_test/sequential_power.h"
@@ -79,6 +80,17 @@ Evaluation Evaluate(const sequential_test::Settings& settings, std::span<const d
   if (count > 0) evaluation.mean = sum / static_cast<double>(count);
   if (evaluation.outcome == Outcome::kInvalid) evaluation.invalid = "no challenge was asked";
   return evaluation;
+}
+
+PathPoint StandingOf(const sequential_test::Settings& settings, std::span<const double> scores) {
+  sequential_test::SequentialTest test(settings);
+  sequential_test::ConfidenceSequence sequence(settings.alpha, settings.population);
+  for (const double score : scores) {
+    SLUICE_CHECK(test.Add(score).has_value());
+    SLUICE_CHECK(sequence.Add(score).has_value());
+  }
+  const auto limits = sequence.At(scores.size());
+  return {scores.size(), limits.lower, limits.upper, test.log_capital_same(), test.log_capital_different()};
 }
 
 Evaluation EvaluatePart(std::span<const double> scores) {

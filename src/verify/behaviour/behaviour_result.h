@@ -47,6 +47,8 @@ struct Evaluation {
 };
 constexpr uint64_t kPathPoints = 60;
 Evaluation Evaluate(const sequential_test::Settings& settings, std::span<const double> scores);
+// How it stands after the first challenges, all of them good scores; one at least.
+PathPoint StandingOf(const sequential_test::Settings& settings, std::span<const double> scores);
 // Of a part, which decides nothing: count, mean and largest; INVALID for what is no score.
 Evaluation EvaluatePart(std::span<const double> scores);
 

@@ -43,6 +43,11 @@ TEST(EvaluateTest, IsTheSequentialTestOverAllScores) {
       EXPECT_EQ(evaluation.path.back().lower, sequence.lower());
       EXPECT_EQ(evaluation.path.back().upper, sequence.upper());
       EXPECT_EQ(evaluation.path.back().capital_same, test.log_capital_same());
+      const PathPoint standing = StandingOf(settings, scores);
+      EXPECT_EQ(standing.challenges, count);
+      EXPECT_EQ(standing.lower, evaluation.path.back().lower);
+      EXPECT_EQ(standing.upper, evaluation.path.back().upper);
+      EXPECT_EQ(standing.capital_different, test.log_capital_different());
       for (size_t i = 1; i < evaluation.path.size(); ++i) {
         EXPECT_LT(evaluation.path[i - 1].challenges, evaluation.path[i].challenges);
         EXPECT_LE(evaluation.path[i].upper, evaluation.path[i - 1].upper);

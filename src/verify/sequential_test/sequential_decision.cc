@@ -1,5 +1,6 @@
 #include "verify/sequential_test/sequential_decision.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include <fmt/format.h>
@@ -123,7 +124,9 @@ ConfidenceSequence::Limits ConfidenceSequence::At(uint64_t count) const {
     }
   };
   tighten(Side::kBelow, &limits.upper, 0);
-  tighten(Side::kAbove, &limits.lower, limits.upper);
+  // Between fixed ends, so that the same means are tried whatever the scores: limits only ever shrink.
+  tighten(Side::kAbove, &limits.lower, 1);
+  limits.lower = std::min(limits.lower, limits.upper);  // both refuting one mean happens with probability <= 2 alpha
   return limits;
 }
 
