@@ -105,7 +105,7 @@ std::string Ranks(const verify::Verification& result) {
          Paragraph(
              "The rank of a change is the number of directions that stand out from what rounding does. A merged LoRA "
              "has its own rank wherever it was merged; training without one has full rank.") +
-         HtmlOf({table}, "words");
+         HtmlOf({table}, "words cards");
 }
 
 // How many tensors have moved how far: of all that were compared as numbers, in steps of 1, 2 and 5.
@@ -210,7 +210,7 @@ std::string HtmlOfChanges(const verify::Verification& result, const std::vector<
             Paragraph(
                 "Numbers that were stored in blocks of few levels are still on these levels' grid after they were "
                 "written as plain floats.") +
-            HtmlOf({grids});
+            HtmlOf({grids}, "cards");
   }
   return html;
 }

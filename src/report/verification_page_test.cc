@@ -62,10 +62,13 @@ TEST(VerificationPageTest, TellsWhatTheChangesAre) {
   for (const char* part :
        {"B (b) was dequantised", "The changes are of rank 8 on q_proj of layer 1: a LoRA of rank 8 merged in.",
         "What was compared", "3 of 100 rows of model.layers.1.self_attn.q_proj.weight changed: 4-6",
-        "Where they differ", "In how many directions", "<td>q</td><td>1</td><td>1</td><td>8</td>", "By how much",
-        "Changed numbers by units in the last place (BF16)", "0, once rounded", "3 to 4",
+        "Where they differ", "In how many directions",
+        "<td>q</td><td data-label=\"changed matrices\">1</td><td data-label=\"of low rank\">1</td><td "
+        "data-label=\"rank\">8</td>",
+        "By how much", "Changed numbers by units in the last place (BF16)", "0, once rounded", "3 to 4",
         "Of 5 numbers that changed; 0 of them changed their sign.", "The tensors that differ most",
-        "Grids of quantisations", "<td>45</td><td>-</td><td>-</td><td>-</td><td>-</td><td>42</td>", "What it took"}) {
+        "Grids of quantisations", "<td data-label=\"matrices in plain floats\">45</td>",
+        "<td data-label=\"on Q8_0\">42</td>", "What it took"}) {
     const size_t found = html.find(part, at);
     ASSERT_NE(found, std::string::npos) << part;
     at = found;
