@@ -50,9 +50,9 @@ TEST(MemoryBudget, TheErrorNamesTheSmallestLimitThatWouldDo) {
   EXPECT_EQ(lease.error().code, ErrorCode::kBudget);
   EXPECT_THAT(lease.error().message, testing::StartsWith("scratch of 2 threads needs 5.00 MiB"));
   EXPECT_THAT(lease.error().message, testing::HasSubstr("4 MiB of the 64 MiB"));
-  EXPECT_THAT(lease.error().message, testing::HasSubstr("is 66MiB"));
+  EXPECT_THAT(lease.error().message, testing::HasSubstr("is 67MiB"));
 
-  MemoryBudget larger(ParseSize("66MiB").value());
+  MemoryBudget larger(ParseSize("67MiB").value());
   Result<MemoryLease> held_again = larger.Lease(60 * kMiB, "arena");
   EXPECT_TRUE(larger.Lease(5 * kMiB + 1, "scratch of 2 threads").has_value());
 }
