@@ -104,7 +104,8 @@ TEST(BehaviourReportTest, ALineTellsHowItStands) {
   EXPECT_EQ(
       StandingText(StandingOf({}, zeros), 1024),
       "behaviour: after 206 of 1,024 challenges the mean score lies in 0 to 0.02497, capital SAME e^4.61, DIFFERENT "
-      "e^-1.19") << "1/25 (1 + sum of (1 - c_j)^206), by Python";
+      "e^-1.19")
+      << "1/25 (1 + sum of (1 - c_j)^206), by Python";
 }
 
 }  // namespace
