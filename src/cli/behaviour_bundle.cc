@@ -258,7 +258,7 @@ Result<int> JoinParts(Session& session, const JoinRequest& request) {
     result.peak_bytes = std::max(result.peak_bytes, CountAt(part.result, {"memory", "peak"}).value_or(0));
     result.budget_bytes = std::max(result.budget_bytes, CountAt(part.result, {"memory", "budget"}).value_or(0));
   }
-  result.verdict = VerdictOf(joined);
+  result.verdict = VerdictOf(joined.evaluation.outcome);
   result.behaviour = std::move(joined);
   // Config and references are the first part's, as it printed them.
   Json json = report::VerificationJson(result);

@@ -461,20 +461,6 @@ Result<void> AskAll(Run& run) {
   return {};
 }
 
-verify::Verdict VerdictOfOutcome(Outcome outcome) {
-  switch (outcome) {
-    case Outcome::kSame:
-      return verify::Verdict::kSameBehaviour;
-    case Outcome::kDifferent:
-      return verify::Verdict::kDifferentBehaviour;
-    case Outcome::kUndecided:
-      return verify::Verdict::kUndecided;
-    case Outcome::kInvalid:
-      break;
-  }
-  return verify::Verdict::kInvalid;
-}
-
 Result<std::optional<Verified>> Finish(Run& run) {
   for (size_t i = 0; i < 2; ++i) {
     Side& side = run.sides[i];
@@ -482,7 +468,7 @@ Result<std::optional<Verified>> Finish(Run& run) {
     if (side.local.watched) SLUICE_TRY(side.local.watched->CheckUnchanged());
     if (side.written) SLUICE_TRY(io::WriteFileAtomically(RecordPath(run.asked().record, i), side.written->Text()));
   }
-  const report::ApiRun took{.verdict = VerdictOfOutcome(run.result.outcome),
+  const report::ApiRun took{.verdict = VerdictOf(run.result.outcome),
                             .seconds = run.session.seconds(),
                             .bytes_read = run.bytes_read,
                             .peak_bytes = PeakResidentBytes(),

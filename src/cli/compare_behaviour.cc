@@ -226,7 +226,7 @@ Result<Json> CommitmentJson(Run& run) {
 
 Result<std::optional<Verified>> Finish(Run& run) {
   for (const VerifiedSide& side : run.sides) SLUICE_TRY(side.watched->CheckUnchanged());
-  run.result.verdict = VerdictOf(run.behaviour());
+  run.result.verdict = VerdictOf(run.behaviour().evaluation.outcome);
   Verified verified = Answer(run.session, std::move(run.result));
   if (verified.comparison->behaviour->is_part() && verified.comparison->verdict == verify::Verdict::kUndecided) {
     verified.status = 0;  // done; only all parts together are decided
@@ -248,9 +248,9 @@ Result<std::optional<Verified>> FinishInvalid(Run& run, Error error) {
 
 }  // namespace
 
-verify::Verdict VerdictOf(const BehaviourResult& behaviour) {
+verify::Verdict VerdictOf(verify::sequential_test::Outcome outcome) {
   using verify::sequential_test::Outcome;
-  switch (behaviour.evaluation.outcome) {
+  switch (outcome) {
     case Outcome::kSame:
       return verify::Verdict::kSameBehaviour;
     case Outcome::kDifferent:

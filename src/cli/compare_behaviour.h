@@ -7,7 +7,8 @@
 #include "base/result.h"
 #include "cli/session.h"
 #include "cli/verified.h"
-#include "verify/behaviour/behaviour_result.h"
+#include "verify/sequential_test/sequential_decision.h"
+#include "verify/verdict.h"
 
 namespace sluice::cli {
 
@@ -15,8 +16,8 @@ namespace sluice::cli {
 // token, a prompt that does not encode alike, a NaN) there is an answer, and it is INVALID.
 Result<std::optional<Verified>> CompareBehaviour(Session& session, const VerifyRequest& request);
 
-// Of a part, which decides nothing, UNDECIDED.
-verify::Verdict VerdictOf(const verify::behaviour::BehaviourResult& behaviour);
+// The outcome of a test as the verdict that asserts it; of a part, which decides nothing, UNDECIDED.
+verify::Verdict VerdictOf(verify::sequential_test::Outcome outcome);
 
 // kUsage for what is asked of it.
 Result<void> CheckBehaviourRequest(const BehaviourRequest& request);
